@@ -1,0 +1,1 @@
+"""The control bus of a distributed laboratory rig."""

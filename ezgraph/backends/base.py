@@ -1,0 +1,516 @@
+"""Where the bus keeps its history: the contract of every backend.
+
+A *backend* is an address (``sqlite:///rig.db``), a *connection* is what one gets from it, and the
+*journal* is what the broker keeps there. A journal is a list of records, numbered densely::
+
+      seq    1 ........ floor ........ checkpoint ........ head
+             dropped    └───────── replayable ─────────────┘└─ append
+
+* **Dense.** Records are ``floor, floor + 1, … head`` without a hole. An empty journal has
+  ``head == floor - 1``. A batch that does not go on at ``head + 1`` is refused before anything
+  is written; a hole found while reading is damage.
+* **Durable in one stroke.** ``append`` returns when the whole batch is stored, or raises, and
+  then the journal has *failed*: it takes no further write of any kind. Part of the batch may be
+  found again after a restart, but nobody was told that it happened.
+* **Verified.** Whatever is read was checked against its checksum. Damage is reported, never
+  healed by leaving something out.
+* **A checkpoint replaces history.** It is the state at one seq, as encoded entries and the blobs
+  they refer to. It is written piece by piece between appends, counts once it is finished, and the
+  newest two are kept. Only what a finished checkpoint covers may be dropped from below.
+* **One broker.** An open journal is locked until it is closed or its process is gone.
+
+Bytes go in and the same bytes come out: this room knows neither codec nor events.
+What every backend must check is in the base classes; a backend adds how it stores.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from abc import ABC, abstractmethod
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Self
+
+from ezgraph.errors import CompactedError, ConfigError, JournalError, JournalFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sequence
+    from types import TracebackType
+
+ENTRY_POINTS = "ezgraph.backends"
+_BUILT_IN = {
+    "memory": "ezgraph.backends.memory:MemoryBackend",
+    "sqlite": "ezgraph.backends.sqlite:SQLiteBackend",
+}
+_SECRET_IN_QUERY = re.compile(
+    r"([?&][^=&]*(?:pass|pw|secret|token|key|auth|cred)[^=&]*=)[^&]*", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One event as it is stored: ``topic`` is the wire form of its key, ``event`` its encoding."""
+
+    seq: int
+    topic: bytes
+    event: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Every matching event after the ``after`` asked for, complete up to and with ``through``."""
+
+    events: tuple[bytes, ...]
+    through: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The encoded live entries at ``seq``, and the blobs they refer to by content hash."""
+
+    seq: int
+    entries: tuple[bytes, ...]
+    blobs: dict[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalMeta:
+    """Which history a journal holds. ``secret`` signs session tokens and is never shown."""
+
+    cluster_id: str
+    epoch: int
+    secret: bytes = field(repr=False)
+    created_wall: float
+
+    @classmethod
+    def fresh(cls) -> JournalMeta:
+        """Return the identity of a new history: a random cluster id and secret, epoch 1."""
+        return cls(
+            cluster_id=secrets.token_hex(16),
+            epoch=1,
+            secret=secrets.token_bytes(32),
+            created_wall=datetime.now(UTC).timestamp(),
+        )
+
+
+class Journal(ABC):
+    """The numbered, durable list of everything that happened. One broker, one thread.
+
+    A backend implements the methods that begin with ``_``; they may trust their arguments.
+    Those that write may raise anything: the journal has then failed.
+    """
+
+    def __init__(
+        self, name: str, meta: JournalMeta, *, floor: int, head: int, checkpoint_seq: int | None
+    ) -> None:
+        self.name = name
+        self.meta = meta
+        self._floor = floor
+        self._head = head
+        self._checkpoint_seq = checkpoint_seq
+        self._writer: CheckpointWriter | None = None
+        self._gate = _WriteGate(name)
+
+    @property
+    def cluster_id(self) -> str:
+        """32 hex digits, made when the journal was created."""
+        return self.meta.cluster_id
+
+    @property
+    def epoch(self) -> int:
+        """Which run of numbers ``head`` belongs to; a new journal has 1."""
+        return self.meta.epoch
+
+    @property
+    def secret(self) -> bytes:
+        """32 random bytes that sign session tokens; in no event and no message."""
+        return self.meta.secret
+
+    @property
+    def head(self) -> int:
+        """The last seq stored; 0 in a new journal."""
+        return self._head
+
+    @property
+    def floor(self) -> int:
+        """The oldest seq that can be read; 1 until something was dropped."""
+        return self._floor
+
+    @property
+    def checkpoint_seq(self) -> int | None:
+        """The seq of the newest finished checkpoint."""
+        return self._checkpoint_seq
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._gate.closed
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Store the batch durably, all of it in one commit, before returning.
+
+        Raises:
+            ValueError: the batch does not go on densely from ``head``; nothing was written.
+            JournalFailedError: this or an earlier write failed; every later one raises at once.
+        """
+        last = self._head
+        for record in records:
+            last += 1
+            if record.seq != last:
+                raise ValueError(
+                    f"record {record.seq} does not follow {last - 1} in {self.name}: seqs are dense"
+                )
+        with self._gate:
+            self._write(records)
+            self._head = last
+
+    def read(
+        self,
+        after: int,
+        *,
+        through: int | None = None,
+        prefix: bytes = b"",
+        max_rows: int = 1000,
+        max_bytes: int = 1 << 20,
+    ) -> Chunk:
+        """Return the events in (``after``, ``through``] whose topic begins with ``prefix``.
+
+        One call examines at most ``max_rows`` records, matching or not, and returns at most
+        ``max_bytes`` of events (but one at least, if one matches). Go on from the chunk's
+        ``through``; it may lie ahead although ``events`` is empty, and is at least ``after``.
+
+        Raises:
+            CompactedError: history right after ``after`` was dropped; go on from a checkpoint.
+            JournalCorruptError: a record fails its checksum, or is missing.
+        """
+        self._check_open()
+        if after < 0 or max_rows < 1:
+            raise ValueError(f"cannot read {max_rows} rows after seq {after}: 0 and 1 are least")
+        if after + 1 < self._floor:
+            raise CompactedError(
+                f"{self.name} begins at seq {self._floor}: {after + 1} was compacted; "
+                f"go on from a checkpoint or snapshot",
+                floor=self._floor,
+            )
+        end = self._head if through is None else min(through, self._head)
+        return self._chunk(after, max(after, min(end, after + max_rows)), prefix, max_bytes)
+
+    def _chunk(self, after: int, last: int, prefix: bytes, max_bytes: int) -> Chunk:
+        events: list[bytes] = []
+        size = 0
+        with closing(self._matching(after, last, prefix)) as matching:
+            for seq, event in matching:
+                size += len(event)
+                if events and size > max_bytes:
+                    return Chunk(tuple(events), seq - 1)
+                events.append(event)
+        return Chunk(tuple(events), last)
+
+    def begin_checkpoint(self, seq: int) -> CheckpointWriter:
+        """Return a writer for the state at ``seq``. It abandons an earlier unfinished one.
+
+        Raises:
+            ValueError: ``seq`` lies beyond the head, or behind the newest checkpoint or the floor.
+        """
+        self._check_open()
+        oldest = max(self._floor - 1, self._checkpoint_seq or 0)
+        if not oldest <= seq <= self._head:
+            raise ValueError(f"no checkpoint at {seq}: {self.name} takes {oldest} to {self._head}")
+        if self._writer is not None:
+            self._writer.over = True
+        self._writer = CheckpointWriter(seq, self._new_sink(seq), self._gate, self._count)
+        return self._writer
+
+    def _count(self, checkpoint_seq: int) -> None:
+        self._checkpoint_seq = checkpoint_seq
+
+    def write_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Store a whole checkpoint at once. It blocks; a broker uses ``begin_checkpoint``."""
+        writer = self.begin_checkpoint(checkpoint.seq)
+        writer.add(checkpoint.entries)
+        writer.finish(checkpoint.blobs)
+
+    @abstractmethod
+    def load_checkpoint(self) -> Checkpoint | None:
+        """Return the newest finished and verified checkpoint; None: replay from seq 1.
+
+        Raises:
+            JournalCorruptError: no checkpoint that the remaining history goes on from verifies.
+        """
+
+    def drop_below(self, floor: int, *, max_rows: int | None = None) -> int:
+        """Raise the floor for good; return how many records below it are still to be deleted.
+
+        The floor counts at once. Deleting takes time, so a broker gives ``max_rows`` and calls
+        again with the same floor until the answer is 0. Leave the floor at the *older* of two
+        checkpoints to be able to go back to it when the newest is damaged.
+
+        Raises:
+            ValueError: no finished checkpoint covers what would be dropped.
+            JournalFailedError: as in `append`.
+        """
+        covered = self._floor - 1 if self._checkpoint_seq is None else self._checkpoint_seq
+        if floor > max(self._floor, covered + 1):
+            raise ValueError(
+                f"cannot drop below {floor} in {self.name}: the newest checkpoint is at "
+                f"{self._checkpoint_seq}; write one at {floor - 1} or later first"
+            )
+        with self._gate:
+            self._floor = max(floor, self._floor)
+            return self._drop(self._floor, max_rows)
+
+    @abstractmethod
+    def size_bytes(self) -> int:
+        """How much the journal takes up where it is stored."""
+
+    @abstractmethod
+    def free_bytes(self) -> int | None:
+        """How much room is left there; None where that is not known."""
+
+    def close(self) -> None:
+        """Release the journal and its lock. Closing twice does nothing."""
+        if self.closed:
+            return
+        self._close()
+        self._gate.closed = True
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise JournalError(f"{self.name} is closed: open it again")
+
+    @abstractmethod
+    def _write(self, records: Sequence[Record]) -> None:
+        """Store the records durably, all or none."""
+
+    @abstractmethod
+    def _matching(
+        self, after: int, last: int, prefix: bytes
+    ) -> Generator[tuple[int, bytes], None, None]:
+        """Yield (seq, event) of what matches, having verified every record in (after, last]."""
+
+    @abstractmethod
+    def _drop(self, floor: int, max_rows: int | None) -> int:
+        """Store the floor, delete up to ``max_rows`` of the oldest records, return what is left."""
+
+    @abstractmethod
+    def _new_sink(self, seq: int) -> CheckpointSink:
+        """Begin to store a checkpoint."""
+
+    @abstractmethod
+    def _close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = " failed" if self._gate.failure else ""
+        state += " closed" if self.closed else ""
+        return f"<{type(self).__name__} {self.name} head={self._head} floor={self._floor}{state}>"
+
+
+class CheckpointSink(ABC):
+    """How a backend stores one checkpoint."""
+
+    @abstractmethod
+    def add(self, entries: Sequence[bytes]) -> None:
+        """Store the next entries."""
+
+    @abstractmethod
+    def finish(self, blobs: dict[bytes, bytes]) -> None:
+        """Store the blobs, make the checkpoint count, and forget all but the newest two."""
+
+
+class CheckpointWriter:
+    """A checkpoint under way. Without `finish` it never counts; appends may come in between."""
+
+    def __init__(
+        self, seq: int, sink: CheckpointSink, gate: _WriteGate, finished: Callable[[int], None]
+    ) -> None:
+        self.seq = seq
+        self.over = False
+        self._sink = sink
+        self._gate = gate
+        self._finished = finished
+
+    def add(self, entries: Sequence[bytes]) -> None:
+        """Store the next entries, durably and in order: one commit, so give a few hundred."""
+        self._check_under_way()
+        with self._gate:
+            self._sink.add(entries)
+
+    def finish(self, blobs: dict[bytes, bytes]) -> None:
+        """Store the blobs and make this the newest checkpoint."""
+        self._check_under_way()
+        with self._gate:
+            self._sink.finish(blobs)
+        self.over = True
+        self._finished(self.seq)
+
+    def _check_under_way(self) -> None:
+        if self.over:
+            raise ValueError(f"the checkpoint at {self.seq} is finished, or gave way to another")
+
+    def __repr__(self) -> str:
+        return f"<CheckpointWriter seq={self.seq} over={self.over}>"
+
+
+class _WriteGate:
+    """Lets writes through until one of them fails, then refuses each."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.failure: BaseException | None = None
+        self.closed = False
+
+    def __enter__(self) -> None:
+        if self.closed:
+            raise JournalError(f"{self.name} is closed: open it again")
+        if self.failure is not None:
+            raise JournalFailedError(
+                f"{self.name} failed before ({self.failure}) and takes no more writes; "
+                f"restart the broker on it once the cause is gone"
+            ) from self.failure
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            return
+        self.failure = error
+        if isinstance(error, Exception):
+            raise JournalFailedError(
+                f"writing to {self.name} failed: {error}; nothing of this batch was acknowledged. "
+                f"Free disk space or repair the disk, then restart the broker on it"
+            ) from error
+
+
+class Connection(ABC):
+    """What `Backend.connect` gives; leaving its ``with`` block closes it and its journal."""
+
+    @abstractmethod
+    def open_journal(self, *, identity: JournalMeta | None = None) -> Journal:
+        """Open the journal, create it if there is none, and lock it for this broker.
+
+        ``identity`` is what a journal created now will be; random by default, and without
+        effect on one that exists.
+
+        Raises:
+            JournalLockedError: another broker has it open.
+            JournalCorruptError, JournalVersionError, JournalError: it cannot be used; says why.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the journal, if open, and the connection. Closing twice does nothing."""
+
+    @contextmanager
+    def connect(self) -> Iterator[Self]:
+        """Yield this connection and leave it open: so ``(connection or backend).connect()``."""
+        yield self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> dict[str, Any]:
+        """Let a pydantic model have a connection as a field: any instance is valid."""
+        return {"type": "is-instance", "cls": cls}
+
+
+@dataclass(frozen=True, repr=False)
+class Backend(ABC):
+    """The address of a store, as a value; it opens nothing until `connect`."""
+
+    def __init_subclass__(cls) -> None:
+        """Keep the masked ``repr``, which ``@dataclass`` would replace by one of all fields."""
+        super().__init_subclass__()
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = Backend.__repr__  # type: ignore[method-assign]
+
+    @staticmethod
+    def from_url(url: str) -> Backend:
+        """Return the backend at ``url``; its scheme picks the class.
+
+        Raises:
+            ConfigError: nobody knows the scheme, or its backend does not take this URL.
+        """
+        scheme, colon, _ = url.partition(":")
+        found = _find(scheme.lower()) if colon else None
+        if found is None:
+            raise ConfigError(
+                f"no backend for {masked(url)!r}: known schemes are {', '.join(_schemes())}, "
+                f"as in 'sqlite:///rig.db'; a package adds one by entry point {ENTRY_POINTS!r}"
+            )
+        return _load(found).parse(url)
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, url: str) -> Backend:
+        """Return the backend for a URL of this class's scheme, or raise `ConfigError`."""
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """The address, such that `from_url` gives an equal backend. Show only ``masked(url)``."""
+
+    @abstractmethod
+    def connect(self) -> Connection:
+        """Return a connection; use it in a ``with`` block."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {masked(self.url)}>"
+
+
+def masked(url: str) -> str:
+    """Return the URL with credentials and secret-looking query values replaced by ``***``."""
+    scheme, colon, rest = url.partition(":")
+    if "@" in rest and not rest.startswith("///"):
+        slashes = "//" if rest.startswith("//") else ""
+        rest = f"{slashes}***@{rest.rpartition('@')[2]}"
+    return scheme + colon + _SECRET_IN_QUERY.sub(r"\1***", rest)
+
+
+def _find(scheme: str) -> EntryPoint | None:
+    """Look the scheme up among the built-in ones, then among the installed packages."""
+    if scheme in _BUILT_IN:
+        return EntryPoint(scheme, _BUILT_IN[scheme], ENTRY_POINTS)
+    return next(iter(entry_points(group=ENTRY_POINTS, name=scheme)), None)
+
+
+def _schemes() -> list[str]:
+    return sorted({*_BUILT_IN, *entry_points(group=ENTRY_POINTS).names})
+
+
+def _load(found: EntryPoint) -> type[Backend]:
+    try:
+        backend = found.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"the backend for {found.name!r} cannot be loaded from {found.value!r} ({error}); "
+            f"repair or remove the package that brings it"
+        ) from error
+    if not (isinstance(backend, type) and issubclass(backend, Backend)):
+        raise ConfigError(f"{found.value!r}, for {found.name!r}, is no ezgraph Backend")
+    return backend

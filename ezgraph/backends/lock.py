@@ -1,0 +1,137 @@
+"""Who may write a file: one process at a time, and only where locks can be trusted.
+
+The lock is an ``flock`` on a side file, ``<path>.lock``, so that check and backup can still
+read the file itself. The kernel drops it when its holder is gone, however that ended. The side
+file stays; it names the last holder and means nothing by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ezgraph.errors import JournalError, JournalLockedError
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "davfs",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+    }
+    | {"orangefs", "panfs", "rclone", "s3fs", "smb2", "smb3", "smbfs", "sshfs"}
+)
+_held: set[int] = set()
+
+
+class FileLock:
+    """The exclusive right to write ``path``, until `release` or the end of this process."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock, or raise `JournalLockedError` with the holder's process id."""
+        self.path = path
+        side_file = f"{path}.lock"
+        try:
+            self._fd = os.open(side_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise JournalError(
+                f"cannot create the lock file {side_file!r} ({error.strerror}); "
+                f"put the journal into a directory that this user may write"
+            ) from error
+        try:
+            self._take()
+        except BaseException:
+            os.close(self._fd)
+            raise
+        _held.add(self._fd)
+
+    def release(self) -> None:
+        """Let others have it. Releasing twice does nothing."""
+        if self._fd in _held:
+            _held.remove(self._fd)
+            os.close(self._fd)
+
+    def _take(self) -> None:
+        import fcntl  # not on Windows: brokers do not run there, but `import ezgraph` must
+
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise JournalLockedError(
+                f"{str(self.path)!r} is held by {self._holder()}: a journal has "
+                f"one broker. Stop that one, or give this one a journal of its own"
+            ) from error
+        except OSError as error:
+            raise JournalError(
+                f"{str(self.path)!r} cannot be locked ({error.strerror}): its file system has no "
+                f"flock; keep the journal on a local disk"
+            ) from error
+        os.truncate(self._fd, 0)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        os.pwrite(self._fd, f"{os.getpid()} {since}\n".encode(), 0)
+
+    def _holder(self) -> str:
+        pid, _, since = os.pread(self._fd, 100, 0).decode(errors="replace").strip().partition(" ")
+        whose = "this process, " if pid == str(os.getpid()) else ""
+        return f"{whose}process {pid or '(unknown)'}, since {since or 'just now'}"
+
+
+def _close_in_child() -> None:
+    """Keep a forked child from holding its parent's locks beyond the parent's death."""
+    for fd in _held:
+        with suppress(OSError):
+            os.close(fd)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
+
+
+def check_local(path: Path) -> None:
+    """Raise `JournalError` when ``path`` lies on a network file system (known on Linux only)."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+    except OSError:
+        return
+    if is_network(kind := mount_type(str(path), mounts)):
+        raise JournalError(
+            f"{str(path)!r} lies on a network file system ({kind}), where neither flock nor "
+            f"SQLite's shared WAL index can be relied on: two brokers could write one journal. "
+            f"Keep it on a local disk, and copy backups to the network"
+        )
+
+
+def is_network(kind: str) -> bool:
+    """Say whether a file system type, as the kernel names it, is served by another host."""
+    return kind.removeprefix("fuse.") in NETWORK_FILE_SYSTEMS
+
+
+def mount_type(path: str, mountinfo: str) -> str:
+    """Return the type of the file system an absolute, resolved ``path`` lies on, "" if unknown.
+
+    ``mountinfo`` is the text of ``/proc/self/mountinfo``, see proc_pid_mountinfo(5): field 5 is
+    the mount point, the first field after a lone ``-`` the type. A later mount hides an earlier.
+    """
+    found, kind = "", ""
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        point = _unescaped(before.split(" ")[4]).rstrip("/") + "/"
+        if (path + "/").startswith(point) and len(point) >= len(found):
+            found, kind = point, after.split(" ")[0]
+    return kind
+
+
+def _unescaped(field: str) -> str:
+    """Undo the octal escapes for space, tab, newline and backslash."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

@@ -1,0 +1,118 @@
+"""Leases: who is there, until when, and what has been answered to whom. Pure.
+
+A lease ends when nobody has been heard on it for its TTL. Deadlines are in the broker's monotonic
+seconds and live only here: they are neither journaled nor replicated. A restarted broker gives
+every known lease one fresh TTL. Deadlines only move forward, so the queue keeps old ones and
+looks again when they come up.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ezgraph.errors import RequestTooOldError
+from ezgraph.protocol.events import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Answers:
+    """The transactions that a client's requests caused, while it may still repeat them."""
+
+    def __init__(self) -> None:
+        self._seq_by_request: dict[int, int] = {}
+        self._lowest = 0
+
+    def remember(self, request_id: int, seq: int) -> None:
+        """Keep that ``request_id`` caused the transaction ending at ``seq``."""
+        self._seq_by_request[request_id] = seq
+
+    def forget_below(self, lowest_open: int) -> None:
+        """Forget requests whose replies have arrived."""
+        if lowest_open <= self._lowest:
+            return
+        self._lowest = lowest_open
+        known = self._seq_by_request
+        while known and (first := next(iter(known))) < lowest_open:
+            del known[first]
+
+    def seq_of(self, request_id: int) -> int | None:
+        """Return the last seq of the transaction a request caused; None if it caused none.
+
+        Raises:
+            RequestTooOldError: the request was answered and forgotten.
+        """
+        if request_id < self._lowest:
+            raise RequestTooOldError(
+                f"request {request_id} lies below {self._lowest}, whose replies have arrived; "
+                f"it is not executed again: send it under a new id"
+            )
+        return self._seq_by_request.get(request_id)
+
+    def __len__(self) -> int:
+        return len(self._seq_by_request)
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """One client's hold on the broker. ``kind``: session, process or guest."""
+
+    client: str
+    kind: str
+    source: Source
+    ttl_s: float
+    opened: float
+    last_heard: float
+    nonce: str = ""
+    main_loop_age_s: float | None = None
+    peers: set[bytes] = field(default_factory=set)
+    answers: Answers = field(default_factory=Answers)
+
+
+class Leases:
+    """All leases, by client id, and the order in which they may run out."""
+
+    def __init__(self) -> None:
+        self._by_client: dict[str, Lease] = {}
+        self._queue: list[tuple[float, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._by_client)
+
+    def __iter__(self) -> Iterator[Lease]:
+        return iter(self._by_client.values())
+
+    def get(self, client: str) -> Lease | None:
+        """Return a client's lease, or None."""
+        return self._by_client.get(client)
+
+    def add(self, lease: Lease) -> None:
+        """Start a lease."""
+        self._by_client[lease.client] = lease
+        heapq.heappush(self._queue, (lease.last_heard + lease.ttl_s, lease.client))
+
+    def remove(self, client: str) -> None:
+        """End a lease."""
+        self._by_client.pop(client, None)
+
+    def next_due(self) -> float | None:
+        """Return when to look again, at the latest."""
+        return self._queue[0][0] if self._queue else None
+
+    def expired(self, now: float) -> list[Lease]:
+        """Return the leases nobody was heard on for their TTL; each is returned once."""
+        over = []
+        while self._queue and self._queue[0][0] <= now:
+            _, client = heapq.heappop(self._queue)
+            lease = self._by_client.get(client)
+            if lease is None:
+                continue
+            due = lease.last_heard + lease.ttl_s
+            if due <= now:
+                over.append(lease)
+            else:
+                heapq.heappush(self._queue, (due, client))
+        return over

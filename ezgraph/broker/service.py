@@ -1,0 +1,252 @@
+"""The broker's loop: one thread, one poller, a ROUTER for commands and an XPUB for events.
+
+Each pass drains what is waiting into the engine, lets it decide and store, and then sends what
+it hands out: replies first, then publications. `ezgraph.broker.engine` keeps the order.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import zmq
+
+from ezgraph.broker.engine import BrokerEngine
+from ezgraph.clock import Clock, SystemClock
+from ezgraph.config import Address, BrokerConfig, resolve_loopback
+from ezgraph.errors import (
+    AddressInUseError,
+    ConfigError,
+    InsecureAddressError,
+    JournalFailedError,
+    MalformedMessageError,
+)
+from ezgraph.ids import IdSource, RandomIds
+from ezgraph.protocol.replies import Refusal
+from ezgraph.wire import frames
+
+if TYPE_CHECKING:
+    from ezgraph.backends.base import Journal
+
+log = logging.getLogger(__name__)
+
+_IDLE_MS = 1_000
+_BIND_TRIES = 50
+_FAREWELL_S = 0.5
+_FLUSH_MS = 200
+
+
+class BrokerService:
+    """A broker on sockets of its own. Made, bound and run on one thread; `stop` from any."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        journal: Journal,
+        *,
+        clock: Clock | None = None,
+        ids: IdSource | None = None,
+    ) -> None:
+        self.config = config
+        self.journal = journal
+        self.address: Address | None = None
+        self._clock = clock or SystemClock()
+        self._ids = ids or RandomIds()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_writer, False)
+        self._stopping = threading.Event()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "stopping" if self._stopping.is_set() else "open"
+        return f"<BrokerService {self.address} {state} journal={self.journal!r}>"
+
+    # --- start ---
+
+    def bind(self) -> Address:
+        """Take the address, load the journal, and return where commands are taken.
+
+        Raises:
+            InsecureAddressError: outside loopback, and ``insecure`` is not set.
+            AddressInUseError: somebody listens there.
+            JournalError: the journal cannot be read.
+        """
+        host = self._checked_host()
+        limits = self.config.limits
+        self._router = self._context.socket(zmq.ROUTER)
+        self._router.set(zmq.ROUTER_MANDATORY, 1)
+        self._xpub = self._context.socket(zmq.XPUB)
+        self._xpub.set(zmq.XPUB_VERBOSE, 1)
+        for each in (self._router, self._xpub):
+            each.set(zmq.LINGER, 0)
+            each.set(zmq.IPV6, int(":" in host))
+            each.set(zmq.MAXMSGSIZE, limits.max_frame_bytes)
+            each.set(zmq.BACKLOG, 1024)
+            each.set(zmq.SNDHWM, limits.high_water_mark)
+            each.set(zmq.RCVHWM, limits.high_water_mark)
+        self.address, events_port = self._bind_pair(host)
+        self.engine = BrokerEngine(
+            self.config,
+            self.journal,
+            self._ids,
+            events_port=events_port,
+            now=self._clock.monotonic(),
+        )
+        self._poller = zmq.Poller()
+        self._poller.register(self._router, zmq.POLLIN)
+        self._poller.register(self._xpub, zmq.POLLIN)
+        self._poller.register(self._wake_reader, zmq.POLLIN)
+        log.info(
+            "broker listens address=%s events_port=%d epoch=%d seq=%d",
+            self.address,
+            events_port,
+            self.engine.state.epoch,
+            self.engine.state.seq,
+        )
+        return self.address
+
+    def _checked_host(self) -> str:
+        host, is_loopback = resolve_loopback(self.config.address.host)
+        if not is_loopback and not self.config.insecure:
+            raise InsecureAddressError(
+                f"{self.config.address} is reachable from other hosts, and this broker has no "
+                f"keys: anybody there could command it. Listen on 127.0.0.1, or say --insecure "
+                f"if you trust everybody on that network"
+            )
+        return host
+
+    def _bind_pair(self, host: str) -> tuple[Address, int]:
+        """Bind both sockets; with a free command port, try until the next port is free too."""
+        wanted, events_port = self.config.address.port, self.config.events_port
+        for _ in range(_BIND_TRIES):
+            port = self._bind_one(self._router, host, wanted)
+            try:
+                found = port + 1 if events_port is None else events_port
+                found = self._bind_one(self._xpub, host, found if found < 65536 else 0)
+            except AddressInUseError:
+                if wanted or events_port is not None:
+                    raise
+                self._router.unbind(self._router.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode())
+                continue
+            return Address(self.config.address.host, port), found
+        raise AddressInUseError(f"no two free neighbouring ports on {host}; name an events port")
+
+    def _bind_one(self, sock: zmq.Socket[bytes], host: str, port: int) -> int:
+        address = Address(host, port)
+        try:
+            sock.bind(f"tcp://{address}" if port else f"tcp://{Address(host, 0)}".replace(":0", ":*"))
+        except zmq.ZMQError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise AddressInUseError(
+                    f"somebody listens on {address} already; connect to that broker, stop it, "
+                    f"or choose another port (0: a free one)"
+                ) from error
+            raise ConfigError(f"cannot listen on {address}: {error}") from error
+        return int(sock.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode().rpartition(":")[2])
+
+    # --- the loop ---
+
+    def run(self) -> None:
+        """Serve until `stop`; then drain, write a checkpoint and close.
+
+        Raises:
+            JournalFailedError: an append failed; nothing of that pass was answered.
+        """
+        try:
+            while not self._stopping.is_set() and not self.engine.stopping:
+                self.run_pass(wait=True)
+            self.run_pass(wait=False)
+            self.engine.write_checkpoint()
+        except JournalFailedError as error:
+            log.exception("journal failed, broker ends address=%s", self.address)
+            self._refuse_everybody(error)
+            raise
+        finally:
+            self.close()
+
+    def stop(self) -> None:
+        """Ask the loop to end; from any thread or signal handler."""
+        self._stopping.set()
+        try:
+            os.write(self._wake_writer, b"x")
+        except OSError:
+            log.debug("stop: the loop has ended already")
+
+    def run_pass(self, *, wait: bool) -> None:
+        """Do one pass: drain, decide, store, reply, publish."""
+        clock, engine = self._clock, self.engine
+        ready = dict(self._poller.poll(self._patience_ms() if wait else 0))
+        now, wall = clock.monotonic(), clock.wall()
+        if self._xpub in ready:
+            self._take_subscriptions(now)
+        if self._router in ready:
+            self._take_commands(now, wall)
+        engine.finish_pass(now=now, wall=wall)
+        for peer, frame in engine.replies():
+            self._send_reply(peer, frame)
+        for publication in engine.publications():
+            self._xpub.send_multipart(publication, zmq.NOBLOCK)
+
+    def _patience_ms(self) -> int:
+        now = self._clock.monotonic()
+        due = self.engine.next_due(now)
+        if due is None:
+            return _IDLE_MS
+        return max(0, min(_IDLE_MS, int((due - now) * 1000) + (due > now)))
+
+    def _take_subscriptions(self, now: float) -> None:
+        while True:
+            try:
+                message = self._xpub.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self.engine.take_subscription(message, now=now)
+
+    def _take_commands(self, now: float, wall: float) -> None:
+        receive, take = self._router.recv_multipart, self.engine.take_command
+        for _ in range(self.config.limits.commands_per_pass):
+            try:
+                message = receive(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if len(message) == 2:
+                take(message[0], message[1], now=now, wall=wall)
+
+    def _send_reply(self, peer: bytes, frame: bytes) -> None:
+        try:
+            self._router.send(peer, zmq.NOBLOCK | zmq.SNDMORE)
+            self._router.send(frame, zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            # The peer has gone, or does not read: it asks again if it lives.
+            log.debug("reply dropped error=%s", error)
+
+    def _refuse_everybody(self, error: JournalFailedError) -> None:
+        """Tell whoever asks in the little time that is left."""
+        refusal = Refusal(error.code, str(error))
+        until = self._clock.monotonic() + _FAREWELL_S
+        while (left := until - self._clock.monotonic()) > 0:
+            if not self._router.poll(int(left * 1000) + 1):
+                return
+            message = self._router.recv_multipart()
+            try:
+                request_id, _ = frames.read_header(message[-1])
+            except MalformedMessageError:
+                continue
+            self._send_reply(message[0], frames.reply_frame(request_id, refusal))
+
+    def close(self) -> None:
+        """Close sockets and journal. Replies already sent are flushed for up to 200 ms."""
+        if self._closed:
+            return
+        self._closed = True
+        for each in (getattr(self, "_router", None), getattr(self, "_xpub", None)):
+            if each is not None:
+                each.close(linger=_FLUSH_MS)
+        self._context.term()
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
+        self.journal.close()

@@ -1,0 +1,121 @@
+"""Which prefixes are watched, the links of each event, and which notes are due. Pure.
+
+For every watched prefix the broker keeps the last seq it published under it. From these come the
+links that travel with each event (see `ezgraph.protocol`) and the notes for lost tails: one soon
+after a change (at most every 100 ms per prefix), then repeated with growing pauses up to 5 s.
+All notes share a budget per second; the oldest due goes first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ezgraph.names import ancestors, topic_of
+from ezgraph.protocol.notes import Link
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ezgraph.protocol.events import Event
+
+FIRST_PAUSE_S = 0.1
+LAST_PAUSE_S = 5.0
+NOTES_PER_S = 1_000
+_UNWATCHED = Link(0, more=False)
+
+
+@dataclass(slots=True)
+class _Watched:
+    last: int
+    pause_s: float
+    due: float
+    changed: bool = False
+
+
+class Watches:
+    """The watched prefixes of one broker run."""
+
+    def __init__(self, max_prefixes: int) -> None:
+        self._by_prefix: dict[bytes, _Watched] = {}
+        self._queue: list[tuple[float, bytes]] = []
+        self._max_prefixes = max_prefixes
+        self._budget = float(NOTES_PER_S)
+        self._budget_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._by_prefix)
+
+    def add(self, prefix: bytes, *, head: int, now: float) -> int | None:
+        """Watch ``prefix``; return the last seq published under it as its subscribers know it.
+
+        None: there are too many prefixes already, and this one gets no welcome.
+        """
+        watched = self._by_prefix.get(prefix)
+        if watched is None:
+            if len(self._by_prefix) >= self._max_prefixes:
+                return None
+            watched = self._by_prefix[prefix] = _Watched(head, FIRST_PAUSE_S, 0.0)
+            self._schedule(prefix, watched, now + FIRST_PAUSE_S)
+        return watched.last
+
+    def remove(self, prefix: bytes) -> None:
+        """Nobody watches ``prefix`` any more."""
+        self._by_prefix.pop(prefix, None)
+
+    def link(self, events: Sequence[Event], *, now: float) -> list[list[Link]]:
+        """Return the links of each event of one transaction, and count it as published."""
+        if len(events) == 1:
+            return [self._link_one(events[0], now)]
+        topics = [ancestors(topic_of(event.key)) for event in events]
+        last_under = {prefix: i for i, prefixes in enumerate(topics) for prefix in prefixes}
+        return [
+            [self._link(prefix, event.seq, now, more=last_under[prefix] > i) for prefix in prefixes]
+            for i, (event, prefixes) in enumerate(zip(events, topics, strict=True))
+        ]
+
+    def _link_one(self, event: Event, now: float) -> list[Link]:
+        return [
+            self._link(prefix, event.seq, now, more=False)
+            for prefix in ancestors(topic_of(event.key))
+        ]
+
+    def _link(self, prefix: bytes, seq: int, now: float, *, more: bool) -> Link:
+        watched = self._by_prefix.get(prefix)
+        if watched is None:
+            return _UNWATCHED
+        link = Link(watched.last, more)
+        watched.last = seq
+        if not watched.changed:
+            watched.changed = True
+            watched.pause_s = FIRST_PAUSE_S
+            self._schedule(prefix, watched, now + FIRST_PAUSE_S)
+        return link
+
+    def _schedule(self, prefix: bytes, watched: _Watched, due: float) -> None:
+        watched.due = due
+        heapq.heappush(self._queue, (due, prefix))
+
+    def next_due(self) -> float | None:
+        """Return when `due` has something to say, at the earliest."""
+        return self._queue[0][0] if self._queue else None
+
+    def due(self, *, now: float) -> list[tuple[bytes, int]]:
+        """Return (prefix, last seq published under it) for every note to send now."""
+        self._budget = min(
+            float(NOTES_PER_S), self._budget + (now - self._budget_at) * NOTES_PER_S
+        )
+        self._budget_at = now
+        notes = []
+        while self._queue and self._queue[0][0] <= now and self._budget >= 1.0:
+            due, prefix = heapq.heappop(self._queue)
+            watched = self._by_prefix.get(prefix)
+            if watched is None or watched.due != due:
+                continue
+            notes.append((prefix, watched.last))
+            self._budget -= 1.0
+            watched.changed = False
+            self._schedule(prefix, watched, now + watched.pause_s)
+            watched.pause_s = min(watched.pause_s * 2, LAST_PAUSE_S)
+        return notes

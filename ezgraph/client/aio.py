@@ -1,0 +1,402 @@
+"""The asyncio shell: the sockets' file descriptors, watched by the running event loop.
+
+ZeroMQ's descriptor is edge-triggered: it becomes readable once, and stays silent until what was
+waiting has been taken. So the reader drains everything, and looks again after every send.
+Nobody cancels a receive; deadlines are timers beside the futures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import zmq
+
+from ezgraph.client.core import FIRST_RETRY_S, LeaseState
+from ezgraph.client.engine import ClientEngine, Feed, Result
+from ezgraph.client.identity import hello
+from ezgraph.client.keepalive import KeepAlive
+from ezgraph.client.sockets import ClientSockets
+from ezgraph.client.watch import Phase, Watch
+from ezgraph.clock import Clock, SystemClock
+from ezgraph.config import DEFAULT_TIMEOUT_S, Address, parse_address
+from ezgraph.errors import (
+    BrokerUnreachableError,
+    ContextClosedError,
+    EzGraphError,
+    from_code,
+)
+from ezgraph.protocol.commands import Command, Goodbye, Sync
+from ezgraph.protocol.replies import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ezgraph.names import Key
+    from ezgraph.protocol.replies import Reply, Welcome
+    from ezgraph.state.graph import GraphState
+
+T = TypeVar("T")
+_GOODBYE_S = 1.0
+_DRAIN = 200
+
+
+class Session:
+    """A lease on a broker, used from one event loop.
+
+    Args:
+        addresses: where brokers may be, tried in turn.
+        kind: ``session`` owns edges and metadata, ``process`` owns units, ``guest`` owns nothing.
+        ttl_s: how long the broker waits in silence before the lease ends; None: its default.
+        patience_s: how long a watcher hears nothing before it gives up.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        *,
+        kind: str = "session",
+        program: str | None = None,
+        ttl_s: float | None = None,
+        patience_s: float = 60.0,
+        clock: Clock | None = None,
+    ) -> None:
+        self._addresses = tuple(addresses)
+        self._hello = hello(kind, program=program, ttl_s=ttl_s)
+        self._clock = clock or SystemClock()
+        self._patience_s = patience_s
+        self._sockets: ClientSockets | None = None
+        self._engine: ClientEngine | None = None
+        self._keepalive: KeepAlive | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop_moved = 0.0
+
+    def __repr__(self) -> str:
+        where = self._engine.core.address if self._engine else ",".join(map(str, self._addresses))
+        return f"<Session {self._hello.kind} {where} {self.state.value} id={self.client_id}>"
+
+    @property
+    def state(self) -> LeaseState:
+        """Where this client stands with the broker."""
+        return self._engine.core.state if self._engine else LeaseState.NEW
+
+    @property
+    def welcome(self) -> Welcome | None:
+        """What the broker said at the last HELLO or RESUME."""
+        return self._engine.core.welcome if self._engine else None
+
+    @property
+    def client_id(self) -> str | None:
+        """The public id of the lease."""
+        return self.welcome.client if self.welcome else None
+
+    @property
+    def address(self) -> Address:
+        """The address that is dialled now."""
+        return parse_address(self._engine.core.address) if self._engine else self._addresses[0]
+
+    # --- opening and closing ---
+
+    async def open(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:  # noqa: ASYNC109
+        """Join the broker.
+
+        Raises:
+            BrokerUnreachableError: nobody answered by the deadline.
+            RefusedError: the broker refused the HELLO.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._sockets = ClientSockets()
+        self._engine = ClientEngine(
+            self._hello,
+            self._addresses,
+            self._sockets,
+            self._clock,
+            patience_s=self._patience_s,
+        )
+        self._watch_descriptors()
+        self._engine.start()
+        try:
+            await self.call(Sync(), timeout=timeout)
+        except BaseException:
+            self._shut()
+            raise
+        self._start_keepalive()
+
+    def _start_keepalive(self) -> None:
+        welcome = self.welcome
+        if self._hello.kind == "guest" or welcome is None:
+            return
+        self._keepalive = KeepAlive(self.address, welcome, self._main_loop_age_s)
+        self._keepalive.start()
+        self._loop_moves()
+
+    def _loop_moves(self) -> None:
+        """Note that the event loop runs, every third of the TTL."""
+        if self._sockets is None or self.welcome is None:
+            return
+        self._loop_moved = self._clock.monotonic()
+        self._pulse = self._loop.call_later(self.welcome.ttl_s / 3, self._loop_moves)
+
+    def _main_loop_age_s(self) -> float:
+        return self._clock.monotonic() - self._loop_moved
+
+    async def close(self) -> None:
+        """Say goodbye and close; what the lease owned ends with it. May be called twice."""
+        if self._sockets is None:
+            return
+        try:
+            if self.state is LeaseState.BOUND:
+                await self.call(Goodbye(), timeout=_GOODBYE_S)
+        except EzGraphError:
+            pass  # the broker is gone, or the lease is: either way it is over
+        finally:
+            self._shut()
+
+    def _shut(self) -> None:
+        if self._sockets is None or self._engine is None:
+            return
+        sockets, self._sockets = self._sockets, None
+        self._loop.remove_reader(self._dealer_fd)
+        self._loop.remove_reader(self._sub_fd)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._keepalive is not None:
+            self._pulse.cancel()
+            self._keepalive.stop()
+        sockets.close()
+        self._engine.close()
+
+    # --- calls ---
+
+    async def call(self, command: Command, *, timeout: float = DEFAULT_TIMEOUT_S) -> Reply:  # noqa: ASYNC109
+        """Return the broker's reply to ``command``.
+
+        Raises:
+            RefusedError: the broker refused it; nothing changed.
+            DeadlineError: there was no answer in ``timeout`` seconds.
+            SessionError: the lease is lost or closed.
+        """
+        engine = self._open_engine()
+        future: asyncio.Future[Result] = self._loop.create_future()
+        deadline = self._clock.monotonic() + timeout
+        request_id = engine.submit(command, deadline=deadline, on_result=_resolver(future))
+        self._after_send(timeout)
+        try:
+            return _reply_of(await future)
+        except asyncio.CancelledError:
+            engine.abandon(request_id)
+            raise
+
+    async def fetch_state(
+        self, rooms: Sequence[str] = (), *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> tuple[GraphState, int]:
+        """Return the state (or some rooms of it) at one seq, and the floor."""
+        engine = self._open_engine()
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def take(state: GraphState | EzGraphError, floor: int) -> None:
+            if not future.done():
+                future.set_result((state, floor))
+
+        engine.pull_snapshot(list(rooms), self._clock.monotonic() + timeout, take)
+        self._after_send(timeout)
+        state, floor = await future
+        if isinstance(state, EzGraphError):
+            raise state
+        return state, floor
+
+    def watch(
+        self, prefix: Key = (), after: int | None = None, *, start_with_snapshot: bool = False
+    ) -> Subscription:
+        """Return a subscription to everything under ``prefix``; it begins at once."""
+        return Subscription(self, Watch(prefix, after, start_with_snapshot=start_with_snapshot))
+
+    def _open_engine(self) -> ClientEngine:
+        if self._engine is None or self._sockets is None:
+            raise ContextClosedError("this client is not open; use `async with`, or open it first")
+        if self._keepalive is not None and self._keepalive.lost is not None:
+            self._lose(self._keepalive.lost)
+        return self._engine
+
+    def _lose(self, refusal: Refusal) -> None:
+        core = self._engine.core if self._engine else None
+        if core is not None and core.error is None:
+            core.state = LeaseState.LOST
+            core.error = from_code(refusal.code, refusal.message)
+
+    # --- the event loop ---
+
+    def _watch_descriptors(self) -> None:
+        sockets = self._sockets
+        if sockets is None:
+            return
+        self._dealer_fd, self._sub_fd = int(sockets.dealer.FD), int(sockets.sub.FD)
+        self._loop.add_reader(self._dealer_fd, self._read_replies)
+        self._loop.add_reader(self._sub_fd, self._read_events)
+        self._loop.call_soon(self._read_replies)
+        self._loop.call_soon(self._read_events)
+
+    def _after_send(self, timeout: float) -> None:
+        """Look at the sockets again, and see to it that the deadline is kept."""
+        sockets = self._sockets
+        if sockets is None:
+            return
+        if sockets.dealer_changed:
+            self._follow_dealer(sockets)
+        if sockets.dealer.get(zmq.EVENTS) & zmq.POLLIN:
+            self._loop.call_soon(self._read_replies)
+        self._arm(self._loop.time() + min(timeout, FIRST_RETRY_S))
+
+    def _follow_dealer(self, sockets: ClientSockets) -> None:
+        sockets.dealer_changed = False
+        self._loop.remove_reader(self._dealer_fd)
+        self._dealer_fd = int(sockets.dealer.FD)
+        self._loop.add_reader(self._dealer_fd, self._read_replies)
+        self._loop.call_soon(self._read_replies)
+
+    def _read_replies(self) -> None:
+        sockets, engine = self._sockets, self._engine
+        if sockets is None or engine is None:
+            return
+        for _ in range(_DRAIN):
+            if not sockets.dealer.get(zmq.EVENTS) & zmq.POLLIN:
+                break
+            engine.take_reply(sockets.dealer.recv(zmq.NOBLOCK))
+        else:
+            self._loop.call_soon(self._read_replies)
+        self._after_engine()
+
+    def _read_events(self) -> None:
+        sockets, engine = self._sockets, self._engine
+        if sockets is None or engine is None:
+            return
+        for _ in range(_DRAIN):
+            if not sockets.sub.get(zmq.EVENTS) & zmq.POLLIN:
+                break
+            engine.take_publication(sockets.sub.recv_multipart(zmq.NOBLOCK))
+        else:
+            self._loop.call_soon(self._read_events)
+        self._after_engine()
+
+    def _after_engine(self) -> None:
+        """The engine may have sent, subscribed or dialled: look at both sockets again."""
+        sockets = self._sockets
+        if sockets is None:
+            return
+        if sockets.dealer_changed:
+            self._follow_dealer(sockets)
+        if sockets.dealer.get(zmq.EVENTS) & zmq.POLLIN:
+            self._loop.call_soon(self._read_replies)
+        if sockets.sub.get(zmq.EVENTS) & zmq.POLLIN:
+            self._loop.call_soon(self._read_events)
+        if self._timer is None:
+            self._arm_next()
+
+    def _arm(self, when: float) -> None:
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._tick)
+
+    def _arm_next(self) -> None:
+        due = self._engine.next_due() if self._engine else None
+        if due is not None:
+            self._arm(self._loop.time() + max(0.0, due - self._clock.monotonic()) + 0.001)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._engine is None or self._sockets is None:
+            return
+        if self._keepalive is not None and self._keepalive.lost is not None:
+            self._lose(self._keepalive.lost)
+        self._engine.tick()
+        self._after_engine()
+
+    # --- for subscriptions ---
+
+    def _open_feed(self, watch: Watch, subscription: Subscription) -> Feed:
+        feed = self._open_engine().open_feed(watch, subscription.wake)
+        self._after_engine()
+        self._arm(self._loop.time() + FIRST_RETRY_S / 2)
+        return feed
+
+    def _serve_feed(self, feed: Feed) -> None:
+        if self._engine is not None and self._sockets is not None:
+            self._engine.serve(feed)
+            self._after_engine()
+
+    def _close_feed(self, feed: Feed) -> None:
+        if self._engine is not None and self._sockets is not None:
+            self._engine.close_feed(feed)
+
+
+class Subscription:
+    """What a watcher delivers, in order: ``Event | Progress | Compacted``. An async iterator.
+
+    A slow consumer loses nothing: what does not fit into the buffer (20,000 items) is read
+    from the journal when there is room again.
+    """
+
+    def __init__(self, session: Session, watch: Watch) -> None:
+        self.watch = watch
+        self._session = session
+        self._waiting: asyncio.Future[None] | None = None
+        self._closed = False
+        self._feed = session._open_feed(watch, self)  # noqa: SLF001 - one shell, two classes
+
+    def __repr__(self) -> str:
+        return f"<Subscription {self.watch!r}>"
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Any:  # noqa: ANN401
+        """Return the next item; wait for it as long as the broker is heard."""
+        ready = self.watch.ready
+        while not ready:
+            if self._closed:
+                raise StopAsyncIteration
+            if self.watch.phase is Phase.FAILED:
+                raise self.watch.error or ContextClosedError("this subscription has ended")
+            await self._wait()
+        item = ready.popleft()
+        if not ready and self.watch.phase is Phase.READING:
+            self._session._serve_feed(self._feed)  # noqa: SLF001
+        return item
+
+    async def _wait(self) -> None:
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+
+    def wake(self) -> None:
+        """Tell the consumer that there is something to take."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def aclose(self) -> None:
+        """End the subscription; a waiting consumer ends with it."""
+        if not self._closed:
+            self._closed = True
+            self._session._close_feed(self._feed)  # noqa: SLF001
+            self.wake()
+
+
+def _resolver(future: asyncio.Future[Result]) -> Any:  # noqa: ANN401
+    def resolve(result: Result) -> None:
+        if not future.done():
+            future.set_result(result)
+
+    return resolve
+
+
+def _reply_of(result: Result) -> Reply:
+    if isinstance(result, EzGraphError):
+        raise result
+    return result
+
+
+__all__ = ["BrokerUnreachableError", "Session", "Subscription"]

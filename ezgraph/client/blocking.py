@@ -1,0 +1,315 @@
+"""The blocking shell: polls in the caller's thread, nothing else runs.
+
+Its methods are coroutines that never suspend, so that what is built on a session is written once
+for both shells; `run` drives such a coroutine to its end. A lock makes calls from several threads
+take turns.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import zmq
+
+from ezgraph.client.core import LeaseState
+from ezgraph.client.engine import ClientEngine, Feed, Result
+from ezgraph.client.identity import hello
+from ezgraph.client.keepalive import KeepAlive
+from ezgraph.client.sockets import ClientSockets
+from ezgraph.client.watch import Phase, Watch
+from ezgraph.clock import Clock, SystemClock
+from ezgraph.config import DEFAULT_TIMEOUT_S, Address, parse_address
+from ezgraph.errors import ContextClosedError, EzGraphError, from_code
+from ezgraph.protocol.commands import Command, Goodbye, Sync
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from ezgraph.names import Key
+    from ezgraph.protocol.replies import Refusal, Reply, Welcome
+    from ezgraph.state.graph import GraphState
+
+T = TypeVar("T")
+_GOODBYE_S = 1.0
+_SLICE_MS = 100
+_DRAIN = 1_000
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine that never suspends."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    coroutine.close()
+    raise AssertionError("a blocking session's coroutine suspended")
+
+
+class Session:
+    """A lease on a broker, used from plain threads; see `ezgraph.client.aio.Session`."""
+
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        *,
+        kind: str = "session",
+        program: str | None = None,
+        ttl_s: float | None = None,
+        patience_s: float = 60.0,
+        clock: Clock | None = None,
+    ) -> None:
+        self._addresses = tuple(addresses)
+        self._hello = hello(kind, program=program, ttl_s=ttl_s)
+        self._clock = clock or SystemClock()
+        self._patience_s = patience_s
+        self._lock = threading.RLock()
+        self._sockets: ClientSockets | None = None
+        self._engine: ClientEngine | None = None
+        self._keepalive: KeepAlive | None = None
+        self._moved = 0.0
+        self._receive_ms = -1
+
+    def __repr__(self) -> str:
+        where = self._engine.core.address if self._engine else ",".join(map(str, self._addresses))
+        return f"<blocking Session {self._hello.kind} {where} {self.state.value} id={self.client_id}>"
+
+    @property
+    def state(self) -> LeaseState:
+        """Where this client stands with the broker."""
+        return self._engine.core.state if self._engine else LeaseState.NEW
+
+    @property
+    def welcome(self) -> Welcome | None:
+        """What the broker said at the last HELLO or RESUME."""
+        return self._engine.core.welcome if self._engine else None
+
+    @property
+    def client_id(self) -> str | None:
+        """The public id of the lease."""
+        return self.welcome.client if self.welcome else None
+
+    @property
+    def address(self) -> Address:
+        """The address that is dialled now."""
+        return parse_address(self._engine.core.address) if self._engine else self._addresses[0]
+
+    # --- opening and closing ---
+
+    async def open(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:  # noqa: ASYNC109
+        """Join the broker; see `ezgraph.client.aio.Session.open`."""
+        self._sockets = ClientSockets()
+        self._receive_ms = -1
+        self._engine = ClientEngine(
+            self._hello, self._addresses, self._sockets, self._clock, patience_s=self._patience_s
+        )
+        self._engine.start()
+        try:
+            await self.call(Sync(), timeout=timeout)
+        except BaseException:
+            self._shut()
+            raise
+        if self._hello.kind != "guest" and self.welcome is not None:
+            self._keepalive = KeepAlive(self.address, self.welcome, self._main_loop_age_s)
+            self._keepalive.start()
+
+    def _main_loop_age_s(self) -> float:
+        return self._clock.monotonic() - self._moved
+
+    async def close(self) -> None:
+        """Say goodbye and close; what the lease owned ends with it. May be called twice."""
+        if self._sockets is None:
+            return
+        try:
+            if self.state is LeaseState.BOUND:
+                await self.call(Goodbye(), timeout=_GOODBYE_S)
+        except EzGraphError:
+            pass  # the broker is gone, or the lease is: either way it is over
+        finally:
+            self._shut()
+
+    def _shut(self) -> None:
+        with self._lock:
+            if self._sockets is None or self._engine is None:
+                return
+            sockets, self._sockets = self._sockets, None
+            if self._keepalive is not None:
+                self._keepalive.stop()
+            sockets.close()
+            self._engine.close()
+
+    # --- calls ---
+
+    async def call(self, command: Command, *, timeout: float = DEFAULT_TIMEOUT_S) -> Reply:  # noqa: ASYNC109
+        """Return the broker's reply; see `ezgraph.client.aio.Session.call`."""
+        results: list[Result] = []
+        deadline = self._clock.monotonic() + timeout
+        with self._lock:
+            engine = self._open_engine()
+            engine.submit(command, deadline=deadline, on_result=results.append)
+            while not results:
+                self._receive_one(engine, timeout)
+        result = results[0]
+        if isinstance(result, EzGraphError):
+            raise result
+        return result
+
+    async def fetch_state(
+        self, rooms: Sequence[str] = (), *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> tuple[GraphState, int]:
+        """Return the state (or some rooms of it) at one seq, and the floor."""
+        results: list[tuple[GraphState | EzGraphError, int]] = []
+        deadline = self._clock.monotonic() + timeout
+        with self._lock:
+            engine = self._open_engine()
+            engine.pull_snapshot(list(rooms), deadline, lambda *each: results.append(each))
+            while not results:
+                self._receive_one(engine, timeout)
+        state, floor = results[0]
+        if isinstance(state, EzGraphError):
+            raise state
+        return state, floor
+
+    def watch(
+        self, prefix: Key = (), after: int | None = None, *, start_with_snapshot: bool = False
+    ) -> Subscription:
+        """Return a subscription to everything under ``prefix``; it begins at once."""
+        return Subscription(self, Watch(prefix, after, start_with_snapshot=start_with_snapshot))
+
+    def _open_engine(self) -> ClientEngine:
+        if self._engine is None or self._sockets is None:
+            raise ContextClosedError("this client is not open; use `with`, or open it first")
+        self._moved = self._clock.monotonic()
+        self._notice_loss(self._engine)
+        return self._engine
+
+    def _notice_loss(self, engine: ClientEngine) -> None:
+        lost: Refusal | None = self._keepalive.lost if self._keepalive else None
+        if lost is not None and engine.core.error is None:
+            engine.core.state = LeaseState.LOST
+            engine.core.error = from_code(lost.code, lost.message)
+
+    # --- waiting, in the caller's thread ---
+
+    def _receive_one(self, engine: ClientEngine, timeout: float) -> None:
+        """Wait for one reply; when none comes for a moment, see what is overdue."""
+        sockets = self._sockets
+        if sockets is None:
+            raise ContextClosedError("this client was closed while the call waited")
+        wait_ms = min(_SLICE_MS, max(1, int(timeout * 1000)))
+        if sockets.dealer_changed or wait_ms != self._receive_ms:
+            sockets.dealer_changed = False
+            sockets.dealer.set(zmq.RCVTIMEO, wait_ms)
+            self._receive_ms = wait_ms
+        try:
+            frame = sockets.dealer.recv()
+        except zmq.Again:
+            self._notice_loss(engine)
+            engine.tick()
+        else:
+            engine.take_reply(frame)
+
+    def pump(self, wait_s: float) -> None:
+        """Take what has arrived on both sockets, waiting up to ``wait_s`` for the first of it."""
+        with self._lock:
+            engine, sockets = self._open_engine(), self._sockets
+            if sockets is None:
+                return
+            sockets.dealer_changed = False
+            self._receive_ms = -1
+            poller = zmq.Poller()
+            poller.register(sockets.dealer, zmq.POLLIN)
+            poller.register(sockets.sub, zmq.POLLIN)
+            ready = dict(poller.poll(int(wait_s * 1000)))
+            if sockets.sub in ready:
+                self._drain_events(engine, sockets)
+            if sockets.dealer in ready:
+                self._drain_replies(engine, sockets)
+            due = engine.next_due()
+            if due is not None and due <= self._clock.monotonic() + _SLICE_MS / 1000:
+                engine.tick()
+
+    def _drain_events(self, engine: ClientEngine, sockets: ClientSockets) -> None:
+        for _ in range(_DRAIN):
+            if not sockets.sub.get(zmq.EVENTS) & zmq.POLLIN:
+                return
+            engine.take_publication(sockets.sub.recv_multipart(zmq.NOBLOCK))
+
+    def _drain_replies(self, engine: ClientEngine, sockets: ClientSockets) -> None:
+        for _ in range(_DRAIN):
+            if not sockets.dealer.get(zmq.EVENTS) & zmq.POLLIN:
+                return
+            engine.take_reply(sockets.dealer.recv(zmq.NOBLOCK))
+
+    # --- for subscriptions ---
+
+    def _open_feed(self, watch: Watch) -> Feed:
+        with self._lock:
+            return self._open_engine().open_feed(watch, _nothing)
+
+    def _serve_feed(self, feed: Feed) -> None:
+        with self._lock:
+            if self._engine is not None and self._sockets is not None:
+                self._engine.serve(feed)
+
+    def _close_feed(self, feed: Feed) -> None:
+        with self._lock:
+            if self._engine is not None and self._sockets is not None:
+                self._engine.close_feed(feed)
+
+
+class Subscription:
+    """What a watcher delivers, in order: ``Event | Progress | Compacted``. An iterator.
+
+    It takes from the socket while the caller waits in it; nothing is lost in between.
+    """
+
+    def __init__(self, session: Session, watch: Watch) -> None:
+        self.watch = watch
+        self._session = session
+        self._closed = False
+        self._feed = session._open_feed(watch)  # noqa: SLF001 - one shell, two classes
+
+    def __repr__(self) -> str:
+        return f"<blocking Subscription {self.watch!r}>"
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Any:  # noqa: ANN401
+        """Return the next item; wait for it as long as the broker is heard."""
+        item = self.next_within(None)
+        if item is None:
+            raise StopAsyncIteration
+        return item
+
+    def next_within(self, wait_s: float | None) -> Any:  # noqa: ANN401
+        """Return the next item, or None when the time is over or the subscription closed."""
+        ready, clock = self.watch.ready, self._session._clock  # noqa: SLF001
+        deadline = None if wait_s is None else clock.monotonic() + wait_s
+        while not ready:
+            if self._closed:
+                return None
+            if self.watch.phase is Phase.FAILED:
+                raise self.watch.error or ContextClosedError("this subscription has ended")
+            left = _SLICE_MS / 1000
+            if deadline is not None:
+                left = min(left, deadline - clock.monotonic())
+                if left <= 0:
+                    return None
+            self._session.pump(left)
+        item = ready.popleft()
+        if not ready and self.watch.phase is Phase.READING:
+            self._session._serve_feed(self._feed)  # noqa: SLF001
+        return item
+
+    async def aclose(self) -> None:
+        """End the subscription."""
+        if not self._closed:
+            self._closed = True
+            self._session._close_feed(self._feed)  # noqa: SLF001
+
+
+def _nothing() -> None:
+    """The consumer polls; nobody has to be told."""

@@ -1,0 +1,420 @@
+"""The client without its sockets: frames in, frames out, watchers fed.
+
+It joins the pure parts (`core`, `watch`) to the bytes (`ezgraph.wire`), and gives each request
+and each watcher its callback. A shell brings a `Transport`, hands in what arrives, and calls
+`tick` when `next_due` says so. Callbacks run inside these calls and must not block.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from ezgraph.client.core import FIRST_RETRY_S, JOIN_ID, ClientCore, LeaseState
+from ezgraph.client.watch import Compacted, Phase, Watch
+from ezgraph.config import Address, parse_address
+from ezgraph.errors import (
+    BrokerUnreachableError,
+    EzGraphError,
+    MalformedMessageError,
+)
+from ezgraph.names import ancestors, note_topic, prefix_of_note, topic_of
+from ezgraph.protocol.commands import Command, OpenSnapshot, ReadSnapshot, Sync
+from ezgraph.protocol.notes import Note
+from ezgraph.protocol.replies import Done, EventRange, Reply, SnapshotChunk
+from ezgraph.state.graph import GraphState
+from ezgraph.wire import codec, frames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ezgraph.clock import Clock
+    from ezgraph.protocol.commands import Hello
+    from ezgraph.protocol.events import Event
+
+log = logging.getLogger(__name__)
+
+Result = Reply | EzGraphError
+
+_SNAPSHOT_TRIES = 5
+
+
+class Transport(Protocol):
+    """The sockets of one client."""
+
+    def dial(self, address: Address) -> None:
+        """Send commands to this broker from now on."""
+        ...
+
+    def send(self, frame: bytes) -> None:
+        """Send one request; it may wait in a queue until there is a connection."""
+        ...
+
+    def listen(self, address: Address) -> None:
+        """Receive events from this address from now on; subscriptions stay."""
+        ...
+
+    def subscribe(self, topic: bytes) -> None:
+        """Receive what is published under ``topic``."""
+        ...
+
+    def unsubscribe(self, topic: bytes) -> None:
+        """Receive it no longer."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Feed:
+    """A watcher and whom to tell when it has something, or has failed."""
+
+    watch: Watch
+    on_ready: Callable[[], None]
+    opened_at: float
+    subscribed_at: float
+    pulling: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Pull:
+    """A snapshot being fetched chunk by chunk."""
+
+    rooms: list[str]
+    deadline: float
+    on_state: Callable[[GraphState | EzGraphError, int], None]
+    events: list[Event] = field(default_factory=list)
+    at: tuple[int, int] | None = None
+    tries: int = 0
+
+
+class ClientEngine:
+    """One client's requests and watchers. Not thread-safe: one shell owns it.
+
+    ``patience_s`` is how long a watcher hears nothing before it gives the broker up.
+    """
+
+    def __init__(
+        self,
+        hello: Hello,
+        addresses: Sequence[Address],
+        transport: Transport,
+        clock: Clock,
+        *,
+        patience_s: float = 60.0,
+    ) -> None:
+        self.core = ClientCore(hello, [str(each) for each in addresses])
+        self.patience_s = patience_s
+        self.malformed = 0
+        self._transport = transport
+        self._clock = clock
+        self._dialled: str | None = None
+        self._events_from: Address | None = None
+        self._on_result: dict[int, Callable[[Result], None]] = {}
+        self._feeds: dict[bytes, list[Feed]] = {}
+        self._settling = False
+
+    def __repr__(self) -> str:
+        watches = sum(len(feeds) for feeds in self._feeds.values())
+        return f"<ClientEngine {self.core.address} {self.core.state.value} watches={watches}>"
+
+    # --- requests ---
+
+    def start(self) -> None:
+        """Say HELLO."""
+        self.core.start(self._clock.monotonic())
+        self._settle()
+
+    def submit(
+        self, command: Command, *, deadline: float, on_result: Callable[[Result], None]
+    ) -> int:
+        """Ask ``command``; ``on_result`` gets the reply or the error, by the deadline.
+
+        Raises:
+            EzGraphError: the lease is lost or closed.
+            MalformedMessageError: the command cannot be encoded; says which field.
+        """
+        core = self.core
+        request_id = core.submit(command, now=self._clock.monotonic(), deadline=deadline)
+        self._on_result[request_id] = on_result
+        try:
+            self._settle()
+        except MalformedMessageError:
+            self.abandon(request_id)
+            raise
+        return request_id
+
+    def abandon(self, request_id: int) -> None:
+        """Forget a request whose caller has gone."""
+        self.core.abandon(request_id)
+        self._on_result.pop(request_id, None)
+
+    def take_reply(self, frame: bytes) -> None:
+        """Take one frame from the command socket."""
+        try:
+            request_id, reply = frames.read_reply(frame)
+        except MalformedMessageError as error:
+            self._count_malformed(error)
+            return
+        self.core.receive(request_id, reply, now=self._clock.monotonic())
+        if request_id == JOIN_ID:
+            self._listen()
+        self._settle()
+
+    def tick(self) -> None:
+        """Repeat what is overdue; give up what is past its deadline."""
+        now = self._clock.monotonic()
+        self.core.tick(now)
+        for feeds in list(self._feeds.values()):
+            for feed in list(feeds):
+                self._tick_feed(feed, now)
+        self._settle()
+
+    def next_due(self) -> float | None:
+        """Return when `tick` has something to do, at the latest."""
+        due = self.core.next_due()
+        if not self._feeds:
+            return due
+        beat = self._clock.monotonic() + FIRST_RETRY_S / 2
+        return beat if due is None else min(due, beat)
+
+    def close(self) -> None:
+        """Fail everything that waits."""
+        self.core.close()
+        self._settle()
+        error = self.core.error or EzGraphError("closed")
+        for feeds in list(self._feeds.values()):
+            for feed in list(feeds):
+                feed.watch.fail(error)
+                feed.on_ready()
+        self._feeds.clear()
+
+    def _settle(self) -> None:
+        """Send what is to be sent and report what is complete, until nothing is left."""
+        core, transport = self.core, self._transport
+        while core.outbox or core.completions:
+            if self._dialled != core.address:
+                self._dialled = core.address
+                transport.dial(parse_address(core.address))
+            outbox, core.outbox = core.outbox, []
+            for request in outbox:
+                transport.send(frames.request_frame(request))
+            completions, core.completions = core.completions, []
+            for request_id, result in ((each.request_id, each.result) for each in completions):
+                if (on_result := self._on_result.pop(request_id, None)) is not None:
+                    on_result(result)
+
+    def _listen(self) -> None:
+        welcome = self.core.welcome
+        if welcome is None or self.core.state is not LeaseState.BOUND:
+            return
+        host = welcome.advertise or parse_address(self.core.address).host
+        address = Address(host, welcome.events_port)
+        if address != self._events_from:
+            self._events_from = address
+            self._transport.listen(address)
+
+    def _count_malformed(self, error: MalformedMessageError) -> None:
+        self.malformed += 1
+        log.warning("malformed message from %s: %s", self.core.address, error)
+
+    # --- watchers ---
+
+    def open_feed(self, watch: Watch, on_ready: Callable[[], None]) -> Feed:
+        """Feed ``watch`` from now on; ``on_ready`` is called when it has items or has failed."""
+        now = self._clock.monotonic()
+        feed = Feed(watch, on_ready, opened_at=now, subscribed_at=now)
+        watch.last_heard = now
+        prefix = topic_of(watch.prefix)
+        feeds = self._feeds.setdefault(prefix, [])
+        feeds.append(feed)
+        if len(feeds) == 1:
+            self._subscribe(prefix)
+        elif any(each.watch.phase is not Phase.JOINING for each in feeds):
+            self._welcome_by_sync(feed)
+        return feed
+
+    def close_feed(self, feed: Feed) -> None:
+        """Feed it no longer."""
+        prefix = topic_of(feed.watch.prefix)
+        feeds = self._feeds.get(prefix, [])
+        if feed in feeds:
+            feeds.remove(feed)
+            if not feeds:
+                del self._feeds[prefix]
+                self._transport.unsubscribe(note_topic(prefix))
+                self._transport.unsubscribe(prefix)
+
+    def take_publication(self, message: Sequence[bytes]) -> None:
+        """Take one multipart message from the event socket."""
+        try:
+            prefix = prefix_of_note(message[0])
+            if prefix is not None and len(message) == 2:
+                self._take_note(prefix, frames.read_note(message[1]))
+            elif len(message) == 3:
+                self._take_event(message[0], message[1], codec.decode_event(message[2]))
+        except (MalformedMessageError, IndexError) as error:
+            self._count_malformed(MalformedMessageError(str(error)))
+
+    def _take_note(self, prefix: bytes, note: Note) -> None:
+        now = self._clock.monotonic()
+        for feed in list(self._feeds.get(prefix, ())):
+            feed.watch.heard_note(note, now=now)
+            self._serve(feed)
+
+    def _take_event(self, topic: bytes, links: bytes, event: Event) -> None:
+        now = self._clock.monotonic()
+        for depth, prefix in enumerate(ancestors(topic)):
+            if feeds := self._feeds.get(prefix):
+                link = frames.read_link(links, depth)
+                for feed in list(feeds):
+                    feed.watch.heard_event(event, link, now=now)
+                    self._serve(feed)
+
+    def serve(self, feed: Feed) -> None:
+        """Look at a watcher again after its consumer has taken items."""
+        if feed.watch.phase is Phase.READING:
+            self._ask_range(feed)
+
+    def _serve(self, feed: Feed) -> None:
+        watch = feed.watch
+        if watch.phase is Phase.SNAPSHOT and not feed.pulling:
+            self._pull_for(feed)
+        elif watch.phase is Phase.READING:
+            self._ask_range(feed)
+        if watch.ready or watch.phase is Phase.FAILED:
+            feed.on_ready()
+
+    def _ask_range(self, feed: Feed) -> None:
+        wanted = feed.watch.wants()
+        if wanted is None:
+            return
+        deadline = self._clock.monotonic() + self.patience_s
+        try:
+            self.submit(wanted, deadline=deadline, on_result=lambda r: self._take_range(feed, r))
+        except EzGraphError as error:
+            feed.watch.fail(error)
+            feed.on_ready()
+
+    def _take_range(self, feed: Feed, result: Result) -> None:
+        watch, now = feed.watch, self._clock.monotonic()
+        if isinstance(result, EventRange):
+            watch.range_arrives(result)
+            self._ask_range(feed)  # one request ahead, while this one is decoded
+            try:
+                events = [codec.decode_event(each) for each in result.events]
+            except MalformedMessageError as error:
+                watch.fail(error)
+            else:
+                watch.range_events(events, result, now=now)
+        else:
+            watch.range_failed(_as_error(result), now=now)
+        self._serve(feed)
+
+    def _pull_for(self, feed: Feed) -> None:
+        feed.pulling = True
+
+        def take(state: GraphState | EzGraphError, floor: int) -> None:
+            feed.pulling = False
+            if isinstance(state, EzGraphError):
+                feed.watch.fail(state)
+            else:
+                feed.watch.snapshot_taken(state.seq, Compacted(floor, state))
+            self._serve(feed)
+
+        self.pull_snapshot([], self._clock.monotonic() + self.patience_s, take)
+
+    def _subscribe(self, prefix: bytes) -> None:
+        """Subscribe to events first and to notes second: the welcome then covers both."""
+        self._transport.subscribe(prefix)
+        self._transport.subscribe(note_topic(prefix))
+
+    def _welcome_by_sync(self, feed: Feed) -> None:
+        """Welcome a second watcher of a prefix: its subscription stands, only the head is new."""
+
+        def take(result: Result) -> None:
+            welcome = self.core.welcome
+            if isinstance(result, Done) and welcome is not None:
+                note = Note(welcome.cluster_id, welcome.epoch, result.seq, result.seq)
+                feed.watch.heard_note(note, now=self._clock.monotonic())
+                self._serve(feed)
+
+        deadline = self._clock.monotonic() + self.patience_s
+        self.submit(Sync(), deadline=deadline, on_result=take)
+
+    def _tick_feed(self, feed: Feed, now: float) -> None:
+        watch = feed.watch
+        if self.core.error is not None:
+            watch.fail(self.core.error)
+        elif now - watch.last_heard > self.patience_s:
+            watch.fail(
+                BrokerUnreachableError(
+                    f"nothing was heard from {self.core.address} for {self.patience_s:g} s; "
+                    f"the broker is gone or cut off: see `ezgraph status`. "
+                    f"Everything up to seq {watch.position} was delivered; go on with "
+                    f"after_seq={watch.position}"
+                )
+            )
+        elif watch.needs_welcome(subscribed_at=feed.subscribed_at, now=now):
+            feed.subscribed_at = now
+            prefix = topic_of(watch.prefix)
+            self._transport.unsubscribe(note_topic(prefix))
+            self._transport.unsubscribe(prefix)
+            self._subscribe(prefix)
+        self._serve(feed)
+
+    # --- snapshots ---
+
+    def pull_snapshot(
+        self,
+        rooms: list[str],
+        deadline: float,
+        on_state: Callable[[GraphState | EzGraphError, int], None],
+    ) -> None:
+        """Fetch the state (or only some rooms of it); ``on_state`` gets it and the floor."""
+        self._open_snapshot(_Pull(rooms, deadline, on_state))
+
+    def _open_snapshot(self, pull: _Pull) -> None:
+        pull.events.clear()
+        pull.at = None
+        pull.tries += 1
+        self._pull_next(pull, OpenSnapshot(pull.rooms))
+
+    def _pull_next(self, pull: _Pull, command: Command) -> None:
+        try:
+            self.submit(
+                command, deadline=pull.deadline, on_result=lambda r: self._take_chunk(pull, r)
+            )
+        except EzGraphError as error:
+            pull.on_state(error, 0)
+
+    def _take_chunk(self, pull: _Pull, result: Result) -> None:
+        if not isinstance(result, SnapshotChunk):
+            error = _as_error(result)
+            if error.code == "invalid_command" and pull.tries < _SNAPSHOT_TRIES:
+                self._open_snapshot(pull)  # it gave way to newer ones, or the broker restarted
+            else:
+                pull.on_state(error, 0)
+            return
+        if pull.at not in (None, (result.epoch, result.seq)):
+            self._open_snapshot(pull)  # the broker was restarted, and numbers snapshots anew
+            return
+        pull.at = (result.epoch, result.seq)
+        if result.next_start is not None:  # one request ahead, while this one is decoded
+            more = ReadSnapshot(result.snapshot, pull.rooms, result.next_start)
+            self._pull_next(pull, more)
+        try:
+            pull.events += [codec.decode_live_event(each, result.blobs) for each in result.entries]
+        except MalformedMessageError as error:
+            pull.on_state(error, 0)
+            return
+        if result.next_start is None:
+            state = GraphState.fold(pull.events, epoch=result.epoch, seq=result.seq)
+            pull.on_state(state, result.floor)
+
+
+def _as_error(result: Result) -> EzGraphError:
+    if isinstance(result, EzGraphError):
+        return result
+    return MalformedMessageError(f"the broker answered with an unexpected {type(result).__name__}")
+
+

@@ -1,0 +1,38 @@
+"""What a client says about itself in HELLO; claimed, not proved."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+import sys
+from pathlib import Path
+
+from ezgraph.protocol import PROTOCOL_VERSION
+from ezgraph.protocol.commands import Hello
+
+
+def hello(kind: str, *, program: str | None = None, ttl_s: float | None = None) -> Hello:
+    """Return the HELLO of this process: ``kind`` is session, process or guest."""
+    return Hello(
+        protocol=PROTOCOL_VERSION,
+        kind=kind,
+        nonce=secrets.token_hex(8),
+        program=program or _program(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        login=_login(),
+        ttl_s=ttl_s,
+    )
+
+
+def _program() -> str:
+    return Path(sys.argv[0] or "python").name if sys.argv else "python"
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

@@ -1,0 +1,89 @@
+"""The two sockets of a client, made the same way for every shell."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import zmq
+
+if TYPE_CHECKING:
+    from ezgraph.config import Address
+
+_contexts: dict[int, zmq.Context[zmq.Socket[bytes]]] = {}
+_FLUSH_MS = 200
+_RECONNECT_MS = 20
+_RECONNECT_MAX_MS = 500
+
+
+def shared_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """Return this process's ZeroMQ context for clients; a forked child gets its own."""
+    context = _contexts.get(os.getpid())
+    if context is None or context.closed:
+        context = _contexts[os.getpid()] = zmq.Context()
+        context.set(zmq.MAX_SOCKETS, 8192)
+    return context
+
+
+class ClientSockets:
+    """A DEALER for commands and a SUB for events; the `Transport` of an engine."""
+
+    def __init__(self) -> None:
+        self.dealer = self._new_dealer()
+        self.sub = shared_context().socket(zmq.SUB)
+        _configure(self.sub)
+        self.sub.set(zmq.SNDHWM, 0)  # else subscriptions beyond 1,000 are dropped silently
+        self.sub.set(zmq.RCVHWM, 100_000)
+        self.dealer_changed = False
+        self._dialled: Address | None = None
+        self._events_from: Address | None = None
+
+    def dial(self, address: Address) -> None:
+        """Send commands to ``address``, on a new socket if another was dialled before."""
+        if self._dialled is not None and self._dialled != address:
+            self.dealer.close(linger=0)
+            self.dealer = self._new_dealer()
+            self.dealer_changed = True
+        self._dialled = address
+        self.dealer.set(zmq.IPV6, int(":" in address.host))
+        self.dealer.connect(address.endpoint)
+
+    def send(self, frame: bytes) -> None:
+        """Send one request without waiting; a full queue drops it, and it is repeated."""
+        try:
+            self.dealer.send(frame, zmq.NOBLOCK)
+        except zmq.Again:
+            return
+
+    def listen(self, address: Address) -> None:
+        """Receive events from ``address``."""
+        if self._events_from is not None:
+            self.sub.disconnect(self._events_from.endpoint)
+        self._events_from = address
+        self.sub.set(zmq.IPV6, int(":" in address.host))
+        self.sub.connect(address.endpoint)
+
+    def subscribe(self, topic: bytes) -> None:
+        """Receive what is published under ``topic``."""
+        self.sub.subscribe(topic)
+
+    def unsubscribe(self, topic: bytes) -> None:
+        """Receive it no longer."""
+        self.sub.unsubscribe(topic)
+
+    def close(self) -> None:
+        """Close both; what was sent is flushed for up to 200 ms in the background."""
+        self.dealer.close(linger=_FLUSH_MS)
+        self.sub.close(linger=0)
+
+    @staticmethod
+    def _new_dealer() -> zmq.Socket[bytes]:
+        dealer = shared_context().socket(zmq.DEALER)
+        _configure(dealer)
+        return dealer
+
+
+def _configure(sock: zmq.Socket[bytes]) -> None:
+    sock.set(zmq.LINGER, 0)
+    sock.set(zmq.RECONNECT_IVL, _RECONNECT_MS)
+    sock.set(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)

@@ -1,0 +1,138 @@
+"""Addresses, limits and options: frozen values, and the only place that reads the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ezgraph.errors import ConfigError
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 25979
+DEFAULT_TIMEOUT_S = 10.0
+ADDRESS_VARIABLE = "EZGRAPH_ADDR"
+
+
+class Address(NamedTuple):
+    """Where a broker takes commands. ``str()`` gives ``host:port``."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def endpoint(self) -> str:
+        """The ZeroMQ endpoint."""
+        return f"tcp://{self}"
+
+
+AddressLike = str | tuple[str, int] | Address
+AddressesLike = AddressLike | Sequence[AddressLike]
+
+
+def parse_address(address: AddressLike) -> Address:
+    """Return ``"host:port"``, ``"[v6]:port"`` or ``(host, port)`` as an `Address`.
+
+    Raises:
+        ConfigError: it is none of these; port 0 is allowed (a free one, for a broker).
+    """
+    if isinstance(address, str):
+        host, colon, port_text = address.removeprefix("tcp://").rpartition(":")
+        if not colon or not port_text.isdecimal():
+            raise ConfigError(f"address {address!r} is not host:port, such as 127.0.0.1:25979")
+        host, port = host.strip("[]"), int(port_text)
+    else:
+        try:
+            host, port = address
+        except (TypeError, ValueError):
+            raise ConfigError(f"address {address!r} is neither 'host:port' nor (host, port)") from None
+    if not isinstance(host, str) or not host or type(port) is not int or not 0 <= port <= 65535:
+        raise ConfigError(f"address {address!r}: give a host and a port from 0 to 65535")
+    return Address(host, port)
+
+
+def parse_addresses(addresses: AddressesLike) -> tuple[Address, ...]:
+    """Return one address or a sequence of them, to be tried in turn.
+
+    Raises:
+        ConfigError: there is none, or one is malformed.
+    """
+    if isinstance(addresses, str):
+        return tuple(parse_address(each.strip()) for each in addresses.split(","))
+    if len(addresses) == 2 and isinstance(addresses[0], str) and isinstance(addresses[1], int):
+        return (parse_address((addresses[0], addresses[1])),)
+    found = tuple(parse_address(each) for each in addresses)  # type: ignore[arg-type]
+    if not found:
+        raise ConfigError("no address given: name at least one host:port")
+    return found
+
+
+def address_from_environment() -> tuple[Address, ...] | None:
+    """Return what ``EZGRAPH_ADDR`` names, or None where it is not set."""
+    text = os.environ.get(ADDRESS_VARIABLE)
+    return parse_addresses(text) if text else None
+
+
+def default_addresses() -> tuple[Address, ...]:
+    """Return what ``EZGRAPH_ADDR`` names, else ``127.0.0.1:25979``."""
+    return address_from_environment() or (Address(DEFAULT_HOST, DEFAULT_PORT),)
+
+
+def resolve_loopback(host: str) -> tuple[str, bool]:
+    """Return the numeric address of ``host`` to listen on, and whether it is loopback.
+
+    Raises:
+        ConfigError: the name means nothing here.
+    """
+    if host == "*":
+        return "0.0.0.0", False  # noqa: S104 - refused outside --insecure by the caller
+    try:
+        resolved = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]
+    except OSError as error:
+        raise ConfigError(f"host {host!r} cannot be resolved: {error}") from error
+    return str(resolved), ipaddress.ip_address(str(resolved).split("%")[0]).is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what the wire may ask for. Sizes in bytes, times in seconds."""
+
+    max_frame_bytes: int = 64 << 20
+    high_water_mark: int = 100_000
+    commands_per_pass: int = 512
+    max_leases: int = 20_000
+    max_watched_prefixes: int = 100_000
+    chunk_events: int = 1_000
+    chunk_bytes: int = 1 << 20
+    max_snapshots: int = 8
+    snapshot_life_s: float = 30.0
+    max_waiting_reads: int = 10_000
+    min_ttl_s: float = 0.5
+    max_ttl_s: float = 3600.0
+    guest_ttl_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig:
+    """How one broker runs.
+
+    ``events_port`` None: the command port + 1 (a free one when that is taken and the command
+    port was not given). ``advertise``: the host that clients are told to dial for events; None:
+    the one they dialled. The journal warns in ``status`` above ``journal_warning_bytes``.
+    """
+
+    address: Address = Address(DEFAULT_HOST, DEFAULT_PORT)
+    events_port: int | None = None
+    advertise: str | None = None
+    backend: str = "memory://"
+    insecure: bool = False
+    ttl_s: float = 6.0
+    checkpoint_events: int = 20_000
+    journal_warning_bytes: int = 4 << 30
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,265 @@
+"""Every error a caller of ezgraph can meet, in one tree.
+
+::
+
+    EzGraphError                          the root; `code` is stable and travels on the wire
+    ├── RefusedError                      the broker judged the command and changed nothing
+    │   ├── CyclicException               the edge would close a loop (or is a self-loop)
+    │   ├── ForeignEdgeError              the edge is held by others, not by the asker
+    │   ├── UnknownEdgeError              no such edge
+    │   ├── AddressCollisionError         another live session or process holds these addresses
+    │   ├── NotOwnerError                 a report or release for a unit one does not own
+    │   ├── InvalidCommandError           a field outside the grammar or the limits
+    │   ├── LiveSessionsError             shutdown refused: sessions are alive
+    │   ├── LimitError                    a configured bound is reached
+    │   ├── WrongClusterError             the broker at this address keeps another history
+    │   ├── ProtocolVersionError          client and broker speak different protocol versions
+    │   ├── RequestTooOldError            a request id the broker no longer remembers
+    │   └── UnsupportedError              this broker does not know the command
+    ├── SessionError                      the call needs a session that is not there
+    │   ├── NoSessionError                no active session: use `async with`
+    │   ├── SessionExpiredError           the lease ran out; what it owned is gone
+    │   └── ContextClosedError            the context, session or process client is closed
+    ├── CompactedError                    history below the floor is gone; carries a snapshot
+    ├── DivergedError                     (epoch, seq) lies beyond the end of its epoch
+    ├── DeadlineError (TimeoutError)      a deadline passed: address, attempts, next step
+    │   └── BrokerUnreachableError        nobody answered there at all
+    ├── MalformedMessageError             bytes that are no message of this protocol
+    ├── InvalidKeyError (ValueError)      a key or segment outside the grammar
+    ├── ConfigError (ValueError)          a bad address, option, or configuration file
+    ├── InsecureAddressError              outside loopback without keys or `--insecure`
+    ├── AddressInUseError                 somebody listens on that port already
+    ├── JournalError                      the journal cannot be opened or read
+    │   ├── JournalLockedError            another broker holds it
+    │   ├── JournalVersionError           it was written by a newer ezgraph
+    │   ├── JournalCorruptError           a record fails its checksum or its order
+    │   └── JournalFailedError            an append failed: nothing of that batch was answered
+    └── MissingExtraError (ImportError)   an optional package is not installed; names the extra
+
+A message says what happened (with the values), why, and how to go on. The broker sends
+`code` and text; `from_code` gives the same class back at the client.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class EzGraphError(RuntimeError):
+    """The root of all errors that ezgraph raises on purpose."""
+
+    code: ClassVar[str] = "error"
+
+
+class RefusedError(EzGraphError):
+    """The broker judged the command, refused it, and changed nothing."""
+
+    code = "refused"
+
+
+class CyclicException(RefusedError):  # noqa: N818 - the field's name for it
+    """The edge would close a loop; the message names the loop."""
+
+    code = "cyclic"
+
+
+class ForeignEdgeError(RefusedError):
+    """The edge exists, but others hold it; the message says who."""
+
+    code = "foreign_edge"
+
+
+class UnknownEdgeError(RefusedError):
+    """There is no such edge to disconnect."""
+
+    code = "unknown_edge"
+
+
+class AddressCollisionError(RefusedError):
+    """Another live session or process holds these addresses; the message names both."""
+
+    code = "address_collision"
+
+
+class NotOwnerError(RefusedError):
+    """The process does not own the unit it reports for or releases."""
+
+    code = "not_owner"
+
+
+class InvalidCommandError(RefusedError):
+    """A field of the command lies outside the grammar or the limits."""
+
+    code = "invalid_command"
+
+
+class LiveSessionsError(RefusedError):
+    """Shutdown was refused because sessions are alive; ask again with ``force``."""
+
+    code = "live_sessions"
+
+
+class LimitError(RefusedError):
+    """A configured bound is reached; the message names the bound."""
+
+    code = "limit"
+
+
+class WrongClusterError(RefusedError):
+    """The broker at this address keeps the history of another cluster."""
+
+    code = "wrong_cluster"
+
+
+class ProtocolVersionError(RefusedError):
+    """Client and broker speak different versions of the protocol."""
+
+    code = "protocol_version"
+
+
+class RequestTooOldError(RefusedError):
+    """The request id lies below what the broker still remembers; it was not executed."""
+
+    code = "request_too_old"
+
+
+class UnsupportedError(RefusedError):
+    """This broker does not know the command."""
+
+    code = "unsupported"
+
+
+class SessionError(EzGraphError):
+    """The call needs a session that is not there."""
+
+    code = "session"
+
+
+class NoSessionError(SessionError):
+    """There is no active session: use ``async with`` (or ``with``) first."""
+
+    code = "no_session"
+
+
+class SessionExpiredError(SessionError):
+    """The lease ran out while nobody renewed it; what the session owned is gone."""
+
+    code = "session_expired"
+
+
+class ContextClosedError(SessionError):
+    """The context, session or client is closed already."""
+
+    code = "closed"
+
+
+class CompactedError(EzGraphError):
+    """History below ``floor`` is gone; ``snapshot`` is the state to go on from."""
+
+    code = "compacted"
+
+    def __init__(self, message: str, *, floor: int = 0, snapshot: Any = None) -> None:  # noqa: ANN401
+        super().__init__(message)
+        self.floor = floor
+        self.snapshot = snapshot
+
+
+class DivergedError(EzGraphError):
+    """The client's (epoch, seq) lies beyond the end of that epoch; take a snapshot."""
+
+    code = "diverged"
+
+
+class DeadlineError(EzGraphError, TimeoutError):
+    """A deadline passed; the message names the address, what was tried and the next step."""
+
+    code = "deadline"
+
+
+class BrokerUnreachableError(DeadlineError):
+    """Nobody answered at the address at all."""
+
+    code = "unreachable"
+
+
+class MalformedMessageError(EzGraphError):
+    """These bytes are no message of this protocol."""
+
+    code = "malformed"
+
+
+class InvalidKeyError(EzGraphError, ValueError):
+    """A key or segment lies outside the grammar."""
+
+    code = "invalid_key"
+
+
+class ConfigError(EzGraphError, ValueError):
+    """An address, an option or a configuration file is not usable."""
+
+    code = "config"
+
+
+class InsecureAddressError(ConfigError):
+    """The broker was told to listen outside loopback without keys."""
+
+    code = "insecure_address"
+
+
+class AddressInUseError(EzGraphError):
+    """Somebody listens on that port already."""
+
+    code = "address_in_use"
+
+
+class JournalError(EzGraphError):
+    """The journal cannot be opened, read or written."""
+
+    code = "journal"
+
+
+class JournalLockedError(JournalError):
+    """Another broker holds this journal."""
+
+    code = "journal_locked"
+
+
+class JournalVersionError(JournalError):
+    """The journal was written by a newer ezgraph."""
+
+    code = "journal_version"
+
+
+class JournalCorruptError(JournalError):
+    """A record of the journal fails its checksum or is out of order."""
+
+    code = "journal_corrupt"
+
+
+class JournalFailedError(JournalError):
+    """An append failed; nothing of that batch was answered or published."""
+
+    code = "journal_failed"
+
+
+class MissingExtraError(EzGraphError, ImportError):
+    """An optional package is not installed; the message names the extra."""
+
+    code = "missing_extra"
+
+
+def _tree(root: type[EzGraphError]) -> Iterator[type[EzGraphError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+_BY_CODE: dict[str, type[EzGraphError]] = {kind.code: kind for kind in _tree(EzGraphError)}
+
+
+def from_code(code: str, message: str) -> EzGraphError:
+    """Return the error a refusal stands for; an unknown code gives a plain `RefusedError`."""
+    return _BY_CODE.get(code, RefusedError)(message)

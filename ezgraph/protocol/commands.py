@@ -1,0 +1,184 @@
+"""Commands: what a client may ask of the broker, in the imperative."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ezgraph.protocol.metadata import GraphMetadata
+from ezgraph.protocol.settings import SettingsSnapshotValue
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Bind this connection to a new lease, or to none (``kind="guest"``).
+
+    ``nonce`` tells a repeated HELLO from a second one. ``cluster_id`` refuses a broker that
+    keeps another history.
+    """
+
+    protocol: int
+    kind: str
+    nonce: str
+    program: str
+    host: str
+    pid: int
+    login: str
+    cluster_id: str | None = None
+    ttl_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Bind this connection to an earlier lease, shown by its token."""
+
+    protocol: int
+    client: str
+    token: bytes
+    cluster_id: str
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Renew the lease; ``main_loop_age_s`` is how long ago the program's main loop moved."""
+
+    main_loop_age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """End the lease now; everything it owns goes with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revert:
+    """Drop everything the session owns, and keep it open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Hold the edge: for the session, or for good when asked as a guest."""
+
+    from_topic: str
+    to_topic: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Let the edge go."""
+
+    from_topic: str
+    to_topic: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterMetadata:
+    """Register the session's components in place of those it had registered before."""
+
+    metadata: GraphMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateUnits:
+    """Take units for this process and let others go."""
+
+    added: list[str]
+    removed: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSettings:
+    """Report the settings a unit of this process now has."""
+
+    address: str
+    value: SettingsSnapshotValue
+    timestamp: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetPause:
+    """Ask publishers of samples to pause, or to go on."""
+
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """Be answered when everything sent before has been applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """Stop the broker; refused while other sessions live, unless forced."""
+
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GetStatus:
+    """Ask how the broker is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListClients:
+    """Ask who is there and what they own."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSnapshot:
+    """Ask for the live events in ``rooms`` (empty: all) at one seq, in chunks."""
+
+    rooms: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSnapshot:
+    """Ask for the chunk of an open snapshot that starts at ``start``."""
+
+    snapshot: int
+    rooms: list[str]
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEvents:
+    """Ask for the stored events under a prefix in (after, through], in one chunk."""
+
+    prefix: list[str]
+    after: int
+    through: int | None = None
+
+
+Command = (
+    Hello
+    | Resume
+    | Heartbeat
+    | Goodbye
+    | Revert
+    | Connect
+    | Disconnect
+    | RegisterMetadata
+    | UpdateUnits
+    | ReportSettings
+    | SetPause
+    | Sync
+    | Shutdown
+    | GetStatus
+    | ListClients
+    | OpenSnapshot
+    | ReadSnapshot
+    | ReadEvents
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command with its request id and the lowest id whose reply is still awaited."""
+
+    request_id: int
+    lowest_open: int
+    command: Command

@@ -1,0 +1,255 @@
+"""Events: what has become true. State is their fold.
+
+Each body has a key (`key_of`), under which it is published, and a slot (`slot_of`): the place in
+the live set it takes or clears. A later event in a slot makes the earlier one irrelevant to the
+fold, so the live set, folded in order of seq, gives the same state as the whole history.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import assert_never
+from uuid import UUID
+
+from ezgraph.names import Key
+from ezgraph.protocol.metadata import ComponentMetadata
+from ezgraph.protocol.settings import SettingsEventType, SettingsSnapshotValue
+
+Slot = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who caused an event. ``login`` is claimed by the client, ``key_name`` is proved."""
+
+    session_id: str | None = None
+    process_id: UUID | None = None
+    client: str | None = None
+    program: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    login: str | None = None
+    key_name: str | None = None
+    reason: str | None = None
+
+
+class EndReason(enum.Enum):
+    """Why a lease ended."""
+
+    CLOSED = "closed"
+    EXPIRED = "expired"
+    LOST = "lost"
+
+
+class SettingsLayer(enum.Enum):
+    """Where an effective value comes from: the session's metadata, or a process's report."""
+
+    INITIAL = "initial"
+    LIVE = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """A session got its lease of ``ttl_s`` seconds."""
+
+    session_id: str
+    ttl_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """A session ended; the events before it in its transaction removed what it owned."""
+
+    session_id: str
+    reason: EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessOpened:
+    """A process client got its lease of ``ttl_s`` seconds."""
+
+    process_id: UUID
+    ttl_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessClosed:
+    """A process client ended, and with it its units and live values."""
+
+    process_id: UUID
+    reason: EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessUnitsChanged:
+    """A process now runs ``units``; ``added`` and ``removed`` say what changed."""
+
+    process_id: UUID
+    units: list[str]
+    added: list[str]
+    removed: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeConnected:
+    """``owner`` (None: persistent) now holds the edge; it may have had other owners before."""
+
+    from_topic: str
+    to_topic: str
+    owner: str | None
+    topology_changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeDisconnected:
+    """``owner`` holds the edge no longer; the topology changed if it was the last."""
+
+    from_topic: str
+    to_topic: str
+    owner: str | None
+    topology_changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRegistered:
+    """A session registered metadata; its components follow in the same transaction."""
+
+    session_id: str
+    schema_version: int
+    root_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRemoved:
+    """A session's metadata is gone."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentRegistered:
+    """A component stands at ``component.address``, held by one session."""
+
+    session_id: str
+    component: ComponentMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentRemoved:
+    """The component at ``address`` is gone."""
+
+    session_id: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """The effective settings at ``address`` changed; ``value`` is the effective value.
+
+    ``reported_time`` is the reporter's own time in seconds since 1970, as given.
+    """
+
+    address: str
+    event_type: SettingsEventType
+    layer: SettingsLayer
+    value: SettingsSnapshotValue
+    process_id: UUID | None = None
+    reported_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PauseChanged:
+    """Publishers of samples are asked to pause, or to go on."""
+
+    paused: bool
+
+
+Body = (
+    SessionOpened
+    | SessionClosed
+    | ProcessOpened
+    | ProcessClosed
+    | ProcessUnitsChanged
+    | EdgeConnected
+    | EdgeDisconnected
+    | GraphRegistered
+    | GraphRemoved
+    | ComponentRegistered
+    | ComponentRemoved
+    | SettingsChanged
+    | PauseChanged
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One numbered change.
+
+    ``wall_time`` is the broker's wall clock in seconds since 1970; ``mono_time`` its monotonic
+    clock in seconds, comparable within one run of the broker. ``client`` and ``request_id``
+    name the request that caused the transaction (None: the broker itself did).
+    """
+
+    epoch: int
+    seq: int
+    prev: int
+    txn_first: int
+    txn_last: int
+    wall_time: float
+    mono_time: float
+    key: Key
+    source: Source
+    request_id: int | None
+    body: Body
+
+    @property
+    def kind(self) -> str:
+        """The name of the body's type."""
+        return type(self.body).__name__
+
+
+def key_of(body: Body) -> Key:  # noqa: PLR0911 - one line per kind of event
+    """Return the key under which an event is published."""
+    match body:
+        case SessionOpened() | SessionClosed():
+            return ("session", body.session_id)
+        case ProcessOpened() | ProcessClosed() | ProcessUnitsChanged():
+            return ("process", str(body.process_id))
+        case EdgeConnected() | EdgeDisconnected():
+            return ("edge", body.from_topic, body.to_topic)
+        case GraphRegistered() | GraphRemoved():
+            return ("graph", body.session_id)
+        case ComponentRegistered():
+            return ("component", body.component.address)
+        case ComponentRemoved():
+            return ("component", body.address)
+        case SettingsChanged():
+            return ("settings", body.address)
+        case PauseChanged():
+            return ("control", "pause")
+    assert_never(body)
+
+
+def slot_of(body: Body) -> tuple[Slot, bool]:  # noqa: PLR0911 - one line per kind of event
+    """Return the slot of the live set that an event concerns, and whether it fills it.
+
+    The first segment is the room: the first segment of the event's key.
+    """
+    match body:
+        case EdgeConnected(from_topic=start, to_topic=end, owner=owner):
+            return ("edge", start, end, owner or ""), True
+        case EdgeDisconnected(from_topic=start, to_topic=end, owner=owner):
+            return ("edge", start, end, owner or ""), False
+        case SettingsChanged():
+            filled = body.event_type is not SettingsEventType.SETTINGS_REMOVED
+            return ("settings", body.address), filled
+        case ProcessUnitsChanged():
+            return ("process", str(body.process_id), "units"), bool(body.units)
+        case PauseChanged():
+            return key_of(body), body.paused
+        case SessionOpened() | ProcessOpened() | GraphRegistered() | ComponentRegistered():
+            return key_of(body), True
+        case SessionClosed() | ProcessClosed() | GraphRemoved() | ComponentRemoved():
+            return key_of(body), False
+    assert_never(body)

@@ -1,0 +1,28 @@
+"""Notes and links: how a watcher knows that it has everything."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Note(NamedTuple):
+    """For one prefix: the last seq published under it, and the head at that moment.
+
+    A watcher complete through ``last`` is complete through ``head``.
+    """
+
+    cluster_id: str
+    epoch: int
+    last: int
+    head: int
+
+
+class Link(NamedTuple):
+    """For one event and one prefix of its key.
+
+    ``prev``: the last seq published under that prefix before (0: it was not watched).
+    ``more``: a later event of the same transaction lies under that prefix too.
+    """
+
+    prev: int
+    more: bool

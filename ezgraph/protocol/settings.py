@@ -1,0 +1,65 @@
+"""The value of a component's settings, and the typed events about it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ezgraph.protocol.metadata import SettingsSchemaMetadata
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from ezgraph.protocol.metadata import ComponentMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsSnapshotValue:
+    """The settings of one component at one moment.
+
+    ``serialized`` are opaque bytes of the reporter (never read by ezgraph), ``repr_value`` the
+    structured form or text, ``structured_value`` the structured form where there is one.
+    """
+
+    serialized: bytes | None = None
+    repr_value: dict[str, Any] | str = ""
+    structured_value: dict[str, Any] | None = None
+    settings_schema: SettingsSchemaMetadata | None = None
+
+
+class SettingsEventType(enum.Enum):
+    """What happened to a component's effective settings."""
+
+    INITIAL_SETTINGS = "INITIAL_SETTINGS"
+    SETTINGS_UPDATED = "SETTINGS_UPDATED"
+    SETTINGS_REMOVED = "SETTINGS_REMOVED"
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChangedEvent:
+    """One change of a component's effective settings.
+
+    ``timestamp`` is the reporter's own time if it gave one, else the broker's wall clock
+    (``wall_time``), both in seconds since 1970. A removal carries the last value.
+    """
+
+    seq: int
+    event_type: SettingsEventType
+    component_address: str
+    timestamp: float
+    source_session_id: str | None
+    source_process_id: UUID | None
+    value: SettingsSnapshotValue
+    wall_time: float = 0.0
+
+
+def initial_value(component: ComponentMetadata) -> SettingsSnapshotValue:
+    """Return the settings value that a component's metadata stands for."""
+    serialized, shown = component.initial_settings
+    return SettingsSnapshotValue(
+        serialized=serialized,
+        repr_value=shown,
+        structured_value=shown if isinstance(shown, dict) else None,
+        settings_schema=component.settings_schema,
+    )

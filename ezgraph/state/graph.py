@@ -1,0 +1,289 @@
+"""The state of the rig at one seq, and `apply`, which alone changes it.
+
+The broker and every replica hold a `GraphState` and feed it the same events in order of seq; so
+they agree at equal seq, and `GraphState.fingerprint` shows it. `apply` makes an event true and
+cannot refuse: whether an event may happen was decided before it was made (`ezgraph.broker`).
+
+Invariants between events of a transaction's end:
+
+* the edges form a DAG; every owner in it is persistent or an open session;
+* a component's session is open; a unit's process is open;
+* the effective settings of an address are the live value a process reported, else the initial
+  value of its component; an address with neither has no entry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, assert_never
+
+from ezgraph.protocol.events import (
+    ComponentRegistered,
+    ComponentRemoved,
+    EdgeConnected,
+    EdgeDisconnected,
+    Event,
+    GraphRegistered,
+    GraphRemoved,
+    PauseChanged,
+    ProcessClosed,
+    ProcessOpened,
+    ProcessUnitsChanged,
+    SessionClosed,
+    SessionOpened,
+    SettingsChanged,
+    SettingsLayer,
+    Source,
+)
+from ezgraph.protocol.fingerprints import fingerprint
+from ezgraph.protocol.metadata import ComponentMetadata, GraphMetadata
+from ezgraph.protocol.settings import (
+    SettingsChangedEvent,
+    SettingsEventType,
+    SettingsSnapshotValue,
+)
+from ezgraph.protocol.snapshot import (
+    PERSISTENT,
+    Edge,
+    GraphSnapshot,
+    SnapshotProcess,
+    SnapshotSession,
+)
+from ezgraph.state.dag import DAG
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from uuid import UUID
+
+
+@dataclass(slots=True)
+class SessionEntry:
+    """An open session and what it registered; its edges are in the DAG."""
+
+    source: Source
+    opened_seq: int
+    opened_wall: float
+    ttl_s: float
+    graph: GraphRegistered | None = None
+    components: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class ProcessEntry:
+    """An open process client: the units it runs and the addresses it reported live values for."""
+
+    source: Source
+    opened_seq: int
+    opened_wall: float
+    ttl_s: float
+    units: list[str] = field(default_factory=list)
+    live: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentEntry:
+    """A component and the session that holds its address."""
+
+    session_id: str
+    seq: int
+    metadata: ComponentMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class SettingEntry:
+    """The effective settings at an address, by their last change."""
+
+    seq: int
+    wall_time: float
+    source: Source
+    change: SettingsChanged
+
+    @property
+    def value(self) -> SettingsSnapshotValue:
+        """The effective value."""
+        return self.change.value
+
+
+class GraphState:
+    """Everything that is true at ``seq``."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.seq = 0
+        self.sessions: dict[str, SessionEntry] = {}
+        self.processes: dict[UUID, ProcessEntry] = {}
+        self.unit_owner: dict[str, UUID] = {}
+        self.dag = DAG()
+        self.components: dict[str, ComponentEntry] = {}
+        self.settings: dict[str, SettingEntry] = {}
+        self.paused = False
+
+    def __repr__(self) -> str:
+        return (
+            f"<GraphState epoch={self.epoch} seq={self.seq} sessions={len(self.sessions)} "
+            f"processes={len(self.processes)} edges={len(self.dag.edge_owners)} "
+            f"components={len(self.components)} settings={len(self.settings)}>"
+        )
+
+    @classmethod
+    def fold(cls, events: Iterable[Event], *, epoch: int, seq: int) -> GraphState:
+        """Return the state that ``events`` (a history, or the live set) add up to at ``seq``."""
+        state = cls()
+        for event in events:
+            state.apply(event)
+        state.epoch, state.seq = epoch, seq
+        return state
+
+    def apply(self, event: Event) -> None:  # noqa: C901, PLR0912 - one case per kind of event
+        """Make ``event`` true."""
+        body = event.body
+        match body:
+            case SettingsChanged():
+                self._apply_settings(event, body)
+            case EdgeConnected():
+                self.dag.add_edge(body.from_topic, body.to_topic, body.owner)
+            case EdgeDisconnected():
+                self.dag.remove_edge(body.from_topic, body.to_topic, body.owner)
+            case ComponentRegistered():
+                entry = ComponentEntry(body.session_id, event.seq, body.component)
+                self.components[body.component.address] = entry
+                self.sessions[body.session_id].components.add(body.component.address)
+            case ComponentRemoved():
+                self.components.pop(body.address, None)
+                self.sessions[body.session_id].components.discard(body.address)
+            case GraphRegistered():
+                self.sessions[body.session_id].graph = body
+            case GraphRemoved():
+                self.sessions[body.session_id].graph = None
+            case SessionOpened():
+                self.sessions[body.session_id] = SessionEntry(
+                    event.source, event.seq, event.wall_time, body.ttl_s
+                )
+            case SessionClosed():
+                self.sessions.pop(body.session_id, None)
+            case ProcessOpened():
+                self.processes[body.process_id] = ProcessEntry(
+                    event.source, event.seq, event.wall_time, body.ttl_s
+                )
+            case ProcessUnitsChanged():
+                self._apply_units(body)
+            case ProcessClosed():
+                self.processes.pop(body.process_id, None)
+            case PauseChanged():
+                self.paused = body.paused
+            case _:
+                assert_never(body)
+        self.epoch, self.seq = event.epoch, event.seq
+
+    def _apply_settings(self, event: Event, change: SettingsChanged) -> None:
+        before = self.settings.pop(change.address, None)
+        if before is not None and before.change.process_id is not None:
+            holder = self.processes.get(before.change.process_id)
+            if holder is not None:
+                holder.live.discard(change.address)
+        if change.event_type is SettingsEventType.SETTINGS_REMOVED:
+            return
+        self.settings[change.address] = SettingEntry(
+            event.seq, event.wall_time, event.source, change
+        )
+        if change.layer is SettingsLayer.LIVE and change.process_id in self.processes:
+            self.processes[change.process_id].live.add(change.address)
+
+    def _apply_units(self, change: ProcessUnitsChanged) -> None:
+        process = self.processes[change.process_id]
+        for unit in process.units:
+            self.unit_owner.pop(unit, None)
+        process.units = change.units
+        for unit in change.units:
+            self.unit_owner[unit] = change.process_id
+
+    # --- what the state looks like from outside ---
+
+    def effective_settings(self) -> dict[str, SettingsSnapshotValue]:
+        """Return the effective value of every address, sorted by address."""
+        return {address: self.settings[address].value for address in sorted(self.settings)}
+
+    def last_settings_changes(self) -> list[SettingsChangedEvent]:
+        """Return the last change of every address that has settings, in order of seq."""
+        entries = sorted(self.settings.values(), key=lambda entry: entry.seq)
+        return [
+            settings_event(entry.seq, entry.wall_time, entry.source, entry.change)
+            for entry in entries
+        ]
+
+    def metadata_of(self, session_id: str) -> GraphMetadata | None:
+        """Return what a session registered, or None."""
+        session = self.sessions[session_id]
+        if session.graph is None:
+            return None
+        components = {
+            address: self.components[address].metadata for address in sorted(session.components)
+        }
+        return GraphMetadata(session.graph.schema_version, session.graph.root_name, components)
+
+    def edges_of(self, owner: str | None) -> list[Edge]:
+        """Return the edges an owner holds, sorted."""
+        return [Edge(*edge) for edge in self.dag.edges_of(owner)]
+
+    def snapshot(self) -> GraphSnapshot:
+        """Return the typed public form, in sorted order."""
+        dag = self.dag
+        return GraphSnapshot(
+            seq=self.seq,
+            epoch=self.epoch,
+            graph={topic: sorted(dag.graph[topic]) for topic in sorted(dag.graph)},
+            edge_owners={
+                Edge(*edge): sorted(PERSISTENT if o is None else o for o in dag.edge_owners[edge])
+                for edge in sorted(dag.edge_owners)
+            },
+            sessions={
+                session_id: SnapshotSession(self.edges_of(session_id), self.metadata_of(session_id))
+                for session_id in sorted(self.sessions)
+            },
+            processes={
+                process_id: SnapshotProcess(
+                    process_id, entry.source.pid, entry.source.host, sorted(entry.units)
+                )
+                for process_id, entry in sorted(self.processes.items())
+            },
+            settings=self.effective_settings(),
+            paused=self.paused,
+        )
+
+    def fingerprint(self) -> str:
+        """Return the content hash of everything in the state, seq and epoch included.
+
+        Two states at the same seq with equal fingerprints are equal.
+        """
+        return fingerprint(
+            "ezgraph.state",
+            [
+                self.epoch,
+                self.seq,
+                self.paused,
+                {edge: sorted(o or "" for o in owners)
+                 for edge, owners in self.dag.edge_owners.items()},
+                self.sessions,
+                self.processes,
+                self.unit_owner,
+                self.components,
+                self.settings,
+            ],
+        )
+
+
+def settings_event(
+    seq: int, wall_time: float, source: Source, change: SettingsChanged
+) -> SettingsChangedEvent:
+    """Return the typed public form of a settings change."""
+    reported = change.reported_time
+    return SettingsChangedEvent(
+        seq=seq,
+        event_type=change.event_type,
+        component_address=change.address,
+        timestamp=wall_time if reported is None else reported,
+        source_session_id=source.session_id,
+        source_process_id=source.process_id,
+        value=change.value,
+        wall_time=wall_time,
+    )

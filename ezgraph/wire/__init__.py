@@ -1,0 +1,1 @@
+"""Bytes: how messages and values are spelled, bounded and checked."""

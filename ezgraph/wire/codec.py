@@ -1,0 +1,531 @@
+"""The one place that spells messages: ``[tag, {field: value}]``, in msgpack.
+
+A message type is a frozen dataclass of `ezgraph.protocol`; its field types say how each field is
+spelled and checked. Decoding ignores unknown fields, fills absent ones from their defaults, and
+refuses everything else with `MalformedMessageError`, which names the field.
+
+Three spellings deserve a word:
+
+* A field whose type has subclasses, or a union of message types, carries the tag too.
+* `Source` and `SettingsSchemaMetadata` come again and again with equal content: they are spelled
+  as one binary field (their own encoding), so that a decoder meets equal bytes and keeps one
+  object for them.
+* In snapshots these binary fields become references to content-addressed blobs, which travel
+  once beside the entries (`encode_event` gives both forms).
+"""
+
+from __future__ import annotations
+
+import enum
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
+
+import msgpack
+
+from ezgraph.errors import MalformedMessageError
+from ezgraph.protocol.events import Event, Source
+from ezgraph.protocol.fingerprints import content_hash
+from ezgraph.protocol.metadata import SettingsSchemaMetadata
+from ezgraph.wire import values
+
+Encode = Callable[[Any], Any] | None
+Decode = Callable[[Any], Any]
+T = TypeVar("T")
+_INTERNED: tuple[type, ...] = (Source, SettingsSchemaMetadata)
+_INTERN_BYTES = 8 << 20
+
+
+class _Misfit(Exception):  # noqa: N818 - never leaves this module
+    """A part of a message has the wrong form; the path grows on the way out."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.path: list[str] = []
+
+    def __str__(self) -> str:
+        return f"{'.'.join(self.path) or 'message'}: {self.args[0]}"
+
+
+class _Bin(bytes):
+    """The encoding of an interned value, on its way into a message."""
+
+    __slots__ = ()
+
+
+class _InternTable:
+    """Decoded interned values by their bytes, and back; forgets all when full."""
+
+    def __init__(self) -> None:
+        self._by_bytes: dict[bytes, Any] = {}
+        self._spelled: dict[int, _Bin] = {}
+        self._held_bytes = 0
+
+    def decode(self, packed: bytes, decode: Decode) -> Any:  # noqa: ANN401
+        known = self._by_bytes.get(packed)
+        if known is None:
+            known = decode(values.unpack(packed))
+            if self._held_bytes > _INTERN_BYTES:
+                self._by_bytes, self._spelled, self._held_bytes = {}, {}, 0
+            self._by_bytes[packed] = known
+            self._spelled[id(known)] = _Bin(packed)
+            self._held_bytes += len(packed) + 256
+        return known
+
+    def spelling(self, value: object) -> _Bin | None:
+        """Return the bytes a value was decoded from; it is held, so its id stays its own."""
+        return self._spelled.get(id(value))
+
+
+_interned = _InternTable()
+
+
+def encode(message: object) -> bytes:
+    """Return the encoding of a command, reply or event body.
+
+    Raises:
+        MalformedMessageError: a field holds what its type does not allow; says which.
+    """
+    return _pack(_plain(message), _inline)
+
+
+def decode(packed: bytes | memoryview, family: type[T] | Any) -> T:  # noqa: ANN401
+    """Return the message of ``family`` (a union of message types) that ``packed`` spells.
+
+    Raises:
+        MalformedMessageError: it spells none.
+    """
+    try:
+        decoded: T = _union_decoder(family)(values.unpack(packed))
+    except _Misfit as misfit:
+        raise MalformedMessageError(str(misfit)) from None
+    return decoded
+
+
+class EncodedEvent(NamedTuple):
+    """An event as journaled and published, and as it stands in snapshots."""
+
+    event: bytes
+    live: bytes
+    blobs: dict[bytes, bytes]
+
+
+def encode_event(event: Event) -> EncodedEvent:
+    """Return both encodings of an event."""
+    plain = _plain(event)
+    blobs: dict[bytes, bytes] = {}
+
+    def refer(value: Any) -> Any:  # noqa: ANN401
+        if type(value) is not _Bin:
+            return _inline(value)
+        name = _blob_name(bytes(value))
+        blobs[name] = bytes(value)
+        return msgpack.ExtType(values.BLOB, name)
+
+    return EncodedEvent(_pack(plain, _inline), _pack(plain, refer), blobs)
+
+
+def decode_event(packed: bytes | memoryview) -> Event:
+    """Return the event that ``packed`` spells.
+
+    Raises:
+        MalformedMessageError: it spells none.
+    """
+    return _event(values.unpack(packed))
+
+
+def decode_live_event(packed: bytes, blobs: Mapping[bytes, bytes]) -> Event:
+    """Return the event of a snapshot entry, with the blobs it refers to.
+
+    Raises:
+        MalformedMessageError: it spells none, or a blob is missing.
+    """
+
+    def resolve(code: int, content: bytes) -> Any:  # noqa: ANN401
+        if code != values.BLOB:
+            return values.from_extension(code, content)
+        if content not in blobs:
+            raise MalformedMessageError(f"the snapshot lacks blob {content.hex()}")
+        return blobs[content]
+
+    try:
+        plain = msgpack.unpackb(packed, ext_hook=resolve, strict_map_key=False)
+    except MalformedMessageError:
+        raise
+    except Exception as error:
+        raise MalformedMessageError(f"a snapshot entry is no msgpack value: {error}") from error
+    return _event(plain)
+
+
+def _event(plain: Any) -> Event:  # noqa: ANN401
+    try:
+        event: Event = _union_decoder(Event)(_upgraded(plain))
+    except _Misfit as misfit:
+        raise MalformedMessageError(str(misfit)) from None
+    return event
+
+
+def _upgraded(plain: Any) -> Any:  # noqa: ANN401
+    """Return an event as this version spells it; the place for older spellings."""
+    return plain
+
+
+def _inline(value: Any) -> Any:  # noqa: ANN401
+    if type(value) is _Bin:
+        return bytes(value)
+    return values.extend(value)
+
+
+@lru_cache(maxsize=4096)
+def _blob_name(blob: bytes) -> bytes:
+    return content_hash(blob)
+
+
+def _pack(plain: object, default: Callable[[Any], Any]) -> bytes:
+    try:
+        packed: bytes = msgpack.packb(plain, default=default, strict_types=True)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise MalformedMessageError(f"a message cannot be encoded: {error}") from error
+    return packed
+
+
+def _plain(message: object) -> list[Any]:
+    kind = type(message)
+    try:
+        return [kind.__name__, _encoder(kind)(message)]
+    except _Misfit as misfit:
+        misfit.path.insert(0, kind.__name__)
+        raise MalformedMessageError(str(misfit)) from None
+
+
+# --- encoders and decoders, made once per type from its annotations ---
+
+
+@lru_cache(maxsize=None)
+def _encoder(cls: type) -> Callable[[Any], dict[str, Any]]:
+    if not is_dataclass(cls):
+        raise _Misfit(f"expected a message, got {cls.__name__}")
+    parts = [(name, encode) for name, (encode, _) in _fields_of(cls).items()]
+
+    def encode(message: Any) -> dict[str, Any]:  # noqa: ANN401
+        plain: dict[str, Any] = {}
+        for name, encode_field in parts:
+            value = getattr(message, name)
+            if encode_field is not None and value is not None:
+                try:
+                    value = encode_field(value)
+                except _Misfit as misfit:
+                    misfit.path.insert(0, name)
+                    raise
+            plain[name] = value
+        return plain
+
+    return encode
+
+
+@lru_cache(maxsize=None)
+def _decoder(cls: type) -> Decode:
+    defaults = {each.name: _default(each) for each in fields(cls)}
+    parts = [(name, decode, defaults[name]) for name, (_, decode) in _fields_of(cls).items()]
+
+    def decode(plain: Any) -> Any:  # noqa: ANN401
+        if type(plain) is not dict:
+            raise _Misfit(f"expected the fields of {cls.__name__}, got {_shown(plain)}")
+        found = []
+        for name, decode_field, default in parts:
+            try:
+                found.append(decode_field(plain[name]))
+            except KeyError:
+                if default is None:
+                    raise _Misfit(f"{cls.__name__} lacks the field {name!r}") from None
+                found.append(default())
+            except _Misfit as misfit:
+                misfit.path.insert(0, name)
+                raise
+        return cls(*found)
+
+    return decode
+
+
+def _default(each: Any) -> Callable[[], Any] | None:  # noqa: ANN401
+    if each.default is not MISSING:
+        default = each.default
+        return lambda: default
+    return None if each.default_factory is MISSING else each.default_factory  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=None)
+def _fields_of(cls: type) -> dict[str, tuple[Encode, Decode]]:
+    hints = typing.get_type_hints(cls)
+    return {each.name: _spelling(hints[each.name]) for each in fields(cls)}
+
+
+def _spelling(hint: Any) -> tuple[Encode, Decode]:  # noqa: ANN401, PLR0911
+    """Return how a field of type ``hint`` is spelled (None: as it is) and read."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint in (typing.Any, object):
+        return None, _decode_value
+    if hint in _PLAIN:
+        return _checked(hint), _PLAIN[hint]
+    if origin in (typing.Union, types.UnionType):
+        return _spell_union(arguments)
+    if origin is list:
+        return _spell_list(arguments[0])
+    if origin is tuple:
+        return _spell_tuple(arguments)
+    if origin is dict:
+        return _spell_dict(*arguments)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return _spell_enum(hint)
+    if isinstance(hint, type) and issubclass(hint, tuple):
+        return _spell_named_tuple(hint)
+    if hint in _INTERNED:
+        return _spell_interned(hint)
+    if is_dataclass(hint):
+        return _spell_message(typing.cast("type", hint))
+    raise TypeError(f"the codec has no spelling for {hint!r}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+def _exactly(kind: type, name: str) -> Decode:
+    def decode(value: Any) -> Any:  # noqa: ANN401
+        if type(value) is not kind:
+            raise _Misfit(f"expected {name}, got {_shown(value)}")
+        return value
+
+    return decode
+
+
+def _decode_float(value: Any) -> float:  # noqa: ANN401
+    if type(value) is float:
+        return value
+    if type(value) is int:
+        return float(value)
+    raise _Misfit(f"expected a number, got {_shown(value)}")
+
+
+def _decode_uuid(value: Any) -> UUID:  # noqa: ANN401
+    if type(value) is UUID:
+        return value
+    raise _Misfit(f"expected a UUID, got {_shown(value)}")
+
+
+def _decode_value(value: Any) -> Any:  # noqa: ANN401
+    if type(value) in (dict, list, tuple):
+        values.check_depth(value)
+    return value
+
+
+def _decode_structure(value: Any) -> Any:  # noqa: ANN401
+    if type(value) is not dict:
+        raise _Misfit(f"expected a mapping, got {_shown(value)}")
+    values.check_depth(value)
+    return value
+
+
+_PLAIN: dict[Any, Decode] = {
+    int: _exactly(int, "an integer"),
+    str: _exactly(str, "text"),
+    bool: _exactly(bool, "true or false"),
+    bytes: _exactly(bytes, "bytes"),
+    float: _decode_float,
+    UUID: _decode_uuid,
+    types.NoneType: _exactly(types.NoneType, "nothing"),
+    dict[str, typing.Any]: _decode_structure,
+}
+
+
+def _checked(hint: Any) -> Encode:  # noqa: ANN401
+    """Return a check for what a user may hand in with the wrong type, or None."""
+    return _PLAIN[hint] if hint in (str, float, dict[str, typing.Any]) else None
+
+
+def _spell_union(options: tuple[Any, ...]) -> tuple[Encode, Decode]:
+    some = tuple(each for each in options if each is not types.NoneType)
+    if all(is_dataclass(each) for each in some) and len(some) > 1:
+        decode_tagged = _union_decoder(some)
+        return _plain, decode_tagged
+    spellings = [_spelling(each) for each in some]
+    if len(spellings) == 1:
+        encode, decode = spellings[0]
+        return encode, lambda value: None if value is None else decode(value)
+
+    def decode_any(value: Any) -> Any:  # noqa: ANN401
+        for _, decode_one in spellings:
+            try:
+                return decode_one(value)
+            except _Misfit:
+                continue
+        raise _Misfit(f"expected one of {some}, got {_shown(value)}")
+
+    def encode_any(value: Any) -> Any:  # noqa: ANN401
+        return decode_any(value)
+
+    return encode_any, decode_any
+
+
+def _spell_list(item: Any) -> tuple[Encode, Decode]:  # noqa: ANN401
+    encode_item, decode_item = _spelling(item)
+
+    def encode(items: Any) -> list[Any]:  # noqa: ANN401
+        if not isinstance(items, list | tuple):
+            raise _Misfit(f"expected a list, got {_shown(items)}")
+        return list(items) if encode_item is None else [encode_item(each) for each in items]
+
+    def decode(plain: Any) -> list[Any]:  # noqa: ANN401
+        if type(plain) is not list:
+            raise _Misfit(f"expected a list, got {_shown(plain)}")
+        return [decode_item(each) for each in plain]
+
+    return encode, decode
+
+
+def _spell_tuple(items: tuple[Any, ...]) -> tuple[Encode, Decode]:
+    if len(items) == 2 and items[1] is Ellipsis:
+        encode_list, decode_list = _spell_list(items[0])
+        return encode_list, lambda plain: tuple(decode_list(plain))
+    spellings = [_spelling(each) for each in items]
+
+    def of_right_length(plain: Any) -> Any:  # noqa: ANN401
+        if not isinstance(plain, list | tuple) or len(plain) != len(spellings):
+            raise _Misfit(f"expected {len(spellings)} values, got {_shown(plain)}")
+        return plain
+
+    def encode(value: Any) -> list[Any]:  # noqa: ANN401
+        pairs = zip(spellings, of_right_length(value), strict=True)
+        return [each if e is None or each is None else e(each) for (e, _), each in pairs]
+
+    def decode(plain: Any) -> tuple[Any, ...]:  # noqa: ANN401
+        return tuple(d(each) for (_, d), each in zip(spellings, of_right_length(plain), strict=True))
+
+    return encode, decode
+
+
+def _spell_named_tuple(cls: Any) -> tuple[Encode, Decode]:  # noqa: ANN401
+    hints = typing.get_type_hints(cls)
+    encode, decode = _spell_tuple(tuple(hints[name] for name in cls._fields))
+    return encode, lambda plain: cls(*decode(plain))
+
+
+def _spell_dict(key: Any, item: Any) -> tuple[Encode, Decode]:  # noqa: ANN401
+    (_, decode_key), (encode_item, decode_item) = _spelling(key), _spelling(item)
+
+    def encode(mapping: Any) -> dict[Any, Any]:  # noqa: ANN401
+        if not isinstance(mapping, Mapping):
+            raise _Misfit(f"expected a mapping, got {_shown(mapping)}")
+        plain = {}
+        for name, value in mapping.items():
+            try:
+                plain[decode_key(name)] = value if encode_item is None else encode_item(value)
+            except _Misfit as misfit:
+                misfit.path.insert(0, f"[{name!r}]")
+                raise
+        return plain
+
+    def decode(plain: Any) -> dict[Any, Any]:  # noqa: ANN401
+        if type(plain) is not dict:
+            raise _Misfit(f"expected a mapping, got {_shown(plain)}")
+        found = {}
+        for name, value in plain.items():
+            try:
+                found[decode_key(name)] = decode_item(value)
+            except _Misfit as misfit:
+                misfit.path.insert(0, f"[{name!r}]")
+                raise
+        return found
+
+    return encode, decode
+
+
+def _spell_enum(cls: type[enum.Enum]) -> tuple[Encode, Decode]:
+    members = {member.value: member for member in cls}
+
+    def encode(member: Any) -> Any:  # noqa: ANN401
+        if type(member) is not cls:
+            raise _Misfit(f"expected a {cls.__name__}, got {_shown(member)}")
+        return member.value
+
+    def decode(value: Any) -> enum.Enum:  # noqa: ANN401
+        if type(value) is not str or value not in members:
+            raise _Misfit(f"expected one of {list(members)}, got {_shown(value)}")
+        return members[value]
+
+    return encode, decode
+
+
+def _spell_message(cls: type) -> tuple[Encode, Decode]:
+    if cls.__subclasses__():
+        return _spell_family(cls)
+
+    def encode(message: Any) -> Any:  # noqa: ANN401
+        if type(message) is not cls:
+            raise _Misfit(f"expected a {cls.__name__}, got {_shown(message)}")
+        return _encoder(cls)(message)
+
+    return encode, lambda plain: _decoder(cls)(plain)
+
+
+def _spell_family(cls: type) -> tuple[Encode, Decode]:
+    decode = _union_decoder(cls)
+
+    def encode(message: Any) -> Any:  # noqa: ANN401
+        if not isinstance(message, cls):
+            raise _Misfit(f"expected a {cls.__name__}, got {_shown(message)}")
+        return [type(message).__name__, _encoder(type(message))(message)]
+
+    return encode, decode
+
+
+def _spell_interned(cls: type) -> tuple[Encode, Decode]:
+    def decode_fields(plain: Any) -> Any:  # noqa: ANN401
+        return _decoder(cls)(plain)
+
+    def encode(value: Any) -> _Bin:  # noqa: ANN401
+        if type(value) is not cls:
+            raise _Misfit(f"expected a {cls.__name__}, got {_shown(value)}")
+        if (known := _interned.spelling(value)) is not None:
+            return known
+        return _source_bin(value) if cls is Source else _Bin(_pack(_encoder(cls)(value), _inline))
+
+    def decode(plain: Any) -> Any:  # noqa: ANN401
+        if type(plain) is not bytes:
+            raise _Misfit(f"expected an encoded {cls.__name__}, got {_shown(plain)}")
+        return _interned.decode(plain, decode_fields)
+
+    return encode, decode
+
+
+@lru_cache(maxsize=4096)
+def _source_bin(source: Source) -> _Bin:
+    return _Bin(_pack(_encoder(Source)(source), _inline))
+
+
+@lru_cache(maxsize=None)
+def _union_decoder(family: Any) -> Decode:  # noqa: ANN401
+    by_tag = {cls.__name__: cls for cls in _members_of(family)}
+
+    def decode(plain: Any) -> Any:  # noqa: ANN401
+        if type(plain) is not list or len(plain) != 2:
+            raise _Misfit(f"expected [tag, fields], got {_shown(plain)}")
+        tag, content = plain
+        if type(tag) is not str or tag not in by_tag:
+            raise _Misfit(f"unknown message {_shown(tag)}; known are {sorted(by_tag)}")
+        return _decoder(by_tag[tag])(content)
+
+    return decode
+
+
+def _members_of(family: Any) -> list[type]:  # noqa: ANN401
+    if isinstance(family, tuple):
+        return [cls for each in family for cls in _members_of(each)]
+    if typing.get_origin(family) in (typing.Union, types.UnionType):
+        return _members_of(typing.get_args(family))
+    return [family, *(cls for each in family.__subclasses__() for cls in _members_of(each))]

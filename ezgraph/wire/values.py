@@ -1,0 +1,258 @@
+"""The lossless encoding of values that users give us, as msgpack extension types.
+
+Plain msgpack carries None, bool, int (64 bit), float, str, bytes, list and dict. Everything else
+a settings object may hold is an extension whose content is msgpack again:
+
+====  ============================  =============================================
+code  type                          content
+====  ============================  =============================================
+1     tuple                         list
+2     set                           list, in order of the members' encoding
+3     frozenset                     list, likewise
+4     complex                       [real, imag]
+5     datetime, date, time          [kind, ISO 8601 text, fold]
+6     timedelta                     [days, seconds, microseconds]
+7     numpy.ndarray                 [dtype text or field list, shape, order, raw bytes]
+8     numpy scalar                  [dtype text or field list, raw bytes]
+9     enum member                   [module, qualname, member name, value]
+10    path                          [flavour, text]
+11    int beyond 64 bit             decimal text
+12    UUID                          16 bytes
+13    bytearray                     bytes
+14    content-addressed blob        16 bytes: the blob's name (snapshots only)
+====  ============================  =============================================
+
+A name from the wire is never imported: an enum member arrives as `EnumValue`. Object arrays are
+refused. NumPy is imported only when an array is met.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import pathlib
+import sys
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import msgpack
+
+from ezgraph.errors import MalformedMessageError
+
+TUPLE, SET, FROZENSET, COMPLEX, DATETIME, TIMEDELTA = range(1, 7)
+NDARRAY, SCALAR, ENUM, PATH, BIGINT, UUID_, BYTEARRAY, BLOB = range(7, 15)
+MAX_DEPTH = 64
+_PATHS = {"posix": pathlib.PurePosixPath, "windows": pathlib.PureWindowsPath}
+_MOMENTS: dict[str, Any] = {"datetime": dt.datetime, "date": dt.date, "time": dt.time}
+
+
+@dataclass(frozen=True, slots=True)
+class EnumValue:
+    """A member of an enum that this host need not know."""
+
+    module: str
+    qualname: str
+    name: str
+    value: Any
+
+
+def pack(value: object) -> bytes:
+    """Return the encoding of ``value``.
+
+    Raises:
+        MalformedMessageError: it holds something that cannot be encoded; says what.
+    """
+    try:
+        packed: bytes = msgpack.packb(value, default=extend, strict_types=True)
+    except (TypeError, ValueError, OverflowError, UnicodeEncodeError, RecursionError) as error:
+        raise MalformedMessageError(f"a value cannot be encoded: {error}") from error
+    return packed
+
+
+def unpack(packed: bytes | memoryview) -> Any:  # noqa: ANN401
+    """Return the value that ``packed`` spells.
+
+    Raises:
+        MalformedMessageError: the bytes spell no value, or one nested deeper than 64.
+    """
+    try:
+        return msgpack.unpackb(packed, ext_hook=from_extension, strict_map_key=False)
+    except MalformedMessageError:
+        raise
+    except Exception as error:
+        raise MalformedMessageError(
+            f"{len(packed)} bytes are no msgpack value: {type(error).__name__}: {error}"
+        ) from error
+
+
+def check_depth(value: object, limit: int = MAX_DEPTH) -> None:
+    """Refuse a value nested deeper than ``limit``.
+
+    Raises:
+        MalformedMessageError: it is.
+    """
+    level = [value]
+    for _ in range(limit):
+        level = [
+            item
+            for each in level
+            if type(each) in _CONTAINERS
+            for item in (each.values() if type(each) is dict else each)  # type: ignore[attr-defined]
+        ]
+        if not level:
+            return
+    raise MalformedMessageError(f"a value is nested deeper than {limit}; flatten it")
+
+
+_CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
+
+
+def extend(value: Any) -> Any:  # noqa: ANN401, PLR0911, PLR0912 - one line per type
+    """Return what msgpack can spell in place of ``value`` (its ``default`` hook)."""
+    match value:
+        case enum.Enum():
+            kind = type(value)
+            content = [kind.__module__, kind.__qualname__, value.name, value.value]
+            return msgpack.ExtType(ENUM, pack(content))
+        case EnumValue():
+            content = [value.module, value.qualname, value.name, value.value]
+            return msgpack.ExtType(ENUM, pack(content))
+        case tuple():
+            return msgpack.ExtType(TUPLE, pack(list(value)))
+        case frozenset():
+            return msgpack.ExtType(FROZENSET, _members(value))
+        case set():
+            return msgpack.ExtType(SET, _members(value))
+        case dt.datetime() | dt.date() | dt.time():
+            kind_name = type(value).__name__.lower()
+            if kind_name not in _MOMENTS:
+                kind_name = "datetime" if isinstance(value, dt.datetime) else "date"
+            content = [kind_name, value.isoformat(), getattr(value, "fold", 0)]
+            return msgpack.ExtType(DATETIME, pack(content))
+        case dt.timedelta():
+            return msgpack.ExtType(
+                TIMEDELTA, pack([value.days, value.seconds, value.microseconds])
+            )
+        case pathlib.PurePath():
+            flavour = "windows" if isinstance(value, pathlib.PureWindowsPath) else "posix"
+            return msgpack.ExtType(PATH, pack([flavour, str(value)]))
+        case UUID():
+            return msgpack.ExtType(UUID_, value.bytes)
+        case bytearray():
+            return msgpack.ExtType(BYTEARRAY, bytes(value))
+    if (numpy := sys.modules.get("numpy")) is not None:
+        if isinstance(value, numpy.ndarray):
+            return msgpack.ExtType(NDARRAY, _array_content(value))
+        if isinstance(value, numpy.generic):
+            content = [_dtype_content(value.dtype), value.tobytes()]
+            return msgpack.ExtType(SCALAR, pack(content))
+    return _extend_number_or_subclass(value)
+
+
+def _extend_number_or_subclass(value: Any) -> Any:  # noqa: ANN401
+    match value:
+        case complex():
+            return msgpack.ExtType(COMPLEX, pack([value.real, value.imag]))
+        case bool() | int():
+            return msgpack.ExtType(BIGINT, str(int(value)).encode())
+        case float():
+            return float(value)
+        case str():
+            return str.__str__(value)
+        case bytes():
+            return bytes(value)
+        case dict():
+            return dict(value)
+        case list():
+            return list(value)
+    raise TypeError(
+        f"{type(value).__module__}.{type(value).__qualname__} is no type the bus carries; "
+        f"give plain values, arrays, or their text"
+    )
+
+
+def _members(value: set[Any] | frozenset[Any]) -> bytes:
+    return pack([unpack(each) for each in sorted(map(pack, value))])
+
+
+def _dtype_content(dtype: Any) -> Any:  # noqa: ANN401
+    if dtype.hasobject:
+        raise TypeError(f"an array of dtype {dtype} holds Python objects; convert it first")
+    return dtype.str if dtype.fields is None else [list(each) for each in dtype.descr]
+
+
+def _array_content(array: Any) -> bytes:  # noqa: ANN401
+    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    return pack([_dtype_content(array.dtype), list(array.shape), order, array.tobytes(order)])
+
+
+def _dtype(content: Any) -> Any:  # noqa: ANN401
+    import numpy as np
+
+    if isinstance(content, list):
+        parts = [(tuple(each[0]) if isinstance(each[0], list) else each[0], *each[1:])
+                 for each in content]
+        content = [
+            (name, _dtype(kind) if isinstance(kind, list) else kind,
+             *[tuple(shape) for shape in rest])
+            for name, kind, *rest in parts
+        ]
+    dtype = np.dtype(content)
+    if dtype.hasobject:
+        raise MalformedMessageError(f"an array of dtype {dtype} would hold Python objects")
+    return dtype
+
+
+def _array(content: list[Any]) -> Any:  # noqa: ANN401
+    import numpy as np
+
+    kind, shape, order, raw = content
+    dtype = _dtype(kind)
+    array = np.frombuffer(raw, dtype) if dtype.itemsize else np.empty(shape, dtype)
+    return array.reshape(tuple(shape), order=order)
+
+
+def _scalar(content: list[Any]) -> Any:  # noqa: ANN401
+    import numpy as np
+
+    kind, raw = content
+    return np.frombuffer(raw, _dtype(kind), count=1)[0]
+
+
+def _moment(content: list[Any]) -> Any:  # noqa: ANN401
+    kind, text, fold = content
+    moment = _MOMENTS[kind].fromisoformat(text)
+    return moment.replace(fold=fold) if fold else moment
+
+
+def from_extension(code: int, content: bytes) -> Any:  # noqa: ANN401, PLR0911
+    """Return the value an extension stands for (msgpack's ``ext_hook``)."""
+    if code == BLOB:
+        raise MalformedMessageError("a reference to a blob stands where none may stand")
+    if code == UUID_:
+        return UUID(bytes=content)
+    if code == BYTEARRAY:
+        return bytearray(content)
+    if code == BIGINT:
+        if len(content) > 4000:
+            raise MalformedMessageError(f"an integer of {len(content)} digits")
+        return int(content)
+    decode = _DECODERS.get(code)
+    if decode is None:
+        raise MalformedMessageError(f"extension type {code} is unknown to this version")
+    return decode(unpack(content))
+
+
+_DECODERS: dict[int, Any] = {
+    TUPLE: tuple,
+    SET: set,
+    FROZENSET: frozenset,
+    COMPLEX: lambda content: complex(*content),
+    DATETIME: _moment,
+    TIMEDELTA: lambda content: dt.timedelta(*content),
+    NDARRAY: _array,
+    SCALAR: _scalar,
+    ENUM: lambda content: EnumValue(*content),
+    PATH: lambda content: _PATHS[content[0]](content[1]),
+}
