@@ -1,1 +1,296 @@
-"""The control bus of a distributed laboratory rig."""
+"""The control bus of a distributed laboratory rig: who runs, how it is wired, every setting, who changed it.
+
+Names load when they are first used, so ``import ezgraph`` is quick. ``ezgraph.sync`` holds the
+blocking twins of `GraphContext`, `GraphService` and `ProcessControlClient`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ezgraph._version import __version__
+
+if TYPE_CHECKING:
+    from ezgraph.backends.base import (
+        Backend,
+    )
+    from ezgraph.client.replica import (
+        Replica,
+    )
+    from ezgraph.client.watch import (
+        Compacted,
+        Progress,
+    )
+    from ezgraph.config import (
+        Address,
+        BrokerConfig,
+        Limits,
+    )
+    from ezgraph.errors import (
+        AddressCollisionError,
+        AddressInUseError,
+        BrokerUnreachableError,
+        CompactedError,
+        ConfigError,
+        ContextClosedError,
+        CyclicException,
+        DeadlineError,
+        DivergedError,
+        EzGraphError,
+        ForeignEdgeError,
+        InsecureAddressError,
+        InvalidCommandError,
+        InvalidKeyError,
+        JournalCorruptError,
+        JournalError,
+        JournalFailedError,
+        JournalLockedError,
+        JournalVersionError,
+        LimitError,
+        LiveSessionsError,
+        MalformedMessageError,
+        MissingExtraError,
+        NoSessionError,
+        NotOwnerError,
+        ProtocolVersionError,
+        RefusedError,
+        RequestTooOldError,
+        SessionError,
+        SessionExpiredError,
+        UnknownEdgeError,
+        UnsupportedError,
+        WrongClusterError,
+    )
+    from ezgraph.graph.context import (
+        GraphContext,
+    )
+    from ezgraph.graph.process import (
+        ProcessControlClient,
+    )
+    from ezgraph.graph.server import (
+        GraphServer,
+    )
+    from ezgraph.graph.service import (
+        GraphService,
+    )
+    from ezgraph.graph.streams import (
+        SettingsEvents,
+    )
+    from ezgraph.protocol.events import (
+        Event,
+        Source,
+    )
+    from ezgraph.protocol.metadata import (
+        CollectionMetadata,
+        ComponentMetadata,
+        DynamicSettingsMetadata,
+        GraphMetadata,
+        InputRelayMetadata,
+        InputStreamMetadata,
+        InputTopicMetadata,
+        OutputRelayMetadata,
+        OutputStreamMetadata,
+        OutputTopicMetadata,
+        SettingsFieldMetadata,
+        SettingsSchemaMetadata,
+        StreamMetadata,
+        TaskMetadata,
+        TopicMetadata,
+        UnitMetadata,
+    )
+    from ezgraph.protocol.replies import (
+        StatusReport,
+    )
+    from ezgraph.protocol.settings import (
+        SettingsChangedEvent,
+        SettingsEventType,
+        SettingsSnapshotValue,
+    )
+    from ezgraph.protocol.snapshot import (
+        ClientInfo,
+        Edge,
+        GraphSnapshot,
+        SnapshotProcess,
+        SnapshotSession,
+        TopologyChangedEvent,
+        TopologyEventType,
+    )
+    from ezgraph.state.dag import (
+        DAG,
+    )
+    from ezgraph.state.graph import (
+        GraphState,
+    )
+
+_HOME = {
+    "Address": "ezgraph.config",
+    "AddressCollisionError": "ezgraph.errors",
+    "AddressInUseError": "ezgraph.errors",
+    "Backend": "ezgraph.backends.base",
+    "BrokerConfig": "ezgraph.config",
+    "BrokerUnreachableError": "ezgraph.errors",
+    "ClientInfo": "ezgraph.protocol.snapshot",
+    "CollectionMetadata": "ezgraph.protocol.metadata",
+    "Compacted": "ezgraph.client.watch",
+    "CompactedError": "ezgraph.errors",
+    "ComponentMetadata": "ezgraph.protocol.metadata",
+    "ConfigError": "ezgraph.errors",
+    "ContextClosedError": "ezgraph.errors",
+    "CyclicException": "ezgraph.errors",
+    "DAG": "ezgraph.state.dag",
+    "DeadlineError": "ezgraph.errors",
+    "DivergedError": "ezgraph.errors",
+    "DynamicSettingsMetadata": "ezgraph.protocol.metadata",
+    "Edge": "ezgraph.protocol.snapshot",
+    "Event": "ezgraph.protocol.events",
+    "EzGraphError": "ezgraph.errors",
+    "ForeignEdgeError": "ezgraph.errors",
+    "GraphContext": "ezgraph.graph.context",
+    "GraphMetadata": "ezgraph.protocol.metadata",
+    "GraphServer": "ezgraph.graph.server",
+    "GraphService": "ezgraph.graph.service",
+    "GraphSnapshot": "ezgraph.protocol.snapshot",
+    "GraphState": "ezgraph.state.graph",
+    "InputRelayMetadata": "ezgraph.protocol.metadata",
+    "InputStreamMetadata": "ezgraph.protocol.metadata",
+    "InputTopicMetadata": "ezgraph.protocol.metadata",
+    "InsecureAddressError": "ezgraph.errors",
+    "InvalidCommandError": "ezgraph.errors",
+    "InvalidKeyError": "ezgraph.errors",
+    "JournalCorruptError": "ezgraph.errors",
+    "JournalError": "ezgraph.errors",
+    "JournalFailedError": "ezgraph.errors",
+    "JournalLockedError": "ezgraph.errors",
+    "JournalVersionError": "ezgraph.errors",
+    "LimitError": "ezgraph.errors",
+    "Limits": "ezgraph.config",
+    "LiveSessionsError": "ezgraph.errors",
+    "MalformedMessageError": "ezgraph.errors",
+    "MissingExtraError": "ezgraph.errors",
+    "NoSessionError": "ezgraph.errors",
+    "NotOwnerError": "ezgraph.errors",
+    "OutputRelayMetadata": "ezgraph.protocol.metadata",
+    "OutputStreamMetadata": "ezgraph.protocol.metadata",
+    "OutputTopicMetadata": "ezgraph.protocol.metadata",
+    "ProcessControlClient": "ezgraph.graph.process",
+    "Progress": "ezgraph.client.watch",
+    "ProtocolVersionError": "ezgraph.errors",
+    "RefusedError": "ezgraph.errors",
+    "Replica": "ezgraph.client.replica",
+    "RequestTooOldError": "ezgraph.errors",
+    "SessionError": "ezgraph.errors",
+    "SessionExpiredError": "ezgraph.errors",
+    "SettingsChangedEvent": "ezgraph.protocol.settings",
+    "SettingsEventType": "ezgraph.protocol.settings",
+    "SettingsEvents": "ezgraph.graph.streams",
+    "SettingsFieldMetadata": "ezgraph.protocol.metadata",
+    "SettingsSchemaMetadata": "ezgraph.protocol.metadata",
+    "SettingsSnapshotValue": "ezgraph.protocol.settings",
+    "SnapshotProcess": "ezgraph.protocol.snapshot",
+    "SnapshotSession": "ezgraph.protocol.snapshot",
+    "Source": "ezgraph.protocol.events",
+    "StatusReport": "ezgraph.protocol.replies",
+    "StreamMetadata": "ezgraph.protocol.metadata",
+    "TaskMetadata": "ezgraph.protocol.metadata",
+    "TopicMetadata": "ezgraph.protocol.metadata",
+    "TopologyChangedEvent": "ezgraph.protocol.snapshot",
+    "TopologyEventType": "ezgraph.protocol.snapshot",
+    "UnitMetadata": "ezgraph.protocol.metadata",
+    "UnknownEdgeError": "ezgraph.errors",
+    "UnsupportedError": "ezgraph.errors",
+    "WrongClusterError": "ezgraph.errors",
+}
+
+__all__ = [
+    "Address",
+    "AddressCollisionError",
+    "AddressInUseError",
+    "Backend",
+    "BrokerConfig",
+    "BrokerUnreachableError",
+    "ClientInfo",
+    "CollectionMetadata",
+    "Compacted",
+    "CompactedError",
+    "ComponentMetadata",
+    "ConfigError",
+    "ContextClosedError",
+    "CyclicException",
+    "DAG",
+    "DeadlineError",
+    "DivergedError",
+    "DynamicSettingsMetadata",
+    "Edge",
+    "Event",
+    "EzGraphError",
+    "ForeignEdgeError",
+    "GraphContext",
+    "GraphMetadata",
+    "GraphServer",
+    "GraphService",
+    "GraphSnapshot",
+    "GraphState",
+    "InputRelayMetadata",
+    "InputStreamMetadata",
+    "InputTopicMetadata",
+    "InsecureAddressError",
+    "InvalidCommandError",
+    "InvalidKeyError",
+    "JournalCorruptError",
+    "JournalError",
+    "JournalFailedError",
+    "JournalLockedError",
+    "JournalVersionError",
+    "LimitError",
+    "Limits",
+    "LiveSessionsError",
+    "MalformedMessageError",
+    "MissingExtraError",
+    "NoSessionError",
+    "NotOwnerError",
+    "OutputRelayMetadata",
+    "OutputStreamMetadata",
+    "OutputTopicMetadata",
+    "ProcessControlClient",
+    "Progress",
+    "ProtocolVersionError",
+    "RefusedError",
+    "Replica",
+    "RequestTooOldError",
+    "SessionError",
+    "SessionExpiredError",
+    "SettingsChangedEvent",
+    "SettingsEventType",
+    "SettingsEvents",
+    "SettingsFieldMetadata",
+    "SettingsSchemaMetadata",
+    "SettingsSnapshotValue",
+    "SnapshotProcess",
+    "SnapshotSession",
+    "Source",
+    "StatusReport",
+    "StreamMetadata",
+    "TaskMetadata",
+    "TopicMetadata",
+    "TopologyChangedEvent",
+    "TopologyEventType",
+    "UnitMetadata",
+    "UnknownEdgeError",
+    "UnsupportedError",
+    "WrongClusterError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ezgraph' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "sync"]

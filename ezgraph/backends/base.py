@@ -164,7 +164,8 @@ class Journal(ABC):
                     f"record {record.seq} does not follow {last - 1} in {self.name}: seqs are dense"
                 )
         with self._gate:
-            self._write(records)
+            if records:
+                self._write(records)
             self._head = last
 
     def read(
@@ -283,7 +284,7 @@ class Journal(ABC):
 
     @abstractmethod
     def _write(self, records: Sequence[Record]) -> None:
-        """Store the records durably, all or none."""
+        """Store the records, one at least, durably, all or none."""
 
     @abstractmethod
     def _matching(

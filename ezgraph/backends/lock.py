@@ -2,7 +2,7 @@
 
 The lock is an ``flock`` on a side file, ``<path>.lock``, so that check and backup can still
 read the file itself. The kernel drops it when its holder is gone, however that ended. The side
-file stays; it names the last holder and means nothing by itself.
+file stays. Its first line names the last holder; the second is a note from it to the next one.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
     }
     | {"orangefs", "panfs", "rclone", "s3fs", "smb2", "smb3", "smbfs", "sshfs"}
 )
+_NOTE_AT = 64  # bytes; the line before it is padded
 _held: set[int] = set()
 
 
@@ -55,6 +56,10 @@ class FileLock:
             raise
         _held.add(self._fd)
 
+    def leave_note(self, note: str) -> None:
+        """Leave a note for the next holder, as long as the one before; it is not synced."""
+        os.pwrite(self._fd, f"{note}\n".encode(), _NOTE_AT)
+
     def release(self) -> None:
         """Let others have it. Releasing twice does nothing."""
         if self._fd in _held:
@@ -76,12 +81,14 @@ class FileLock:
                 f"{str(self.path)!r} cannot be locked ({error.strerror}): its file system has no "
                 f"flock; keep the journal on a local disk"
             ) from error
-        os.truncate(self._fd, 0)
+        self.found_note = os.pread(self._fd, 1000, _NOTE_AT).decode(errors="replace").rstrip("\n")
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        os.pwrite(self._fd, f"{os.getpid()} {since}\n".encode(), 0)
+        os.pwrite(self._fd, f"{os.getpid()} {since}".ljust(_NOTE_AT - 1).encode() + b"\n", 0)
 
     def _holder(self) -> str:
-        pid, _, since = os.pread(self._fd, 100, 0).decode(errors="replace").strip().partition(" ")
+        pid, _, since = (
+            os.pread(self._fd, _NOTE_AT, 0).decode(errors="replace").strip().partition(" ")
+        )
         whose = "this process, " if pid == str(os.getpid()) else ""
         return f"{whose}process {pid or '(unknown)'}, since {since or 'just now'}"
 
@@ -98,10 +105,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_in_child)
 
 
-def check_local(path: Path) -> None:
+def check_local(path: Path, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
     """Raise `JournalError` when ``path`` lies on a network file system (known on Linux only)."""
     try:
-        mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+        mounts = mountinfo.read_text(errors="surrogateescape")
     except OSError:
         return
     if is_network(kind := mount_type(str(path), mounts)):

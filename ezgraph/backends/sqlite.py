@@ -14,6 +14,9 @@ Each row carries a CRC-32 of its number and bytes, so that a flipped bit is foun
 itself would not see it. Rows of a checkpoint that is not in ``checkpoints`` are leftovers: of one
 that was never finished (removed when the file is opened next), or of one older than the newest
 two (removed bit by bit by the next writer, because removing 100,000 rows at once takes time).
+
+What no checksum in the file can show is that its end is gone: SQLite takes a damaged WAL for one
+that ended early. So the last seq acknowledged also stands in the note of the lock's side file.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ from ezgraph.backends.sqlite_file import (
     connect,
     create,
     damage,
+    keep_wal,
     read_meta,
     reading,
     size_bytes,
@@ -123,11 +127,11 @@ class SQLiteConnection(Connection):
         """Open the journal; see `Connection.open_journal`. Use it in this thread only."""
         path = Path(os.path.realpath(self._backend.path))
         check_place(path)
-        if path.exists():
+        if os.path.exists(path):
             check_header(path)
         lock = FileLock(path)
         try:
-            if not path.exists():
+            if not os.path.exists(path):
                 create(path, identity or JournalMeta.fresh())
             self._journal = SQLiteJournal(path, self._backend.synchronous, lock)
         except BaseException:
@@ -150,10 +154,12 @@ class SQLiteJournal(Journal):
     def __init__(self, path: Path, synchronous: str, lock: FileLock) -> None:
         self._path = path
         self._lock = lock
+        self._survives_power_cut = synchronous != "NORMAL"
         self._db = connect(path, synchronous)
         try:
             with reading(path):
                 self._survey()
+                self._check_end()
                 self._remove_leftovers()
         except BaseException:
             self._db.close()
@@ -178,6 +184,18 @@ class SQLiteJournal(Journal):
         self._checkpoint_id = newest.id
         covered = newest.seq if newest.id else None
         super().__init__(str(self._path), meta, floor=floor, head=head, checkpoint_seq=covered)
+
+    def _check_end(self) -> None:
+        """Compare the head with the last seq that is known to have been acknowledged."""
+        acknowledged = _noted_head(self._lock.found_note, self.cluster_id)
+        if self.head < acknowledged:
+            keep_wal(self._path)
+            raise damage(
+                self._path,
+                f"it ends with record {self.head}, but {acknowledged} was acknowledged (if an "
+                f"older backup was put back on purpose, remove '{self._path}.lock')",
+            )
+        self._lock.leave_note(_note(self.cluster_id, self.head))
 
     def _checkpoints(self) -> list[_Finished]:
         """Return the finished checkpoints, oldest first."""
@@ -257,6 +275,8 @@ class SQLiteJournal(Journal):
                 "INSERT INTO events VALUES (?, ?, ?, ?)",
                 [(r.seq, r.topic, r.event, _checksum(r.seq, r.topic, r.event)) for r in records],
             )
+        if self._survives_power_cut:
+            self._lock.leave_note(_note(self.cluster_id, records[-1].seq))
 
     def _matching(
         self, after: int, last: int, prefix: bytes
@@ -304,6 +324,7 @@ class SQLiteJournal(Journal):
             self._db.execute("PRAGMA busy_timeout = 0")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
+        self._lock.leave_note(_note(self.cluster_id, self.head))
         self._lock.release()
 
 
@@ -369,6 +390,20 @@ class _SQLiteSink(CheckpointSink):
             " WHERE id < (SELECT min(id) << 32 FROM checkpoints) ORDER BY id LIMIT ?)",
             (max_rows,),
         )
+
+
+def _note(cluster_id: str, head: int) -> str:
+    text = f"{cluster_id} {head:020d}"
+    return f"{text} {zlib.crc32(text.encode()):010d}"
+
+
+def _noted_head(note: str, cluster_id: str) -> int:
+    """Return the head in a note of this cluster's; 0 if it is another's, or no whole note."""
+    match note.split():
+        case [noted_cluster, head, _] if noted_cluster == cluster_id and head.isdecimal():
+            return int(head) if note == _note(cluster_id, int(head)) else 0
+        case _:
+            return 0
 
 
 def _checksum(number: int, first: bytes, second: bytes) -> int:

@@ -220,7 +220,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except sqlite3.ProgrammingError:
         raise  # a wrong thread or a closed connection: the caller's fault, not the file's
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter in a damaged schema
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
             raise damage(path, f"SQLite says: {error}") from error
         raise JournalError(
@@ -235,6 +235,12 @@ def damage(path: Path, what: str) -> JournalCorruptError:
         f"journal {str(path)!r} is damaged: {what}. Nothing was repaired or removed; "
         f"restore a backup"
     )
+
+
+def keep_wal(path: Path) -> None:
+    """Keep the WAL of a damaged journal for who may salvage it; SQLite would delete it."""
+    if size_bytes(wal := path.with_name(f"{path.name}-wal")):
+        wal.rename(f"{wal}.damaged")
 
 
 def size_bytes(path: Path) -> int:

@@ -8,7 +8,7 @@ Nobody cancels a receive; deadlines are timers beside the futures.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
@@ -21,8 +21,8 @@ from ezgraph.client.watch import Phase, Watch
 from ezgraph.clock import Clock, SystemClock
 from ezgraph.config import DEFAULT_TIMEOUT_S, Address, parse_address
 from ezgraph.errors import (
-    BrokerUnreachableError,
     ContextClosedError,
+    DeadlineError,
     EzGraphError,
     from_code,
 )
@@ -30,13 +30,12 @@ from ezgraph.protocol.commands import Command, Goodbye, Sync
 from ezgraph.protocol.replies import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ezgraph.names import Key
     from ezgraph.protocol.replies import Reply, Welcome
     from ezgraph.state.graph import GraphState
 
-T = TypeVar("T")
 _GOODBYE_S = 1.0
 _DRAIN = 200
 
@@ -70,6 +69,7 @@ class Session:
         self._keepalive: KeepAlive | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop_moved = 0.0
+        self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
     def __repr__(self) -> str:
         where = self._engine.core.address if self._engine else ",".join(map(str, self._addresses))
@@ -211,6 +211,27 @@ class Session:
         """Return a subscription to everything under ``prefix``; it begins at once."""
         return Subscription(self, Watch(prefix, after, start_with_snapshot=start_with_snapshot))
 
+    async def until(self, reached: Callable[[], bool], *, timeout: float, what: str) -> None:  # noqa: ASYNC109
+        """Return when ``reached()`` is true, which is looked at whenever something arrived.
+
+        Raises:
+            DeadlineError: it was not in ``timeout`` seconds; ``what`` says what was waited for.
+        """
+        if reached():
+            return
+        waiter = (reached, self._loop.create_future())
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(timeout):
+                await waiter[1]
+        except TimeoutError:
+            raise DeadlineError(
+                f"{what} did not happen within {timeout:g} s at {self.address}; "
+                f"the broker is busy or cut off: see `ezgraph status`"
+            ) from None
+        finally:
+            self._waiters.remove(waiter)
+
     def _open_engine(self) -> ClientEngine:
         if self._engine is None or self._sockets is None:
             raise ContextClosedError("this client is not open; use `async with`, or open it first")
@@ -283,6 +304,9 @@ class Session:
         sockets = self._sockets
         if sockets is None:
             return
+        for reached, future in self._waiters:
+            if not future.done() and reached():
+                future.set_result(None)
         if sockets.dealer_changed:
             self._follow_dealer(sockets)
         if sockets.dealer.get(zmq.EVENTS) & zmq.POLLIN:
@@ -315,18 +339,21 @@ class Session:
 
     # --- for subscriptions ---
 
-    def _open_feed(self, watch: Watch, subscription: Subscription) -> Feed:
-        feed = self._open_engine().open_feed(watch, subscription.wake)
+    def open_feed(self, watch: Watch, on_ready: Callable[[], None]) -> Feed:
+        """Feed ``watch`` from now on; ``on_ready`` is called when it has items or has failed."""
+        feed = self._open_engine().open_feed(watch, on_ready)
         self._after_engine()
         self._arm(self._loop.time() + FIRST_RETRY_S / 2)
         return feed
 
-    def _serve_feed(self, feed: Feed) -> None:
+    def serve_feed(self, feed: Feed) -> None:
+        """Look at a watcher again after its items were taken."""
         if self._engine is not None and self._sockets is not None:
             self._engine.serve(feed)
             self._after_engine()
 
-    def _close_feed(self, feed: Feed) -> None:
+    def close_feed(self, feed: Feed) -> None:
+        """Feed it no longer."""
         if self._engine is not None and self._sockets is not None:
             self._engine.close_feed(feed)
 
@@ -343,7 +370,7 @@ class Subscription:
         self._session = session
         self._waiting: asyncio.Future[None] | None = None
         self._closed = False
-        self._feed = session._open_feed(watch, self)  # noqa: SLF001 - one shell, two classes
+        self._feed = session.open_feed(watch, self.wake)
 
     def __repr__(self) -> str:
         return f"<Subscription {self.watch!r}>"
@@ -362,7 +389,7 @@ class Subscription:
             await self._wait()
         item = ready.popleft()
         if not ready and self.watch.phase is Phase.READING:
-            self._session._serve_feed(self._feed)  # noqa: SLF001
+            self._session.serve_feed(self._feed)
         return item
 
     async def _wait(self) -> None:
@@ -381,7 +408,7 @@ class Subscription:
         """End the subscription; a waiting consumer ends with it."""
         if not self._closed:
             self._closed = True
-            self._session._close_feed(self._feed)  # noqa: SLF001
+            self._session.close_feed(self._feed)
             self.wake()
 
 
@@ -397,6 +424,3 @@ def _reply_of(result: Result) -> Reply:
     if isinstance(result, EzGraphError):
         raise result
     return result
-
-
-__all__ = ["BrokerUnreachableError", "Session", "Subscription"]

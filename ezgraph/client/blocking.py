@@ -20,11 +20,11 @@ from ezgraph.client.sockets import ClientSockets
 from ezgraph.client.watch import Phase, Watch
 from ezgraph.clock import Clock, SystemClock
 from ezgraph.config import DEFAULT_TIMEOUT_S, Address, parse_address
-from ezgraph.errors import ContextClosedError, EzGraphError, from_code
+from ezgraph.errors import ContextClosedError, DeadlineError, EzGraphError, from_code
 from ezgraph.protocol.commands import Command, Goodbye, Sync
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from ezgraph.names import Key
     from ezgraph.protocol.replies import Refusal, Reply, Welcome
@@ -177,6 +177,18 @@ class Session:
         """Return a subscription to everything under ``prefix``; it begins at once."""
         return Subscription(self, Watch(prefix, after, start_with_snapshot=start_with_snapshot))
 
+    async def until(self, reached: Callable[[], bool], *, timeout: float, what: str) -> None:  # noqa: ASYNC109
+        """Return when ``reached()`` is true; see `ezgraph.client.aio.Session.until`."""
+        deadline = self._clock.monotonic() + timeout
+        while not reached():
+            left = deadline - self._clock.monotonic()
+            if left <= 0:
+                raise DeadlineError(
+                    f"{what} did not happen within {timeout:g} s at {self.address}; "
+                    f"the broker is busy or cut off: see `ezgraph status`"
+                )
+            self.pump(min(left, _SLICE_MS / 1000))
+
     def _open_engine(self) -> ClientEngine:
         if self._engine is None or self._sockets is None:
             raise ContextClosedError("this client is not open; use `with`, or open it first")
@@ -244,16 +256,19 @@ class Session:
 
     # --- for subscriptions ---
 
-    def _open_feed(self, watch: Watch) -> Feed:
+    def open_feed(self, watch: Watch, on_ready: Callable[[], None]) -> Feed:
+        """Feed ``watch`` whenever the caller waits; ``on_ready`` is called when it has items."""
         with self._lock:
-            return self._open_engine().open_feed(watch, _nothing)
+            return self._open_engine().open_feed(watch, on_ready)
 
-    def _serve_feed(self, feed: Feed) -> None:
+    def serve_feed(self, feed: Feed) -> None:
+        """Look at a watcher again after its items were taken."""
         with self._lock:
             if self._engine is not None and self._sockets is not None:
                 self._engine.serve(feed)
 
-    def _close_feed(self, feed: Feed) -> None:
+    def close_feed(self, feed: Feed) -> None:
+        """Feed it no longer."""
         with self._lock:
             if self._engine is not None and self._sockets is not None:
                 self._engine.close_feed(feed)
@@ -269,7 +284,7 @@ class Subscription:
         self.watch = watch
         self._session = session
         self._closed = False
-        self._feed = session._open_feed(watch)  # noqa: SLF001 - one shell, two classes
+        self._feed = session.open_feed(watch, _nothing)
 
     def __repr__(self) -> str:
         return f"<blocking Subscription {self.watch!r}>"
@@ -301,14 +316,14 @@ class Subscription:
             self._session.pump(left)
         item = ready.popleft()
         if not ready and self.watch.phase is Phase.READING:
-            self._session._serve_feed(self._feed)  # noqa: SLF001
+            self._session.serve_feed(self._feed)
         return item
 
     async def aclose(self) -> None:
         """End the subscription."""
         if not self._closed:
             self._closed = True
-            self._session._close_feed(self._feed)  # noqa: SLF001
+            self._session.close_feed(self._feed)
 
 
 def _nothing() -> None:

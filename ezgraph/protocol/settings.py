@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+from uuid import UUID
 
-from ezgraph.protocol.metadata import SettingsSchemaMetadata
-
-if TYPE_CHECKING:
-    from uuid import UUID
-
-    from ezgraph.protocol.metadata import ComponentMetadata
+from ezgraph.protocol.metadata import ComponentMetadata, SettingsSchemaMetadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,36 @@ class SettingsChangedEvent:
     source_process_id: UUID | None
     value: SettingsSnapshotValue
     wall_time: float = 0.0
+
+
+def structured(value: object) -> dict[str, Any] | None:
+    """Return the structured form of a settings object, or None where it has none.
+
+    Dataclass instances (recursively), pydantic models and mappings have one.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): _structured_part(item) for key, item in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: _structured_part(getattr(value, each.name)) for each in fields(value)}
+    dump = getattr(value, "model_dump", None)
+    if callable(dump) and not isinstance(value, type):
+        return structured(dump())
+    return None
+
+
+def _structured_part(value: object) -> object:
+    if isinstance(value, list):
+        return [_structured_part(item) for item in value]
+    form = structured(value)
+    return value if form is None else form
+
+
+def settings_value(value: object) -> SettingsSnapshotValue:
+    """Return any settings object as a `SettingsSnapshotValue`; text where it has no structure."""
+    if isinstance(value, SettingsSnapshotValue):
+        return value
+    form = structured(value)
+    return SettingsSnapshotValue(None, repr(value) if form is None else form, form)
 
 
 def initial_value(component: ComponentMetadata) -> SettingsSnapshotValue:

@@ -43,17 +43,20 @@ import copy
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import pairwise
-from typing import TypeAlias, TypeVar
+from math import inf
+from typing import TYPE_CHECKING, TypeAlias
 
 from ezgraph.errors import CyclicException
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Owner: TypeAlias = str | None
 """A session id, or None: the edge is persistent."""
 
 _Edge: TypeAlias = tuple[str, str]
+_Labels: TypeAlias = dict[str, int]
 _Links: TypeAlias = dict[str, set[str]]
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 
 _GAP = 1 << 32  # between the labels of neighbours at either end of the order
 _SPELT_OUT = 16  # topics of a loop that a message names; of longer ones, its two ends
@@ -100,12 +103,17 @@ class DAG:
         An edge that is not there, or that ``owner`` does not hold, is left as it is.
         """
         edge = (from_topic, to_topic)
-        if owner not in self.edge_owners.get(edge, ()):
+        owners = self.edge_owners.get(edge, set())
+        if owner not in owners:
             return False
-        _discard(self._edges_by_owner, owner, edge)
-        _discard(self.edge_owners, edge, owner)
-        if edge in self.edge_owners:
+        owners.remove(owner)
+        held = self._edges_by_owner[owner]
+        held.remove(edge)
+        if not held:
+            del self._edges_by_owner[owner]
+        if owners:
             return False
+        del self.edge_owners[edge]
         self._unlink(from_topic, to_topic)
         return True
 
@@ -136,16 +144,21 @@ class DAG:
         """
         if from_topic != to_topic and not self._order.is_before(from_topic, to_topic):
             return None
-        came_from = {from_topic: from_topic}
+        came_from: dict[str, str] = {}
         found = [from_topic]
         for topic in found:  # grows on the way
             if topic == to_topic:
-                return _trace(came_from, to_topic)
-            for neighbour in sorted(self.graph.get(topic, ())):
+                break
+            for neighbour in sorted(self.graph[topic]):
                 if neighbour not in came_from and not self._order.is_before(to_topic, neighbour):
                     came_from[neighbour] = topic
                     found.append(neighbour)
-        return None
+        else:
+            return None
+        way = [to_topic]
+        while way[-1] != from_topic:
+            way.append(came_from[way[-1]])
+        return way[::-1]
 
     def would_close(self, from_topic: str, to_topic: str) -> list[str] | None:
         """Return the loop that the edge would close, or None if it may be added.
@@ -154,8 +167,14 @@ class DAG:
         joins a topic to itself. Nothing changes, and an `add_edge` of the same edge that comes
         next does not search again.
         """
-        back = None if self._fits(from_topic, to_topic) else self.path(to_topic, from_topic)
-        return None if back is None else [from_topic, *back]
+        if from_topic == to_topic:
+            return [from_topic, to_topic]
+        if not self._order.is_before(to_topic, from_topic):
+            return None
+        if self._planned is None or self._planned.edge != (from_topic, to_topic):
+            self._planned = self._search(from_topic, to_topic)
+        back = self.path(to_topic, from_topic) if self._planned is None else None
+        return back and [from_topic, *back]
 
     def copy(self) -> DAG:
         """Return an equal DAG that shares nothing with this one."""
@@ -169,50 +188,33 @@ class DAG:
     def __repr__(self) -> str:
         return f"<DAG topics={len(self.graph)} edges={len(self.edge_owners)}>"
 
-    def _fits(self, from_topic: str, to_topic: str) -> bool:
-        """Return whether the edge closes no loop; keep the move it asks for in ``_planned``."""
-        if from_topic == to_topic:
-            return False
-        if not self._order.is_before(to_topic, from_topic):
-            return True
-        edge = (from_topic, to_topic)
-        if self._planned is None or self._planned.edge != edge:
-            self._planned = self._search(from_topic, to_topic)
-        return self._planned is not None
-
     def _search(self, from_topic: str, to_topic: str) -> _Move | None:
-        """Return the move that lets the edge point forward, or None if it would close a loop.
-
-        ``to_topic`` must come before ``from_topic`` in the order.
-        """
+        """Return the move that makes the backward edge point forward; None if it closes a loop."""
         label = self._order.label
-        ahead = _Frontier(to_topic, self.graph, label, until=from_topic)
-        behind = _Frontier(from_topic, self.invgraph, label, until=to_topic)
-        while ahead.at is not None and behind.at is not None and label[ahead.at] < label[behind.at]:
-            if ahead.step() in behind.reached or behind.step() in ahead.reached:
-                return None
-        edge = (from_topic, to_topic)
-        if behind.at is None:
-            return _Move(edge, sorted(behind.reached, key=label.__getitem__), to_topic)
-        if ahead.at is None:
-            after = self._order.following(from_topic)
-            return _Move(edge, sorted(ahead.reached, key=label.__getitem__), after)
-        pivot = label[ahead.at]  # all reached ahead of here, and behind it, is searched to the end
-        moves_up = sorted((t for t in ahead.reached if label[t] < pivot), key=label.__getitem__)
-        moves_down = sorted((t for t in behind.reached if label[t] > pivot), key=label.__getitem__)
-        return _Move(edge, moves_down + moves_up, ahead.at)
+        fed, feeding = {to_topic}, {from_topic}
+        ahead = _explore(to_topic, from_topic, self.graph, label, found=fed, other=feeding)
+        behind = _explore(from_topic, to_topic, self.invgraph, label, found=feeding, other=fed)
+        for (pivot, at_pivot), (minus_back, _) in zip(ahead, behind, strict=False):
+            if pivot < -minus_back:
+                continue
+            # One side is through, or they have passed each other: all edges out of what is fed
+            # below the pivot, and into what feeds from above it, have been looked at.
+            up = sorted((topic for topic in fed if label[topic] < pivot), key=label.__getitem__)
+            down = sorted((topic for topic in feeding if label[topic] > pivot), key=label.__getitem__)
+            before = self._order.following(from_topic) if pivot == inf else at_pivot
+            return _Move((from_topic, to_topic), down + up, before)
+        return None
 
     def _link(self, from_topic: str, to_topic: str) -> None:
-        """Enter an edge that `_fits` has just found to close no loop."""
+        """Enter an edge that `would_close` has just found to close no loop."""
         new = [topic for topic in (from_topic, to_topic) if topic not in self.graph]
         if new:
             at_the_back = to_topic in new
             self._order.insert(new, before=None if at_the_back else self._order.following(None))
         elif self._planned is not None and self._planned.edge == (from_topic, to_topic):
             self._order.move(self._planned.block, before=self._planned.before)
-        for topic in (from_topic, to_topic):
-            self.graph.setdefault(topic, set())
-            self.invgraph.setdefault(topic, set())
+        for topic in new:
+            self.graph[topic], self.invgraph[topic] = set(), set()
         self.graph[from_topic].add(to_topic)
         self.invgraph[to_topic].add(from_topic)
         self._planned = None
@@ -237,7 +239,7 @@ class _Order:
     """
 
     def __init__(self) -> None:
-        self.label: dict[str, int] = {}
+        self.label: _Labels = {}
         self._next: dict[str | None, str | None] = {None: None}
         self._previous: dict[str | None, str | None] = {None: None}
 
@@ -270,10 +272,10 @@ class _Order:
     def remove(self, topic: str) -> None:
         """Forget ``topic``."""
         self._cut(topic)
-        del self.label[topic]
+        del self.label[topic], self._next[topic], self._previous[topic]
 
     def _cut(self, topic: str) -> None:
-        previous, following = self._previous.pop(topic), self._next.pop(topic)
+        previous, following = self._previous[topic], self._next[topic]
         self._next[previous], self._previous[following] = following, previous
 
     def _number(self, block: list[str], left: int, after: str | None) -> None:
@@ -299,38 +301,29 @@ class _Move:
     before: str | None
 
 
-class _Frontier:
-    """One side of the search: what ``start`` reaches along ``links``, nearest in the order first.
+def _explore(
+    start: str, goal: str, links: _Links, label: _Labels, *, found: set[str], other: set[str]
+) -> Iterator[tuple[float, str]]:
+    """Search from ``start`` as far as ``goal`` in the order, one edge for each item taken.
 
-    ``at`` is the topic whose edges are looked at; all reached topics nearer than ``at`` are done
-    with; it is None when all are. Topics beyond ``until`` are left out.
+    Fills ``found``. Yields where it is: a topic and its distance, which is the label, or minus
+    the label when going back. What was found nearer than that is done with; ``(inf, "")`` when
+    all is. Ends without another item as soon as it meets ``other``.
     """
-
-    __slots__ = ("_edges", "_heap", "_label", "_limit", "_links", "_sign", "at", "reached")
-
-    def __init__(self, start: str, links: _Links, label: dict[str, int], *, until: str) -> None:
-        self.at: str | None = start
-        self.reached = {start}
-        self._links = links
-        self._label = label
-        self._sign = 1 if label[start] < label[until] else -1
-        self._limit = self._sign * label[until]
-        self._heap: list[tuple[int, str]] = []
-        self._edges = iter(links[start])
-
-    def step(self) -> str | None:
-        """Look at one more edge; return the topic at its end if that was not reached before."""
-        topic = next(self._edges, None)
-        if topic is None:
-            self.at = heappop(self._heap)[1] if self._heap else None
-            self._edges = iter(self._links[self.at] if self.at is not None else ())
-            return None
-        distance = self._sign * self._label[topic]
-        if distance > self._limit or topic in self.reached:
-            return None
-        self.reached.add(topic)
-        heappush(self._heap, (distance, topic))
-        return topic
+    sign = 1 if label[start] < label[goal] else -1
+    limit = sign * label[goal]
+    heap: list[tuple[float, str]] = [(sign * label[start], start)]
+    while heap:
+        place = heappop(heap)
+        for topic in links[place[1]]:
+            if topic in other:
+                return
+            distance = sign * label[topic]
+            if distance < limit and topic not in found:
+                found.add(topic)
+                heappush(heap, (distance, topic))
+            yield place
+    yield inf, ""
 
 
 def _reachable(topic: str, links: _Links) -> list[str]:
@@ -344,33 +337,11 @@ def _reachable(topic: str, links: _Links) -> list[str]:
     return found
 
 
-def _trace(came_from: dict[str, str], topic: str) -> list[str]:
-    """Return the way to ``topic``, from the topic that came from itself."""
-    way = [topic]
-    while came_from[topic] != topic:
-        topic = came_from[topic]
-        way.append(topic)
-    return way[::-1]
-
-
-def _discard(index: dict[_Key, set[_Value]], key: _Key, value: _Value) -> None:
-    """Take ``value`` out of the set at ``key``, and the key out when its set is empty."""
-    index[key].discard(value)
-    if not index[key]:
-        del index[key]
-
-
 def _refusal(loop: list[str]) -> CyclicException:
-    edge = f"edge {loop[0]!r} -> {loop[1]!r} would close the loop {_spelt(loop)}"
-    if len(loop) == 2:
-        return CyclicException(f"{edge}; connect it to another topic")
-    return CyclicException(f"{edge}; disconnect one of these edges first")
-
-
-def _spelt(loop: list[str]) -> str:
-    """Return ``a -> b -> a``; of a long loop, its two ends and the number of topics between."""
-    if len(loop) <= _SPELT_OUT:
-        return " -> ".join(loop)
-    half = _SPELT_OUT // 2
-    between = f"({len(loop) - 2 * half} more topics)"
-    return " -> ".join([*loop[:half], between, *loop[-half:]])
+    """Return the error that names ``loop``; of a long one its two ends."""
+    ends, between = _SPELT_OUT // 2, f"({len(loop) - _SPELT_OUT} more)"
+    spelt = loop if len(loop) <= _SPELT_OUT else [*loop[:ends], between, *loop[-ends:]]
+    advice = "connect another topic" if len(loop) == 2 else "disconnect one of these edges first"
+    return CyclicException(
+        f"edge {loop[0]!r} -> {loop[1]!r} would close the loop {' -> '.join(spelt)}; {advice}"
+    )

@@ -1,0 +1,358 @@
+"""`GraphContext`: a session on the bus, in which everything is done that a program owns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from ezgraph.client import aio
+from ezgraph.client.replica import Replica
+from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
+from ezgraph.errors import CompactedError, MalformedMessageError, NoSessionError
+from ezgraph.graph.sessions import (
+    AnySession,
+    AnySubscription,
+    SessionFactory,
+    open_session,
+)
+from ezgraph.graph.streams import (
+    EventStream,
+    SettingsEvents,
+    typed_settings,
+    typed_topology,
+)
+from ezgraph.names import Key, check_key
+from ezgraph.protocol.commands import (
+    Command,
+    Connect,
+    Disconnect,
+    GetStatus,
+    ListClients,
+    ReadEvents,
+    RegisterMetadata,
+    Revert,
+    SetPause,
+    Sync,
+)
+from ezgraph.protocol.replies import ClientList, Done, EventRange, StatusReport
+from ezgraph.state.dag import DAG
+from ezgraph.wire import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from ezgraph.config import Address
+    from ezgraph.graph.server import GraphServer
+    from ezgraph.protocol.events import Event
+    from ezgraph.protocol.metadata import GraphMetadata
+    from ezgraph.protocol.settings import SettingsChangedEvent, SettingsSnapshotValue
+    from ezgraph.protocol.snapshot import ClientInfo, GraphSnapshot, TopologyChangedEvent
+    from ezgraph.state.graph import GraphState
+
+T = TypeVar("T")
+_SETTINGS: Key = ("settings",)
+
+
+class GraphContext:
+    """A session on the bus; use it with ``async with``.
+
+    What is connected and registered in it belongs to it and ends with it. Every call takes
+    ``timeout`` in seconds and raises `DeadlineError` when it passes, a `RefusedError` when the
+    broker says no (and then nothing has changed), a `SessionError` when the lease is gone.
+
+    Args:
+        address: ``"host:port"``, ``(host, port)`` or several of them, tried in turn; None: what
+            ``EZGRAPH_ADDR`` names, else ``127.0.0.1:25979``.
+        auto_start: start a broker in this process when nobody answers, and stop it with the
+            context; None: only if neither an address nor the variable is given.
+        ttl_s: how long the broker waits in silence before the session ends; None: its default.
+        replica: keep a live copy of the state from the start (see `replica`).
+        patience_s: how long subscriptions wait for a silent broker before they give up.
+    """
+
+    def __init__(
+        self,
+        address: AddressesLike | None = None,
+        auto_start: bool | None = None,  # noqa: FBT001 - the name upstream gave it
+        *,
+        ttl_s: float | None = None,
+        replica: bool = False,
+        patience_s: float = 60.0,
+        session_factory: SessionFactory | None = None,
+    ) -> None:
+        self._address = address
+        self._auto_start = auto_start
+        self._ttl_s = ttl_s
+        self._patience_s = patience_s
+        self._wants_replica = replica
+        self._make: SessionFactory = session_factory or aio.Session
+        self._session: AnySession | None = None
+        self._server: GraphServer | None = None
+        self._replica: Replica | None = None
+
+    def __repr__(self) -> str:
+        if self._session is None:
+            return f"<{type(self).__name__} {self._address or 'default address'} not open>"
+        session = self._session
+        own = " with its own broker" if self._server else ""
+        return (
+            f"<{type(self).__name__} tcp://{session.address} session={session.client_id} "
+            f"{session.state.value}{own}>"
+        )
+
+    # --- opening and closing ---
+
+    async def open(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> Self:  # noqa: ASYNC109
+        """Open the session and return the context; ``async with`` does it for you."""
+        if self._session is not None:
+            return self
+        self._session, self._server = await open_session(
+            self._new_session, self._address, auto_start=self._auto_start, timeout=timeout
+        )
+        if self._wants_replica:
+            await self.replica.ready(timeout=timeout)
+        return self
+
+    def _new_session(self, addresses: Sequence[Address]) -> AnySession:
+        return self._make(addresses, ttl_s=self._ttl_s, patience_s=self._patience_s)
+
+    async def close(self) -> None:
+        """End the session (what it owns goes with it) and any broker started for it."""
+        await self.close_session()
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+
+    async def close_session(self) -> None:
+        """End the session early; what it owns goes with it."""
+        session, self._session = self._session, None
+        self._replica = None
+        if session is not None:
+            await session.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def session_id(self) -> str:
+        """The public id of the session.
+
+        Raises:
+            NoSessionError: there is no active session.
+        """
+        return self._active().client_id or ""
+
+    @property
+    def address(self) -> Address:
+        """The address of the broker in use."""
+        return self._active().address
+
+    def _active(self) -> AnySession:
+        if self._session is None:
+            raise NoSessionError(
+                "this GraphContext has no active session: use `async with GraphContext(…) as ctx` "
+                "(or `with` in ezgraph.sync) and call it inside"
+            )
+        return self._session
+
+    async def _ask(self, command: Command, kind: type[T], timeout: float) -> T:  # noqa: ASYNC109
+        reply = await self._active().call(command, timeout=timeout)
+        if not isinstance(reply, kind):
+            raise MalformedMessageError(
+                f"{type(command).__name__} was answered with {type(reply).__name__}, "
+                f"not {kind.__name__}; is the broker of the same version?"
+            )
+        return reply
+
+    async def _change(self, command: Command, timeout: float) -> int:  # noqa: ASYNC109
+        """Do it; return the seq it reached, when the replica (if any) is there too."""
+        done = await self._ask(command, Done, timeout)
+        if self._replica is not None:
+            await self._replica.reach(done.seq, timeout=timeout)
+        return done.seq
+
+    # --- changing ---
+
+    async def connect(
+        self,
+        from_topic: str,
+        to_topic: str,
+        *,
+        reason: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> int:
+        """Hold the edge for this session; return the seq reached.
+
+        Raises:
+            CyclicException: it would close a loop; the message names the loop.
+        """
+        return await self._change(Connect(from_topic, to_topic, reason), timeout)
+
+    async def disconnect(
+        self,
+        from_topic: str,
+        to_topic: str,
+        *,
+        reason: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> int:
+        """Let the edge go; return the seq reached.
+
+        Raises:
+            ForeignEdgeError: others hold it; the message says who.
+            UnknownEdgeError: there is no such edge.
+        """
+        return await self._change(Disconnect(from_topic, to_topic, reason), timeout)
+
+    async def register_metadata(
+        self, metadata: GraphMetadata, *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> int:
+        """Register this session's components in place of those before; return the seq reached.
+
+        Raises:
+            AddressCollisionError: other live sessions hold some addresses; says which and who.
+            MalformedMessageError: a field has the wrong type; says which.
+        """
+        return await self._change(RegisterMetadata(metadata), timeout)
+
+    async def revert(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:  # noqa: ASYNC109
+        """Drop everything the session owns and keep it open; return the seq reached."""
+        return await self._change(Revert(), timeout)
+
+    async def pause(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:  # noqa: ASYNC109
+        """Ask publishers of samples to pause; return the seq reached."""
+        return await self._change(SetPause(paused=True), timeout)
+
+    async def resume(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:  # noqa: ASYNC109
+        """Ask publishers of samples to go on; return the seq reached."""
+        return await self._change(SetPause(paused=False), timeout)
+
+    async def sync(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:  # noqa: ASYNC109
+        """Return, with the head, when everything sent before has been applied."""
+        return await self._change(Sync(), timeout)
+
+    # --- asking ---
+
+    async def snapshot(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphSnapshot:  # noqa: ASYNC109
+        """Return the state of the rig at one seq."""
+        return (await self.state(timeout=timeout)).snapshot()
+
+    async def state(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphState:  # noqa: ASYNC109
+        """Return the state itself, as it was at its seq."""
+        state, _ = await self._active().fetch_state(timeout=timeout)
+        return state
+
+    async def dag(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> DAG:  # noqa: ASYNC109
+        """Return the edges and their owners."""
+        state, _ = await self._active().fetch_state(["edge"], timeout=timeout)
+        return state.dag
+
+    async def clients(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> tuple[ClientInfo, ...]:  # noqa: ASYNC109
+        """Return everybody who holds a lease, oldest first."""
+        return tuple((await self._ask(ListClients(), ClientList, timeout)).clients)
+
+    async def status(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> StatusReport:  # noqa: ASYNC109
+        """Return how the broker is."""
+        return await self._ask(GetStatus(), StatusReport, timeout)
+
+    async def settings_state(
+        self, *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> tuple[int, dict[str, SettingsSnapshotValue]]:
+        """Return the effective settings of every address, and the seq they are of."""
+        state, _ = await self._active().fetch_state(["settings"], timeout=timeout)
+        return state.seq, state.effective_settings()
+
+    async def settings_snapshot(
+        self, *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> dict[str, SettingsSnapshotValue]:
+        """Return the effective settings of every address."""
+        return (await self.settings_state(timeout=timeout))[1]
+
+    async def settings_events(
+        self, after_seq: int = 0, *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> SettingsEvents:
+        """Return the settings changes after ``after_seq``, up to now.
+
+        Below the floor the list begins with each present component's last change; see
+        `SettingsEvents`.
+        """
+        try:
+            events = await self.events(_SETTINGS, after_seq, timeout=timeout)
+        except CompactedError as error:
+            state, floor = await self._active().fetch_state(["settings"], timeout=timeout)
+            tail = await self.events(_SETTINGS, state.seq, timeout=timeout)
+            found = [*state.last_settings_changes(), *_typed(tail)]
+            return SettingsEvents(found, floor=floor or error.floor, complete=False)
+        session = self._active()
+        floor = session.welcome.floor if session.welcome else 1
+        return SettingsEvents(_typed(events), floor=floor, complete=True)
+
+    async def events(
+        self,
+        prefix: Sequence[str] = (),
+        after_seq: int = 0,
+        *,
+        through_seq: int | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> list[Event]:
+        """Return the stored events under ``prefix`` in (after_seq, through_seq], or up to now.
+
+        Raises:
+            CompactedError: history below the floor is gone.
+        """
+        key, events = list(check_key(tuple(prefix))), []
+        position, goal = after_seq, through_seq
+        while goal is None or position < goal:
+            part = await self._ask(ReadEvents(key, position, through_seq), EventRange, timeout)
+            goal = part.head if goal is None else min(goal, part.head)
+            events += [codec.decode_event(each) for each in part.events]
+            position = part.through
+        return events
+
+    # --- following ---
+
+    def subscribe(
+        self, prefix: Sequence[str] = (), after_seq: int | None = None
+    ) -> AnySubscription:
+        """Return an async iterator of ``Event | Progress | Compacted`` under a prefix of keys.
+
+        ``after_seq``: begin after that seq; None: with what comes from now on. It begins at
+        once, not at the first ``anext``.
+        """
+        return self._active().watch(check_key(tuple(prefix)), after_seq)
+
+    def subscribe_settings_events(
+        self, after_seq: int | None = None
+    ) -> EventStream[SettingsChangedEvent]:
+        """Return an async iterator of settings changes after ``after_seq``."""
+        begin = (lambda state: state.last_settings_changes()) if after_seq == 0 else None
+        return EventStream(self.subscribe(_SETTINGS, after_seq), typed_settings, begin)
+
+    def subscribe_topology_events(
+        self, after_seq: int | None = None
+    ) -> EventStream[TopologyChangedEvent]:
+        """Return an async iterator of changes of wiring and processes after ``after_seq``."""
+        begin = (lambda _state: ()) if after_seq == 0 else None
+        return EventStream(self.subscribe((), after_seq), typed_topology, begin)
+
+    @property
+    def replica(self) -> Replica:
+        """A live copy of the state; ``await ctx.replica`` once to have it caught up.
+
+        From then on a call on this context returns when the replica has what the call did.
+        """
+        if self._replica is None:
+            self._replica = Replica(self._active())
+        return self._replica
+
+
+def _typed(events: Sequence[Event]) -> list[SettingsChangedEvent]:
+    return [typed for event in events if (typed := typed_settings(event)) is not None]

@@ -1,0 +1,137 @@
+"""`ProcessControlClient`: what a program that runs units tells the bus about them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+from uuid import UUID
+
+from ezgraph.client import aio
+from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
+from ezgraph.errors import MalformedMessageError, NoSessionError
+from ezgraph.graph.sessions import AnySession, SessionFactory, choose_addresses
+from ezgraph.protocol.commands import Command, ReportSettings, UpdateUnits
+from ezgraph.protocol.replies import Done
+from ezgraph.protocol.settings import settings_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+
+class ProcessControlClient:
+    """Registers the units a process runs and reports their settings. It has a lease of its own.
+
+    A unit has one owner. When the client closes, or is not heard for its TTL, its units and the
+    live values it reported end with it. Arguments as for `GraphContext`.
+    """
+
+    def __init__(
+        self,
+        address: AddressesLike | None = None,
+        *,
+        ttl_s: float | None = None,
+        patience_s: float = 60.0,
+        session_factory: SessionFactory | None = None,
+    ) -> None:
+        self._addresses, _ = choose_addresses(address)
+        self._ttl_s = ttl_s
+        self._patience_s = patience_s
+        self._make: SessionFactory = session_factory or aio.Session
+        self._session: AnySession | None = None
+
+    def __repr__(self) -> str:
+        if self._session is None:
+            return f"<{type(self).__name__} {','.join(map(str, self._addresses))} not connected>"
+        session = self._session
+        return f"<{type(self).__name__} tcp://{session.address} {session.client_id} {session.state.value}>"
+
+    @property
+    def client_id(self) -> UUID | None:
+        """The process id the broker gave; None before `connect`."""
+        session = self._session
+        return UUID(session.client_id) if session is not None and session.client_id else None
+
+    async def connect(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> Self:  # noqa: ASYNC109
+        """Open the lease and return the client."""
+        if self._session is None:
+            session = self._make(
+                self._addresses, kind="process", ttl_s=self._ttl_s, patience_s=self._patience_s
+            )
+            await session.open(timeout=timeout)
+            self._session = session
+        return self
+
+    async def close(self) -> None:
+        """End the lease; its units and live values go with it. May be called twice."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.connect()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def register(
+        self, units: Iterable[str], *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> int:
+        """Take ``units`` (addresses) for this process; return the seq reached.
+
+        Raises:
+            AddressCollisionError: another process holds one; says which and who.
+        """
+        return await self.update_ownership(added=units, timeout=timeout)
+
+    async def update_ownership(
+        self,
+        added: Iterable[str] = (),
+        removed: Iterable[str] = (),
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> int:
+        """Take some units and let others go, in one step; return the seq reached."""
+        return await self._change(UpdateUnits(list(added), list(removed)), timeout)
+
+    async def report_settings_update(
+        self,
+        component_address: str,
+        value: object,
+        timestamp: float | None = None,
+        *,
+        reason: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> int:
+        """Report the settings a unit now has; return the seq of the event.
+
+        Args:
+            component_address: a unit this process has registered.
+            value: a `SettingsSnapshotValue`, or a settings object (dataclass, pydantic model,
+                mapping; anything else is shown as text).
+            timestamp: when it took effect, seconds since 1970 on this host's clock.
+            reason: why, in free text, for the log.
+            timeout: in seconds.
+
+        Raises:
+            NotOwnerError: this process does not own the unit; says who does.
+        """
+        command = ReportSettings(component_address, settings_value(value), timestamp, reason)
+        return await self._change(command, timeout)
+
+    async def _change(self, command: Command, timeout: float) -> int:  # noqa: ASYNC109
+        if self._session is None:
+            raise NoSessionError(
+                "this ProcessControlClient is not connected: await connect() first, "
+                "or use `async with`"
+            )
+        reply = await self._session.call(command, timeout=timeout)
+        if not isinstance(reply, Done):
+            raise MalformedMessageError(
+                f"{type(command).__name__} was answered with {type(reply).__name__}"
+            )
+        return reply.seq

@@ -1,0 +1,171 @@
+"""How a context finds its broker: addresses, the probe, and a broker of its own if need be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ezgraph.config import (
+    AddressesLike,
+    address_from_environment,
+    default_addresses,
+    parse_addresses,
+)
+from ezgraph.errors import AddressInUseError, BrokerUnreachableError
+from ezgraph.graph.server import GraphServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ezgraph.client.core import LeaseState
+    from ezgraph.client.engine import Feed
+    from ezgraph.client.watch import Watch
+    from ezgraph.config import Address
+    from ezgraph.names import Key
+    from ezgraph.protocol.commands import Command
+    from ezgraph.protocol.replies import Reply, Welcome
+    from ezgraph.state.graph import GraphState
+
+PROBE_S = 0.5
+
+
+class AnySubscription(Protocol):
+    """Items in order; both shells have it."""
+
+    def __aiter__(self) -> AnySubscription:
+        """Return itself."""
+        ...
+
+    async def __anext__(self) -> object:
+        """Return the next item."""
+        ...
+
+    async def aclose(self) -> None:
+        """End it."""
+        ...
+
+
+class AnySession(Protocol):
+    """What both shells offer; see `ezgraph.client.aio.Session`."""
+
+    @property
+    def state(self) -> LeaseState:
+        """Where this client stands."""
+        ...
+
+    @property
+    def client_id(self) -> str | None:
+        """The public id of the lease."""
+        ...
+
+    @property
+    def welcome(self) -> Welcome | None:
+        """What the broker said."""
+        ...
+
+    @property
+    def address(self) -> Address:
+        """The address that is dialled now."""
+        ...
+
+    async def open(self, *, timeout: float = ...) -> None:  # noqa: ASYNC109
+        """Join."""
+        ...
+
+    async def close(self) -> None:
+        """Leave."""
+        ...
+
+    async def call(self, command: Command, *, timeout: float = ...) -> Reply:  # noqa: ASYNC109
+        """Ask."""
+        ...
+
+    async def fetch_state(
+        self, rooms: Sequence[str] = ..., *, timeout: float = ...  # noqa: ASYNC109
+    ) -> tuple[GraphState, int]:
+        """Fetch the state at one seq."""
+        ...
+
+    def watch(
+        self, prefix: Key = ..., after: int | None = ..., *, start_with_snapshot: bool = ...
+    ) -> AnySubscription:
+        """Subscribe."""
+        ...
+
+    def open_feed(self, watch: Watch, on_ready: Callable[[], None]) -> Feed:
+        """Feed a watcher."""
+        ...
+
+    def serve_feed(self, feed: Feed) -> None:
+        """Look at a watcher again."""
+        ...
+
+    def close_feed(self, feed: Feed) -> None:
+        """Feed it no longer."""
+        ...
+
+    async def until(self, reached: Callable[[], bool], *, timeout: float, what: str) -> None:  # noqa: ASYNC109
+        """Wait."""
+        ...
+
+
+class SessionFactory(Protocol):
+    """Makes a session of one shell that is not open yet."""
+
+    def __call__(
+        self,
+        addresses: Sequence[Address],
+        *,
+        kind: str = ...,
+        program: str | None = ...,
+        ttl_s: float | None = ...,
+        patience_s: float = ...,
+    ) -> AnySession:
+        """Return it."""
+        ...
+
+
+def choose_addresses(address: AddressesLike | None) -> tuple[tuple[Address, ...], bool]:
+    """Return where to look for a broker, and whether one may be started when there is none."""
+    if address is not None:
+        return parse_addresses(address), False
+    return default_addresses(), address_from_environment() is None
+
+
+async def open_session(
+    make: Callable[[Sequence[Address]], AnySession],
+    address: AddressesLike | None,
+    *,
+    auto_start: bool | None,
+    timeout: float,  # noqa: ASYNC109
+) -> tuple[AnySession, GraphServer | None]:
+    """Return an open session, and the broker that had to be started for it, if any.
+
+    Raises:
+        BrokerUnreachableError: nobody answered, and none was to be started.
+    """
+    addresses, may_start = choose_addresses(address)
+    session = make(addresses)
+    if not (may_start if auto_start is None else auto_start):
+        await session.open(timeout=timeout)
+        return session, None
+    try:
+        await session.open(timeout=min(PROBE_S, timeout))
+    except BrokerUnreachableError:
+        server = start_unless_taken(addresses[0])
+        session = make(addresses)
+        try:
+            await session.open(timeout=timeout)
+        except BaseException:
+            if server is not None:
+                server.stop()
+            raise
+        return session, server
+    return session, None
+
+
+def start_unless_taken(address: Address) -> GraphServer | None:
+    """Start a broker; when somebody took the address meanwhile, they are the broker."""
+    try:
+        return GraphServer().start(address)
+    except AddressInUseError:
+        return None

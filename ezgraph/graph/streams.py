@@ -1,0 +1,118 @@
+"""Typed streams over a subscription: settings changes and topology changes."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from ezgraph.client.watch import Compacted
+from ezgraph.errors import CompactedError
+from ezgraph.protocol.events import (
+    EdgeConnected,
+    EdgeDisconnected,
+    Event,
+    ProcessClosed,
+    ProcessUnitsChanged,
+    SettingsChanged,
+)
+from ezgraph.protocol.settings import SettingsChangedEvent
+from ezgraph.protocol.snapshot import TopologyChangedEvent, TopologyEventType
+from ezgraph.state.graph import GraphState, settings_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ezgraph.graph.sessions import AnySubscription
+
+T = TypeVar("T")
+
+
+class EventStream(Generic[T]):
+    """An async iterator of typed events, in order of seq, with ``aclose()``.
+
+    Raises `CompactedError` when history it needs is gone; with ``after_seq=0`` it begins with the
+    present state instead. Ends with an error when the broker is gone for good.
+    """
+
+    def __init__(
+        self,
+        subscription: AnySubscription,
+        typed: Callable[[Event], T | None],
+        begin_with: Callable[[GraphState], Sequence[T]] | None,
+    ) -> None:
+        self._subscription = subscription
+        self._typed = typed
+        self._begin_with = begin_with
+        self._ready: deque[T] = deque()
+
+    def __repr__(self) -> str:
+        return f"<EventStream {self._subscription!r}>"
+
+    def __aiter__(self) -> EventStream[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        """Return the next event; wait for it."""
+        while not self._ready:
+            item = await self._subscription.__anext__()
+            if isinstance(item, Compacted):
+                self._take_snapshot(item)
+            elif isinstance(item, Event) and (event := self._typed(item)) is not None:
+                return event
+        return self._ready.popleft()
+
+    def _take_snapshot(self, item: Compacted) -> None:
+        state: GraphState = item.snapshot
+        if self._begin_with is None:
+            raise CompactedError(
+                f"history below seq {item.floor} was compacted; go on from the snapshot in this "
+                f"error with after_seq={state.seq}",
+                floor=item.floor,
+                snapshot=state.snapshot(),
+            )
+        self._ready.extend(self._begin_with(state))
+
+    async def aclose(self) -> None:
+        """End the stream."""
+        await self._subscription.aclose()
+
+
+class SettingsEvents(list[SettingsChangedEvent]):
+    """The settings events asked for, in order of seq.
+
+    ``complete``: every change after the seq asked for is there. Else history below ``floor`` is
+    gone, and the list begins with the last change of each component that is present.
+    """
+
+    def __init__(
+        self, events: Sequence[SettingsChangedEvent], *, floor: int, complete: bool
+    ) -> None:
+        super().__init__(events)
+        self.floor = floor
+        self.complete = complete
+
+
+def typed_settings(event: Event) -> SettingsChangedEvent | None:
+    """Return a settings change in its typed form, None for any other event."""
+    if not isinstance(event.body, SettingsChanged):
+        return None
+    return settings_event(event.seq, event.wall_time, event.source, event.body)
+
+
+def typed_topology(event: Event) -> TopologyChangedEvent | None:
+    """Return a change of wiring or of processes in its typed form, None for any other event."""
+    match event.body:
+        case EdgeConnected() | EdgeDisconnected() as edge if edge.topology_changed:
+            kind, topics = TopologyEventType.GRAPH_CHANGED, [edge.from_topic, edge.to_topic]
+        case ProcessUnitsChanged() | ProcessClosed():
+            kind, topics = TopologyEventType.PROCESS_CHANGED, []
+        case _:
+            return None
+    return TopologyChangedEvent(
+        seq=event.seq,
+        event_type=kind,
+        timestamp=event.wall_time,
+        changed_topics=topics,
+        source_session_id=event.source.session_id,
+        source_process_id=event.source.process_id,
+    )

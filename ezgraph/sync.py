@@ -1,0 +1,446 @@
+"""The blocking twins: the same classes, with plain methods.
+
+Each method here does what its namesake in `ezgraph.graph` does, in the caller's thread; see
+there for what it returns and raises. ``with`` takes the place of ``async with``, and iterators
+that of async iterators.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar
+
+from ezgraph.client import blocking
+from ezgraph.client.blocking import run
+from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
+from ezgraph.graph import context, process, service
+from ezgraph.graph.server import GraphServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from types import TracebackType
+    from uuid import UUID
+
+    from ezgraph.client.replica import Replica
+    from ezgraph.config import Address
+    from ezgraph.graph.streams import EventStream, SettingsEvents
+    from ezgraph.protocol.drawing import Direction
+    from ezgraph.protocol.events import Event
+    from ezgraph.protocol.metadata import GraphMetadata
+    from ezgraph.protocol.replies import StatusReport
+    from ezgraph.protocol.settings import SettingsChangedEvent, SettingsSnapshotValue
+    from ezgraph.protocol.snapshot import ClientInfo, GraphSnapshot, TopologyChangedEvent
+    from ezgraph.state.dag import DAG
+    from ezgraph.state.graph import GraphState
+
+T = TypeVar("T")
+
+__all__ = ["GraphContext", "GraphServer", "GraphService", "ProcessControlClient"]
+
+
+class BlockingStream(Generic[T]):
+    """An iterator that waits in the caller's thread, with ``close()``."""
+
+    def __init__(self, stream: EventStream[T]) -> None:
+        self._stream = stream
+
+    def __repr__(self) -> str:
+        return f"<blocking {self._stream!r}>"
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        """Return the next event; wait for it."""
+        try:
+            return run(self._stream.__anext__())
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """End the stream."""
+        run(self._stream.aclose())
+
+
+class BlockingReplica:
+    """A live copy of the state, brought up to date whenever it is looked at."""
+
+    def __init__(self, replica: Replica, session: blocking.Session) -> None:
+        self._replica = replica
+        self._session = session
+
+    def __repr__(self) -> str:
+        return f"<blocking {self._replica!r}>"
+
+    @property
+    def state(self) -> GraphState:
+        """The state, with everything that has arrived."""
+        self._session.pump(0.0)
+        return self._replica.state
+
+    @property
+    def seq(self) -> int:
+        """The seq of `state`."""
+        return self.state.seq
+
+    def fingerprint(self) -> str:
+        """Return the content hash of the state."""
+        return self.state.fingerprint()
+
+    def reach(self, seq: int, *, timeout: float = DEFAULT_TIMEOUT_S) -> Self:
+        """Return the replica when it has everything up to ``seq``."""
+        run(self._replica.reach(seq, timeout=timeout))
+        return self
+
+
+class GraphContext:
+    """A session on the bus; use it with ``with``. See `ezgraph.GraphContext`."""
+
+    def __init__(
+        self,
+        address: AddressesLike | None = None,
+        auto_start: bool | None = None,  # noqa: FBT001 - as its async twin
+        *,
+        ttl_s: float | None = None,
+        replica: bool = False,
+        patience_s: float = 60.0,
+    ) -> None:
+        self._sessions: list[blocking.Session] = []
+        self._context = context.GraphContext(
+            address,
+            auto_start,
+            ttl_s=ttl_s,
+            replica=replica,
+            patience_s=patience_s,
+            session_factory=self._make,
+        )
+
+    def _make(
+        self,
+        addresses: Sequence[Address],
+        *,
+        kind: str = "session",
+        program: str | None = None,
+        ttl_s: float | None = None,
+        patience_s: float = 60.0,
+    ) -> blocking.Session:
+        session = blocking.Session(
+            addresses, kind=kind, program=program, ttl_s=ttl_s, patience_s=patience_s
+        )
+        self._sessions = [session]
+        return session
+
+    def __repr__(self) -> str:
+        return f"<sync {self._context!r}>"
+
+    def open(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> Self:
+        """Open the session and return the context."""
+        run(self._context.open(timeout=timeout))
+        return self
+
+    def close(self) -> None:
+        """End the session and any broker started for it."""
+        run(self._context.close())
+
+    def close_session(self) -> None:
+        """End the session early."""
+        run(self._context.close_session())
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def session_id(self) -> str:
+        """The public id of the session."""
+        return self._context.session_id
+
+    @property
+    def address(self) -> Address:
+        """The address of the broker in use."""
+        return self._context.address
+
+    def connect(
+        self,
+        from_topic: str,
+        to_topic: str,
+        *,
+        reason: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> int:
+        """Hold the edge for this session."""
+        return run(self._context.connect(from_topic, to_topic, reason=reason, timeout=timeout))
+
+    def disconnect(
+        self,
+        from_topic: str,
+        to_topic: str,
+        *,
+        reason: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> int:
+        """Let the edge go."""
+        return run(self._context.disconnect(from_topic, to_topic, reason=reason, timeout=timeout))
+
+    def register_metadata(
+        self, metadata: GraphMetadata, *, timeout: float = DEFAULT_TIMEOUT_S
+    ) -> int:
+        """Register this session's components."""
+        return run(self._context.register_metadata(metadata, timeout=timeout))
+
+    def revert(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:
+        """Drop everything the session owns and keep it open."""
+        return run(self._context.revert(timeout=timeout))
+
+    def pause(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:
+        """Ask publishers of samples to pause."""
+        return run(self._context.pause(timeout=timeout))
+
+    def resume(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:
+        """Ask publishers of samples to go on."""
+        return run(self._context.resume(timeout=timeout))
+
+    def sync(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:
+        """Return when everything sent before has been applied."""
+        return run(self._context.sync(timeout=timeout))
+
+    def snapshot(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphSnapshot:
+        """Return the state of the rig at one seq."""
+        return run(self._context.snapshot(timeout=timeout))
+
+    def state(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphState:
+        """Return the state itself."""
+        return run(self._context.state(timeout=timeout))
+
+    def dag(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> DAG:
+        """Return the edges and their owners."""
+        return run(self._context.dag(timeout=timeout))
+
+    def clients(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> tuple[ClientInfo, ...]:
+        """Return everybody who holds a lease."""
+        return run(self._context.clients(timeout=timeout))
+
+    def status(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> StatusReport:
+        """Return how the broker is."""
+        return run(self._context.status(timeout=timeout))
+
+    def settings_state(
+        self, *, timeout: float = DEFAULT_TIMEOUT_S
+    ) -> tuple[int, dict[str, SettingsSnapshotValue]]:
+        """Return the effective settings and the seq they are of."""
+        return run(self._context.settings_state(timeout=timeout))
+
+    def settings_snapshot(
+        self, *, timeout: float = DEFAULT_TIMEOUT_S
+    ) -> dict[str, SettingsSnapshotValue]:
+        """Return the effective settings."""
+        return run(self._context.settings_snapshot(timeout=timeout))
+
+    def settings_events(
+        self, after_seq: int = 0, *, timeout: float = DEFAULT_TIMEOUT_S
+    ) -> SettingsEvents:
+        """Return the settings changes after ``after_seq``, up to now."""
+        return run(self._context.settings_events(after_seq, timeout=timeout))
+
+    def events(
+        self,
+        prefix: Sequence[str] = (),
+        after_seq: int = 0,
+        *,
+        through_seq: int | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> list[Event]:
+        """Return the stored events under ``prefix``."""
+        return run(
+            self._context.events(prefix, after_seq, through_seq=through_seq, timeout=timeout)
+        )
+
+    def subscribe(
+        self, prefix: Sequence[str] = (), after_seq: int | None = None
+    ) -> BlockingStream[object]:
+        """Return an iterator of ``Event | Progress | Compacted`` under a prefix of keys."""
+        return BlockingStream(self._context.subscribe(prefix, after_seq))  # type: ignore[arg-type]
+
+    def subscribe_settings_events(
+        self, after_seq: int | None = None
+    ) -> BlockingStream[SettingsChangedEvent]:
+        """Return an iterator of settings changes."""
+        return BlockingStream(self._context.subscribe_settings_events(after_seq))
+
+    def subscribe_topology_events(
+        self, after_seq: int | None = None
+    ) -> BlockingStream[TopologyChangedEvent]:
+        """Return an iterator of changes of wiring and processes."""
+        return BlockingStream(self._context.subscribe_topology_events(after_seq))
+
+    @property
+    def replica(self) -> BlockingReplica:
+        """A live copy of the state; the first look waits for its snapshot."""
+        replica = self._context.replica
+        run(replica.ready())
+        return BlockingReplica(replica, self._sessions[-1])
+
+
+class ProcessControlClient:
+    """Registers units and reports settings. See `ezgraph.ProcessControlClient`."""
+
+    def __init__(
+        self,
+        address: AddressesLike | None = None,
+        *,
+        ttl_s: float | None = None,
+        patience_s: float = 60.0,
+    ) -> None:
+        self._client = process.ProcessControlClient(
+            address, ttl_s=ttl_s, patience_s=patience_s, session_factory=blocking.Session
+        )
+
+    def __repr__(self) -> str:
+        return f"<sync {self._client!r}>"
+
+    @property
+    def client_id(self) -> UUID | None:
+        """The process id the broker gave."""
+        return self._client.client_id
+
+    def connect(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> Self:
+        """Open the lease and return the client."""
+        run(self._client.connect(timeout=timeout))
+        return self
+
+    def close(self) -> None:
+        """End the lease."""
+        run(self._client.close())
+
+    def __enter__(self) -> Self:
+        return self.connect()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def register(self, units: Iterable[str], *, timeout: float = DEFAULT_TIMEOUT_S) -> int:
+        """Take units for this process."""
+        return run(self._client.register(units, timeout=timeout))
+
+    def update_ownership(
+        self,
+        added: Iterable[str] = (),
+        removed: Iterable[str] = (),
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> int:
+        """Take some units and let others go."""
+        return run(self._client.update_ownership(added, removed, timeout=timeout))
+
+    def report_settings_update(
+        self,
+        component_address: str,
+        value: object,
+        timestamp: float | None = None,
+        *,
+        reason: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> int:
+        """Report the settings a unit now has."""
+        return run(
+            self._client.report_settings_update(
+                component_address, value, timestamp, reason=reason, timeout=timeout
+            )
+        )
+
+
+class GraphService:
+    """What is done to a rig without owning a part of it. See `ezgraph.GraphService`."""
+
+    def __init__(self, address: AddressesLike | None = None) -> None:
+        self._service = service.GraphService(address, session_factory=blocking.Session)
+        self.create_server: Callable[[], GraphServer] = self._service.create_server
+
+    def __repr__(self) -> str:
+        return f"<sync {self._service!r}>"
+
+    def connect(
+        self,
+        from_topic: str,
+        to_topic: str,
+        *,
+        reason: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> int:
+        """Make a persistent edge."""
+        return run(self._service.connect(from_topic, to_topic, reason=reason, timeout=timeout))
+
+    def disconnect(
+        self,
+        from_topic: str,
+        to_topic: str,
+        *,
+        reason: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> int:
+        """Remove a persistent edge."""
+        return run(self._service.disconnect(from_topic, to_topic, reason=reason, timeout=timeout))
+
+    def pause(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:
+        """Ask publishers of samples to pause."""
+        return run(self._service.pause(timeout=timeout))
+
+    def resume(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:
+        """Ask publishers of samples to go on."""
+        return run(self._service.resume(timeout=timeout))
+
+    def sync(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:
+        """Return when everything that arrived before has been applied."""
+        return run(self._service.sync(timeout=timeout))
+
+    def shutdown(self, force: bool = False, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:  # noqa: FBT001, FBT002
+        """Stop the broker."""
+        run(self._service.shutdown(force, timeout=timeout))
+
+    def dag(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> DAG:
+        """Return the edges and their owners."""
+        return run(self._service.dag(timeout=timeout))
+
+    def snapshot(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphSnapshot:
+        """Return the state of the rig at one seq."""
+        return run(self._service.snapshot(timeout=timeout))
+
+    def status(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> StatusReport:
+        """Return how the broker is."""
+        return run(self._service.status(timeout=timeout))
+
+    def clients(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> tuple[ClientInfo, ...]:
+        """Return everybody who holds a lease."""
+        return run(self._service.clients(timeout=timeout))
+
+    def get_formatted_graph(
+        self,
+        fmt: Literal["mermaid", "graphviz"] = "mermaid",
+        *,
+        direction: Direction = "LR",
+        compact_level: int | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> str:
+        """Return the wiring as text that Mermaid or Graphviz draws."""
+        return run(
+            self._service.get_formatted_graph(
+                fmt, direction=direction, compact_level=compact_level, timeout=timeout
+            )
+        )
+
+    def ensure(
+        self, *, auto_start: bool | None = None, timeout: float = DEFAULT_TIMEOUT_S
+    ) -> GraphServer | None:
+        """See to it that a broker answers."""
+        return run(self._service.ensure(auto_start=auto_start, timeout=timeout))
