@@ -62,7 +62,11 @@ def topic_of(key: Key) -> bytes:
         InvalidKeyError: a segment is empty, has lone surrogates, or the topic is too long.
     """
     try:
-        topic = "".join([f"{_escape(segment)}/" for segment in check_key(key)]).encode()
+        text = "\0".join(check_key(key))
+        if len(_MUST_ESCAPE.findall(text)) == max(len(key) - 1, 0):  # nothing but the separators
+            topic = (text.replace("\0", "/") + "/").encode() if key else b""
+        else:
+            topic = "".join([f"{_escape(segment)}/" for segment in key]).encode()
     except UnicodeEncodeError as error:
         raise InvalidKeyError(f"key {key!r} cannot be written as UTF-8: {error}") from error
     if len(topic) > MAX_TOPIC_BYTES:

@@ -53,14 +53,8 @@ log = logging.getLogger(__name__)
 
 _CHECKPOINT_STEP = 500
 _REMEMBERED_EVENTS = 20_000
-Publication = list[bytes]
-
-
-class ReplyFrame(NamedTuple):
-    """A reply for one connection."""
-
-    peer: bytes
-    frame: bytes
+_FRAMES_PER_MESSAGE = 256
+Message = list[bytes]
 
 
 class _Reading(NamedTuple):
@@ -101,8 +95,8 @@ class BrokerEngine:
         self._reads: deque[_Reading] = deque()
         self._transactions: list[_Transaction] = []
         self._answers: list[tuple[bytes, int, Reply]] = []
-        self._replies: list[ReplyFrame] = []
-        self._publications: list[Publication] = []
+        self._replies: list[Message] = []
+        self._publications: list[Message] = []
         self._checkpoint: _CheckpointUnderWay | None = None
         self._checkpoint_seq = 0
         self._load(ids, events_port, now)
@@ -185,9 +179,7 @@ class BrokerEngine:
             for events in self.core.expire(now=now, wall=wall):
                 self._decided(events)
         self._store()
-        for peer, request_id, reply in self._answers:
-            self._replies.append(ReplyFrame(peer, frames.reply_frame(request_id, reply)))
-        self._answers.clear()
+        self._reply()
         self._publish(now)
         if self._reads:
             self._serve_read(now)
@@ -196,12 +188,23 @@ class BrokerEngine:
                 self._send_note(prefix, last)
         self._checkpoint_step()
 
-    def replies(self) -> list[ReplyFrame]:
-        """Return the replies to send, once."""
+    def _reply(self) -> None:
+        """Put the answers of this pass into one message per connection (or a few)."""
+        open_messages: dict[bytes, Message] = {}
+        for peer, request_id, reply in self._answers:
+            message = open_messages.get(peer)
+            if message is None or len(message) > _FRAMES_PER_MESSAGE:
+                message = open_messages[peer] = [peer]
+                self._replies.append(message)
+            message.append(frames.reply_frame(request_id, reply))
+        self._answers.clear()
+
+    def replies(self) -> list[Message]:
+        """Return the messages for the ROUTER, once: a connection, then its reply frames."""
         replies, self._replies = self._replies, []
         return replies
 
-    def publications(self) -> list[Publication]:
+    def publications(self) -> list[Message]:
         """Return the multipart messages to publish, once, in order."""
         publications, self._publications = self._publications, []
         return publications
@@ -279,7 +282,7 @@ class BrokerEngine:
         except EzGraphError as error:
             reply = Refusal(error.code, str(error))
         frame = frames.reply_frame(reading.request_id, reply)
-        self._replies.append(ReplyFrame(reading.peer, frame))
+        self._replies.append([reading.peer, frame])
 
     def _read(self, command: ReadCommand, now: float) -> Reply:
         match command:

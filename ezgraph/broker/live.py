@@ -14,7 +14,7 @@ from ezgraph.protocol.events import Slot, slot_of
 from ezgraph.protocol.replies import SnapshotChunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from ezgraph.config import Limits
     from ezgraph.protocol.events import Event
@@ -25,7 +25,7 @@ class LiveEntry(NamedTuple):
     """One live event as snapshots spell it, and the blobs it refers to."""
 
     entry: bytes
-    blobs: dict[bytes, bytes]
+    blobs: Mapping[bytes, bytes]
 
 
 class LiveSet:
@@ -33,7 +33,6 @@ class LiveSet:
 
     def __init__(self) -> None:
         self._by_slot: dict[Slot, LiveEntry] = {}
-        self._blobs: dict[bytes, bytes] = {}
 
     def __len__(self) -> int:
         return len(self._by_slot)
@@ -43,14 +42,10 @@ class LiveSet:
         slot, filled = slot_of(event.body)
         self._by_slot.pop(slot, None)
         if filled:
-            blobs = {name: self._blobs.setdefault(name, blob)
-                     for name, blob in encoded.blobs.items()}
-            self._by_slot[slot] = LiveEntry(encoded.live, blobs)
+            self._by_slot[slot] = LiveEntry(encoded.live, encoded.blobs)
 
     def freeze(self) -> tuple[tuple[Slot, LiveEntry], ...]:
         """Return all of it as it is now."""
-        if len(self._blobs) > 1024 + 4 * len(self._by_slot):
-            self._blobs.clear()
         return tuple(self._by_slot.items())
 
 

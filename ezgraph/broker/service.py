@@ -29,6 +29,8 @@ from ezgraph.protocol.replies import Refusal
 from ezgraph.wire import frames
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ezgraph.backends.base import Journal
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ _IDLE_MS = 1_000
 _BIND_TRIES = 50
 _FAREWELL_S = 0.5
 _FLUSH_MS = 200
+_FRAMES_PER_MESSAGE = 1 + 256
 
 
 class BrokerService:
@@ -186,8 +189,8 @@ class BrokerService:
         if self._router in ready:
             self._take_commands(now, wall)
         engine.finish_pass(now=now, wall=wall)
-        for peer, frame in engine.replies():
-            self._send_reply(peer, frame)
+        for message in engine.replies():
+            self._send_reply(message)
         for publication in engine.publications():
             self._xpub.send_multipart(publication, zmq.NOBLOCK)
 
@@ -213,13 +216,12 @@ class BrokerService:
                 message = receive(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            if len(message) == 2:
-                take(message[0], message[1], now=now, wall=wall)
+            for frame in message[1:_FRAMES_PER_MESSAGE]:
+                take(message[0], frame, now=now, wall=wall)
 
-    def _send_reply(self, peer: bytes, frame: bytes) -> None:
+    def _send_reply(self, message: Sequence[bytes]) -> None:
         try:
-            self._router.send(peer, zmq.NOBLOCK | zmq.SNDMORE)
-            self._router.send(frame, zmq.NOBLOCK)
+            self._router.send_multipart(message, zmq.NOBLOCK)
         except zmq.ZMQError as error:
             # The peer has gone, or does not read: it asks again if it lives.
             log.debug("reply dropped error=%s", error)
@@ -236,7 +238,7 @@ class BrokerService:
                 request_id, _ = frames.read_header(message[-1])
             except MalformedMessageError:
                 continue
-            self._send_reply(message[0], frames.reply_frame(request_id, refusal))
+            self._send_reply([message[0], frames.reply_frame(request_id, refusal)])
 
     def close(self) -> None:
         """Close sockets and journal. Replies already sent are flushed for up to 200 ms."""

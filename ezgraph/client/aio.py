@@ -69,6 +69,7 @@ class Session:
         self._keepalive: KeepAlive | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop_moved = 0.0
+        self._sending_soon = False
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
     def __repr__(self) -> str:
@@ -180,7 +181,10 @@ class Session:
         future: asyncio.Future[Result] = self._loop.create_future()
         deadline = self._clock.monotonic() + timeout
         request_id = engine.submit(command, deadline=deadline, on_result=_resolver(future))
-        self._after_send(timeout)
+        if engine.in_flight == 1:
+            self._send(timeout)
+        else:
+            self._send_soon(timeout)
         try:
             return _reply_of(await future)
         except asyncio.CancelledError:
@@ -199,7 +203,7 @@ class Session:
                 future.set_result((state, floor))
 
         engine.pull_snapshot(list(rooms), self._clock.monotonic() + timeout, take)
-        self._after_send(timeout)
+        self._send(timeout)
         state, floor = await future
         if isinstance(state, EzGraphError):
             raise state
@@ -257,11 +261,19 @@ class Session:
         self._loop.call_soon(self._read_replies)
         self._loop.call_soon(self._read_events)
 
-    def _after_send(self, timeout: float) -> None:
-        """Look at the sockets again, and see to it that the deadline is kept."""
-        sockets = self._sockets
-        if sockets is None:
+    def _send_soon(self, timeout: float) -> None:
+        """Send when the loop has run what is ready, so that what is asked together leaves so."""
+        if not self._sending_soon:
+            self._sending_soon = True
+            self._loop.call_soon(self._send, timeout)
+
+    def _send(self, timeout: float) -> None:
+        """Send, look at the socket again, and see to it that the deadline is kept."""
+        self._sending_soon = False
+        sockets, engine = self._sockets, self._engine
+        if sockets is None or engine is None:
             return
+        engine.flush()
         if sockets.dealer_changed:
             self._follow_dealer(sockets)
         if sockets.dealer.get(zmq.EVENTS) & zmq.POLLIN:
@@ -282,7 +294,7 @@ class Session:
         for _ in range(_DRAIN):
             if not sockets.dealer.get(zmq.EVENTS) & zmq.POLLIN:
                 break
-            engine.take_reply(sockets.dealer.recv(zmq.NOBLOCK))
+            engine.take_replies(sockets.dealer.recv_multipart(zmq.NOBLOCK))
         else:
             self._loop.call_soon(self._read_replies)
         self._after_engine()

@@ -148,6 +148,7 @@ class Session:
         with self._lock:
             engine = self._open_engine()
             engine.submit(command, deadline=deadline, on_result=results.append)
+            engine.flush()
             while not results:
                 self._receive_one(engine, timeout)
         result = results[0]
@@ -215,12 +216,12 @@ class Session:
             sockets.dealer.set(zmq.RCVTIMEO, wait_ms)
             self._receive_ms = wait_ms
         try:
-            frame = sockets.dealer.recv()
+            message = sockets.dealer.recv_multipart()
         except zmq.Again:
             self._notice_loss(engine)
             engine.tick()
         else:
-            engine.take_reply(frame)
+            engine.take_replies(message)
 
     def pump(self, wait_s: float) -> None:
         """Take what has arrived on both sockets, waiting up to ``wait_s`` for the first of it."""
@@ -252,7 +253,7 @@ class Session:
         for _ in range(_DRAIN):
             if not sockets.dealer.get(zmq.EVENTS) & zmq.POLLIN:
                 return
-            engine.take_reply(sockets.dealer.recv(zmq.NOBLOCK))
+            engine.take_replies(sockets.dealer.recv_multipart(zmq.NOBLOCK))
 
     # --- for subscriptions ---
 

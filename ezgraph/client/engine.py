@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 Result = Reply | EzGraphError
 
 _SNAPSHOT_TRIES = 5
+_FRAMES_PER_MESSAGE = 128
 
 
 class Transport(Protocol):
@@ -47,8 +48,8 @@ class Transport(Protocol):
         """Send commands to this broker from now on."""
         ...
 
-    def send(self, frame: bytes) -> None:
-        """Send one request; it may wait in a queue until there is a connection."""
+    def send(self, message: Sequence[bytes]) -> None:
+        """Send requests, a frame each, in one message; it may wait for a connection."""
         ...
 
     def listen(self, address: Address) -> None:
@@ -110,8 +111,8 @@ class ClientEngine:
         self._dialled: str | None = None
         self._events_from: Address | None = None
         self._on_result: dict[int, Callable[[Result], None]] = {}
+        self._encoded: dict[int, bytes] = {}
         self._feeds: dict[bytes, list[Feed]] = {}
-        self._settling = False
 
     def __repr__(self) -> str:
         watches = sum(len(feeds) for feeds in self._feeds.values())
@@ -122,43 +123,52 @@ class ClientEngine:
     def start(self) -> None:
         """Say HELLO."""
         self.core.start(self._clock.monotonic())
-        self._settle()
+        self.flush()
 
     def submit(
         self, command: Command, *, deadline: float, on_result: Callable[[Result], None]
     ) -> int:
         """Ask ``command``; ``on_result`` gets the reply or the error, by the deadline.
 
+        It leaves with the next `flush`, together with whatever else was submitted by then.
+
         Raises:
             EzGraphError: the lease is lost or closed.
             MalformedMessageError: the command cannot be encoded; says which field.
         """
-        core = self.core
-        request_id = core.submit(command, now=self._clock.monotonic(), deadline=deadline)
+        encoded = codec.encode(command)
+        request_id = self.core.submit(command, now=self._clock.monotonic(), deadline=deadline)
+        self._encoded[request_id] = encoded
         self._on_result[request_id] = on_result
-        try:
-            self._settle()
-        except MalformedMessageError:
-            self.abandon(request_id)
-            raise
         return request_id
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait for their results."""
+        return len(self._on_result)
 
     def abandon(self, request_id: int) -> None:
         """Forget a request whose caller has gone."""
         self.core.abandon(request_id)
-        self._on_result.pop(request_id, None)
+        self._forget(request_id)
 
-    def take_reply(self, frame: bytes) -> None:
-        """Take one frame from the command socket."""
-        try:
-            request_id, reply = frames.read_reply(frame)
-        except MalformedMessageError as error:
-            self._count_malformed(error)
-            return
-        self.core.receive(request_id, reply, now=self._clock.monotonic())
-        if request_id == JOIN_ID:
-            self._listen()
-        self._settle()
+    def _forget(self, request_id: int) -> Callable[[Result], None] | None:
+        self._encoded.pop(request_id, None)
+        return self._on_result.pop(request_id, None)
+
+    def take_replies(self, message: Sequence[bytes]) -> None:
+        """Take one message from the command socket, a reply in each frame."""
+        now = self._clock.monotonic()
+        for frame in message:
+            try:
+                request_id, reply = frames.read_reply(frame)
+            except MalformedMessageError as error:
+                self._count_malformed(error)
+                continue
+            self.core.receive(request_id, reply, now=now)
+            if request_id == JOIN_ID:
+                self._listen()
+        self.flush()
 
     def tick(self) -> None:
         """Repeat what is overdue; give up what is past its deadline."""
@@ -167,7 +177,7 @@ class ClientEngine:
         for feeds in list(self._feeds.values()):
             for feed in list(feeds):
                 self._tick_feed(feed, now)
-        self._settle()
+        self.flush()
 
     def next_due(self) -> float | None:
         """Return when `tick` has something to do, at the latest."""
@@ -180,7 +190,7 @@ class ClientEngine:
     def close(self) -> None:
         """Fail everything that waits."""
         self.core.close()
-        self._settle()
+        self.flush()
         error = self.core.error or EzGraphError("closed")
         for feeds in list(self._feeds.values()):
             for feed in list(feeds):
@@ -188,20 +198,34 @@ class ClientEngine:
                 feed.on_ready()
         self._feeds.clear()
 
-    def _settle(self) -> None:
+    def flush(self) -> None:
         """Send what is to be sent and report what is complete, until nothing is left."""
-        core, transport = self.core, self._transport
+        core = self.core
         while core.outbox or core.completions:
-            if self._dialled != core.address:
-                self._dialled = core.address
-                transport.dial(parse_address(core.address))
-            outbox, core.outbox = core.outbox, []
-            for request in outbox:
-                transport.send(frames.request_frame(request))
+            if core.outbox:
+                self._send_outbox()
             completions, core.completions = core.completions, []
-            for request_id, result in ((each.request_id, each.result) for each in completions):
-                if (on_result := self._on_result.pop(request_id, None)) is not None:
-                    on_result(result)
+            for each in completions:
+                if (on_result := self._forget(each.request_id)) is not None:
+                    on_result(each.result)
+
+    def _send_outbox(self) -> None:
+        core = self.core
+        if self._dialled != core.address:
+            self._dialled = core.address
+            self._transport.dial(parse_address(core.address))
+        outbox, core.outbox = core.outbox, []
+        encoded = self._encoded
+        message = [
+            frames.request_frame(
+                request.request_id,
+                request.lowest_open,
+                encoded.get(request.request_id) or codec.encode(request.command),
+            )
+            for request in outbox
+        ]
+        for start in range(0, len(message), _FRAMES_PER_MESSAGE):
+            self._transport.send(message[start : start + _FRAMES_PER_MESSAGE])
 
     def _listen(self) -> None:
         welcome = self.core.welcome
@@ -291,6 +315,7 @@ class ClientEngine:
         deadline = self._clock.monotonic() + self.patience_s
         try:
             self.submit(wanted, deadline=deadline, on_result=lambda r: self._take_range(feed, r))
+            self.flush()
         except EzGraphError as error:
             feed.watch.fail(error)
             feed.on_ready()
@@ -340,6 +365,7 @@ class ClientEngine:
 
         deadline = self._clock.monotonic() + self.patience_s
         self.submit(Sync(), deadline=deadline, on_result=take)
+        self.flush()
 
     def _tick_feed(self, feed: Feed, now: float) -> None:
         watch = feed.watch
@@ -384,6 +410,7 @@ class ClientEngine:
             self.submit(
                 command, deadline=pull.deadline, on_result=lambda r: self._take_chunk(pull, r)
             )
+            self.flush()
         except EzGraphError as error:
             pull.on_state(error, 0)
 

@@ -15,9 +15,9 @@ import zmq
 from ezgraph.client.sockets import shared_context
 from ezgraph.errors import MalformedMessageError
 from ezgraph.protocol import PROTOCOL_VERSION
-from ezgraph.protocol.commands import Command, Heartbeat, Request, Resume
+from ezgraph.protocol.commands import Command, Heartbeat, Resume
 from ezgraph.protocol.replies import Beat, Refusal, Welcome
-from ezgraph.wire import frames
+from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,7 @@ class KeepAlive(threading.Thread):
                 0,
             )
         try:
-            dealer.send(frames.request_frame(Request(0, 0, command)), zmq.NOBLOCK)
+            dealer.send(frames.request_frame(0, 0, codec.encode(command)), zmq.NOBLOCK)
         except zmq.Again:
             return
 

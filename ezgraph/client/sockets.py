@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import zmq
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ezgraph.config import Address
 
 _contexts: dict[int, zmq.Context[zmq.Socket[bytes]]] = {}
@@ -48,10 +50,12 @@ class ClientSockets:
         self.dealer.set(zmq.IPV6, int(":" in address.host))
         self.dealer.connect(address.endpoint)
 
-    def send(self, frame: bytes) -> None:
-        """Send one request without waiting; a full queue drops it, and it is repeated."""
+    def send(self, message: Sequence[bytes]) -> None:
+        """Send requests without waiting; a full queue drops them, and they are repeated."""
         try:
-            self.dealer.send(frame, zmq.NOBLOCK)
+            for frame in message[:-1]:
+                self.dealer.send(frame, zmq.NOBLOCK | zmq.SNDMORE)
+            self.dealer.send(message[-1], zmq.NOBLOCK)
         except zmq.Again:
             return
 

@@ -199,10 +199,11 @@ class DAG:
                 continue
             # One side is through, or they have passed each other: all edges out of what is fed
             # below the pivot, and into what feeds from above it, have been looked at.
-            up = sorted((topic for topic in fed if label[topic] < pivot), key=label.__getitem__)
-            down = sorted((topic for topic in feeding if label[topic] > pivot), key=label.__getitem__)
+            up = [topic for topic in fed if label[topic] < pivot]
+            down = [topic for topic in feeding if label[topic] > pivot]
+            block = sorted(down, key=label.__getitem__) + sorted(up, key=label.__getitem__)
             before = self._order.following(from_topic) if pivot == inf else at_pivot
-            return _Move((from_topic, to_topic), down + up, before)
+            return _Move((from_topic, to_topic), block, before)
         return None
 
     def _link(self, from_topic: str, to_topic: str) -> None:

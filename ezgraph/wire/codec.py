@@ -7,11 +7,12 @@ refuses everything else with `MalformedMessageError`, which names the field.
 Three spellings deserve a word:
 
 * A field whose type has subclasses, or a union of message types, carries the tag too.
-* `Source` and `SettingsSchemaMetadata` come again and again with equal content: they are spelled
-  as one binary field (their own encoding), so that a decoder meets equal bytes and keeps one
-  object for them.
-* In snapshots these binary fields become references to content-addressed blobs, which travel
-  once beside the entries (`encode_event` gives both forms).
+* `Source` and `SettingsSchemaMetadata` come again and again with equal content: in commands and
+  replies they are one binary field (their own encoding), so that a decoder meets equal bytes and
+  keeps one object for them.
+* In events these fields are references to content-addressed blobs. An event as journaled and
+  published is self-contained: the length of a table of its blobs (4 bytes, big-endian), the
+  table, then the message. A snapshot holds the messages alone, and each blob once beside them.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ Decode = Callable[[Any], Any]
 T = TypeVar("T")
 _INTERNED: tuple[type, ...] = (Source, SettingsSchemaMetadata)
 _INTERN_BYTES = 8 << 20
+_LENGTH_BYTES = 4
 
 
 class _Misfit(Exception):  # noqa: N818 - never leaves this module
@@ -51,10 +53,16 @@ class _Misfit(Exception):  # noqa: N818 - never leaves this module
         return f"{'.'.join(self.path) or 'message'}: {self.args[0]}"
 
 
-class _Bin(bytes):
+class _Blob:
     """The encoding of an interned value, on its way into a message."""
 
-    __slots__ = ()
+    __slots__ = ("ext", "packed", "table")
+
+    def __init__(self, packed: bytes) -> None:
+        name = content_hash(packed)
+        self.packed = packed
+        self.ext = msgpack.ExtType(values.BLOB, name)
+        self.table = {name: packed}
 
 
 class _InternTable:
@@ -62,7 +70,7 @@ class _InternTable:
 
     def __init__(self) -> None:
         self._by_bytes: dict[bytes, Any] = {}
-        self._spelled: dict[int, _Bin] = {}
+        self._spelled: dict[int, _Blob] = {}
         self._held_bytes = 0
 
     def decode(self, packed: bytes, decode: Decode) -> Any:  # noqa: ANN401
@@ -72,11 +80,11 @@ class _InternTable:
             if self._held_bytes > _INTERN_BYTES:
                 self._by_bytes, self._spelled, self._held_bytes = {}, {}, 0
             self._by_bytes[packed] = known
-            self._spelled[id(known)] = _Bin(packed)
+            self._spelled[id(known)] = _Blob(packed)
             self._held_bytes += len(packed) + 256
         return known
 
-    def spelling(self, value: object) -> _Bin | None:
+    def spelling(self, value: object) -> _Blob | None:
         """Return the bytes a value was decoded from; it is held, so its id stays its own."""
         return self._spelled.get(id(value))
 
@@ -107,35 +115,49 @@ def decode(packed: bytes | memoryview, family: type[T] | Any) -> T:  # noqa: ANN
 
 
 class EncodedEvent(NamedTuple):
-    """An event as journaled and published, and as it stands in snapshots."""
+    """An event as journaled and published, and as it stands in snapshots beside its blobs."""
 
     event: bytes
     live: bytes
-    blobs: dict[bytes, bytes]
+    blobs: Mapping[bytes, bytes]
 
 
 def encode_event(event: Event) -> EncodedEvent:
-    """Return both encodings of an event."""
-    plain = _plain(event)
-    blobs: dict[bytes, bytes] = {}
+    """Return both forms of an event."""
+    found: list[_Blob] = []
 
     def refer(value: Any) -> Any:  # noqa: ANN401
-        if type(value) is not _Bin:
-            return _inline(value)
-        name = _blob_name(bytes(value))
-        blobs[name] = bytes(value)
-        return msgpack.ExtType(values.BLOB, name)
+        if type(value) is not _Blob:
+            return values.extend(value)
+        found.append(value)
+        return value.ext
 
-    return EncodedEvent(_pack(plain, _inline), _pack(plain, refer), blobs)
+    live = _pack(_plain(event), refer)
+    if len(found) == 1:
+        return EncodedEvent(_table_bytes(found[0]) + live, live, found[0].table)
+    blobs = {name: packed for blob in found for name, packed in blob.table.items()}
+    return EncodedEvent(_with_length(values.pack(blobs)) + live, live, blobs)
 
 
-def decode_event(packed: bytes | memoryview) -> Event:
+@lru_cache(maxsize=1024)
+def _table_bytes(blob: _Blob) -> bytes:
+    return _with_length(values.pack(blob.table))
+
+
+def _with_length(table: bytes) -> bytes:
+    return len(table).to_bytes(_LENGTH_BYTES, "big") + table
+
+
+def decode_event(packed: bytes) -> Event:
     """Return the event that ``packed`` spells.
 
     Raises:
         MalformedMessageError: it spells none.
     """
-    return _event(values.unpack(packed))
+    start = _LENGTH_BYTES + int.from_bytes(packed[:_LENGTH_BYTES], "big")
+    if start > len(packed):
+        raise MalformedMessageError(f"{len(packed)} bytes end within the event's blobs")
+    return _decode_with(_resolver(packed[_LENGTH_BYTES:start]), memoryview(packed)[start:])
 
 
 def decode_live_event(packed: bytes, blobs: Mapping[bytes, bytes]) -> Event:
@@ -144,20 +166,35 @@ def decode_live_event(packed: bytes, blobs: Mapping[bytes, bytes]) -> Event:
     Raises:
         MalformedMessageError: it spells none, or a blob is missing.
     """
+    return _decode_with(_resolver_of(blobs), packed)
 
+
+@lru_cache(maxsize=1024)
+def _resolver(table: bytes) -> Callable[[int, bytes], Any]:
+    blobs = values.unpack(table)
+    if type(blobs) is not dict:
+        raise MalformedMessageError("an event's blobs are no mapping")
+    return _resolver_of(blobs)
+
+
+def _resolver_of(blobs: Mapping[bytes, bytes]) -> Callable[[int, bytes], Any]:
     def resolve(code: int, content: bytes) -> Any:  # noqa: ANN401
         if code != values.BLOB:
             return values.from_extension(code, content)
         if content not in blobs:
-            raise MalformedMessageError(f"the snapshot lacks blob {content.hex()}")
+            raise MalformedMessageError(f"an event refers to blob {content.hex()}, which is missing")
         return blobs[content]
 
+    return resolve
+
+
+def _decode_with(resolve: Callable[[int, bytes], Any], packed: bytes | memoryview) -> Event:
     try:
         plain = msgpack.unpackb(packed, ext_hook=resolve, strict_map_key=False)
     except MalformedMessageError:
         raise
     except Exception as error:
-        raise MalformedMessageError(f"a snapshot entry is no msgpack value: {error}") from error
+        raise MalformedMessageError(f"an event is no msgpack value: {error}") from error
     return _event(plain)
 
 
@@ -175,14 +212,9 @@ def _upgraded(plain: Any) -> Any:  # noqa: ANN401
 
 
 def _inline(value: Any) -> Any:  # noqa: ANN401
-    if type(value) is _Bin:
-        return bytes(value)
+    if type(value) is _Blob:
+        return value.packed
     return values.extend(value)
-
-
-@lru_cache(maxsize=4096)
-def _blob_name(blob: bytes) -> bytes:
-    return content_hash(blob)
 
 
 def _pack(plain: object, default: Callable[[Any], Any]) -> bytes:
@@ -488,12 +520,12 @@ def _spell_interned(cls: type) -> tuple[Encode, Decode]:
     def decode_fields(plain: Any) -> Any:  # noqa: ANN401
         return _decoder(cls)(plain)
 
-    def encode(value: Any) -> _Bin:  # noqa: ANN401
+    def encode(value: Any) -> _Blob:  # noqa: ANN401
         if type(value) is not cls:
             raise _Misfit(f"expected a {cls.__name__}, got {_shown(value)}")
         if (known := _interned.spelling(value)) is not None:
             return known
-        return _source_bin(value) if cls is Source else _Bin(_pack(_encoder(cls)(value), _inline))
+        return _source_blob(value) if cls is Source else _Blob(_pack(_encoder(cls)(value), _inline))
 
     def decode(plain: Any) -> Any:  # noqa: ANN401
         if type(plain) is not bytes:
@@ -504,8 +536,8 @@ def _spell_interned(cls: type) -> tuple[Encode, Decode]:
 
 
 @lru_cache(maxsize=4096)
-def _source_bin(source: Source) -> _Bin:
-    return _Bin(_pack(_encoder(Source)(source), _inline))
+def _source_blob(source: Source) -> _Blob:
+    return _Blob(_pack(_encoder(Source)(source), _inline))
 
 
 @lru_cache(maxsize=None)

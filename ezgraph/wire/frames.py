@@ -1,6 +1,7 @@
 """The frames around messages: request and reply headers, links, notes.
 
-A request is one frame: magic ``eZ``, a format byte, a pad byte, the request id and the lowest
+A message to the broker is one or more requests, a frame each, and a message from it one or more
+replies: whatever was ready together travels together. A request is magic ``eZ``, a format byte, a pad byte, the request id and the lowest
 open id (8 bytes each, big-endian), then the encoded command. A reply is magic, format, pad, the
 request id, then the encoded reply. What does not start so is not ours and gets no answer.
 """
@@ -12,7 +13,7 @@ from struct import error as StructError
 from typing import TYPE_CHECKING, NamedTuple
 
 from ezgraph.errors import MalformedMessageError
-from ezgraph.protocol.commands import Command, Request
+from ezgraph.protocol.commands import Command
 from ezgraph.protocol.notes import Link, Note
 from ezgraph.protocol.replies import Reply
 from ezgraph.wire import codec
@@ -37,10 +38,9 @@ class Header(NamedTuple):
     lowest_open: int
 
 
-def request_frame(request: Request) -> bytes:
-    """Return the frame of a request."""
-    head = _REQUEST.pack(_START, request.request_id, request.lowest_open)
-    return head + codec.encode(request.command)
+def request_frame(request_id: int, lowest_open: int, command: bytes) -> bytes:
+    """Return the frame of a request whose command is encoded."""
+    return _REQUEST.pack(_START, request_id, lowest_open) + command
 
 
 def read_header(frame: bytes) -> Header:
