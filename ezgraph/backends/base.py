@@ -78,7 +78,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class JournalMeta:
-    """Which history a journal holds. ``secret`` signs session tokens and is never shown."""
+    """Which history a journal holds. ``secret`` signs session tokens and is never shown.
+
+    ``created_wall`` is in seconds since 1970, by the clock of the host that made it.
+    """
 
     cluster_id: str
     epoch: int
@@ -222,10 +225,10 @@ class Journal(ABC):
             raise ValueError(f"no checkpoint at {seq}: {self.name} takes {oldest} to {self._head}")
         if self._writer is not None:
             self._writer.over = True
-        self._writer = CheckpointWriter(seq, self._new_sink(seq), self._gate, self._count)
+        self._writer = CheckpointWriter(seq, self._new_sink(seq), self._gate, self._covered_by)
         return self._writer
 
-    def _count(self, checkpoint_seq: int) -> None:
+    def _covered_by(self, checkpoint_seq: int) -> None:
         self._checkpoint_seq = checkpoint_seq
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:

@@ -15,21 +15,9 @@ from pathlib import Path
 
 from ezgraph.errors import JournalError, JournalLockedError
 
-NETWORK_FILE_SYSTEMS = frozenset(
-    {
-        "afs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "davfs",
-        "glusterfs",
-        "gpfs",
-        "lustre",
-        "ncpfs",
-        "nfs",
-        "nfs4",
-    }
-    | {"orangefs", "panfs", "rclone", "s3fs", "smb2", "smb3", "smbfs", "sshfs"}
+_NETWORK_FILE_SYSTEM = re.compile(
+    r"(fuse\.)?(afs|beegfs|ceph|cifs|davfs|glusterfs|gpfs|lustre|ncpfs|nfs|nfs4|orangefs|panfs"
+    r"|rclone|s3fs|smb2|smb3|smbfs|sshfs)"
 )
 _NOTE_AT = 64  # bytes; the line before it is padded
 _held: set[int] = set()
@@ -57,7 +45,7 @@ class FileLock:
         _held.add(self._fd)
 
     def leave_note(self, note: str) -> None:
-        """Leave a note for the next holder, as long as the one before; it is not synced."""
+        """Leave one line for the next holder, in place of the one before; it is not synced."""
         os.pwrite(self._fd, f"{note}\n".encode(), _NOTE_AT)
 
     def release(self) -> None:
@@ -81,14 +69,15 @@ class FileLock:
                 f"{str(self.path)!r} cannot be locked ({error.strerror}): its file system has no "
                 f"flock; keep the journal on a local disk"
             ) from error
-        self.found_note = os.pread(self._fd, 1000, _NOTE_AT).decode(errors="replace").rstrip("\n")
+        self.found_note = self._line(_NOTE_AT)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         os.pwrite(self._fd, f"{os.getpid()} {since}".ljust(_NOTE_AT - 1).encode() + b"\n", 0)
 
+    def _line(self, at: int) -> str:
+        return os.pread(self._fd, 1000, at).decode(errors="replace").partition("\n")[0]
+
     def _holder(self) -> str:
-        pid, _, since = (
-            os.pread(self._fd, _NOTE_AT, 0).decode(errors="replace").strip().partition(" ")
-        )
+        pid, _, since = self._line(0).strip().partition(" ")
         whose = "this process, " if pid == str(os.getpid()) else ""
         return f"{whose}process {pid or '(unknown)'}, since {since or 'just now'}"
 
@@ -121,7 +110,7 @@ def check_local(path: Path, *, mountinfo: Path = Path("/proc/self/mountinfo")) -
 
 def is_network(kind: str) -> bool:
     """Say whether a file system type, as the kernel names it, is served by another host."""
-    return kind.removeprefix("fuse.") in NETWORK_FILE_SYSTEMS
+    return _NETWORK_FILE_SYSTEM.fullmatch(kind) is not None
 
 
 def mount_type(path: str, mountinfo: str) -> str:

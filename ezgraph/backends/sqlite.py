@@ -1,7 +1,7 @@
 """A journal in one SQLite file: what a rig uses.
 
 The file is in WAL mode: an append writes to ``<path>-wal`` and syncs it (``synchronous=FULL``),
-and every few thousand pages SQLite moves them into the file. Other processes may read
+and every thousand pages SQLite moves them into the file. Other processes may read
 meanwhile. Four tables::
 
     meta             which history this is, its format and its floor

@@ -94,8 +94,9 @@ def check_header(path: Path) -> None:
 
 def create(path: Path, meta: JournalMeta) -> None:
     """Make an empty journal at ``path``, where nothing is yet. Hold the lock."""
-    if os.path.exists(f"{path}-wal"):
-        raise damage(path, "the file is gone, but its newest part, '-wal', is still there")
+    for part in ("-wal", "-journal"):
+        if size_bytes(path.with_name(path.name + part)):
+            raise damage(path, f"the file is gone, but a part of it, {part!r}, is still there")
     new = path.with_name(path.name + ".new")
     try:
         new.unlink(missing_ok=True)

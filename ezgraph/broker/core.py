@@ -153,6 +153,9 @@ class BrokerCore:
         if lease is None:
             return Outcome(UNBOUND)
         lease.last_heard = now
+        if isinstance(command, Heartbeat):
+            lease.main_loop_age_s = command.main_loop_age_s
+            return Outcome(Beat(self.state.seq, wall, now))
         lease.answers.forget_below(request.lowest_open)
         answered = lease.answers.seq_of(request.request_id)
         if answered is not None:
@@ -164,9 +167,6 @@ class BrokerCore:
     ) -> Outcome:
         command = request.command
         match command:
-            case Heartbeat():
-                lease.main_loop_age_s = command.main_loop_age_s
-                return Outcome(Beat(self.state.seq, wall, now))
             case Sync():
                 return Outcome(Done(self.state.seq))
             case Goodbye():
@@ -178,8 +178,8 @@ class BrokerCore:
                 return Outcome(Done(self.state.seq), stop=True)
             case ReadEvents() | OpenSnapshot() | ReadSnapshot() | GetStatus():
                 return Outcome(read=command)
-            case Hello() | Resume():
-                raise AssertionError("handled before the lease is looked up")
+            case Hello() | Resume() | Heartbeat():
+                raise AssertionError("handled before requests are")
         bodies = self._bodies(lease, command)
         reason = getattr(command, "reason", None)
         return self._commit(lease, bodies, request.request_id, reason, now=now, wall=wall)

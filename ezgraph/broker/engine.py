@@ -1,9 +1,9 @@
 """The broker without its sockets: frames in, frames out, and the order that makes answers durable.
 
-A pass is: `take_command` and `take_subscription` for everything that waits, then `finish_pass`,
-which appends everything decided as one group commit and only then hands out what to send. If the
-append fails, `finish_pass` raises and hands out nothing; the state is then ahead of the journal,
-so this engine is used no more.
+A pass is: `take_subscription`, then `take_command` for everything that waits, then `finish_pass`,
+which appends everything decided as one group commit; then `replies`, and when these are sent
+`publications`. If the append fails, `finish_pass` raises and nothing is handed out; the state is
+then ahead of the journal, so this engine is used no more.
 
 Reads of stored bytes (replay, snapshots, status) wait in a queue of which one is served per
 pass, after the commands, so a catch-up never holds the loop for longer than one chunk.
@@ -88,6 +88,7 @@ class BrokerEngine:
         self.journal = journal
         self.stopping = False
         self._started = now
+        self._now = now
         self._live = LiveSet()
         self._snapshots = Snapshots(config.limits)
         self._watches = Watches(config.limits.max_watched_prefixes)
@@ -169,24 +170,20 @@ class BrokerEngine:
         self.stopping = self.stopping or outcome.stop
 
     def finish_pass(self, *, now: float, wall: float) -> None:
-        """Store what was decided, then make it available to `replies` and `publications`.
+        """Store what was decided; then `replies` has the answers, and `publications` the rest.
 
         Raises:
             JournalFailedError: the append failed; nothing of this pass may leave the process.
         """
+        self._now = now
         due = self.core.leases.next_due()
         if due is not None and due <= now:
             for events in self.core.expire(now=now, wall=wall):
                 self._decided(events)
-        self._store()
-        self._reply()
-        self._publish(now)
-        if self._reads:
-            self._serve_read(now)
-        if (due := self._watches.next_due()) is not None and due <= now:
-            for prefix, last in self._watches.due(now=now):
-                self._send_note(prefix, last)
-        self._checkpoint_step()
+        if self._transactions:
+            self._store()
+        if self._answers:
+            self._reply()
 
     def _reply(self) -> None:
         """Put the answers of this pass into one message per connection (or a few)."""
@@ -205,16 +202,31 @@ class BrokerEngine:
         return replies
 
     def publications(self) -> list[Message]:
-        """Return the multipart messages to publish, once, in order."""
+        """Return the multipart messages to publish, once, in order.
+
+        Call it after the replies are sent: it does what can wait that long, a read and a step
+        of a checkpoint among it, so that there may be `replies` again.
+        """
+        now = self._now
+        if self._transactions:
+            self._publish(now)
+        if (due := self._watches.next_due()) is not None and due <= now:
+            for prefix, last in self._watches.due(now=now):
+                self._send_note(prefix, last)
+        if self._reads:
+            self._serve_read(now)
+        self._checkpoint_step()
         publications, self._publications = self._publications, []
         return publications
 
     def next_due(self, now: float) -> float | None:
         """Return when the next pass is needed even if nothing arrives."""
-        if self._reads or self._checkpoint is not None:
+        if self._reads or self._replies or self._checkpoint is not None:
             return now
-        dues = (self.core.leases.next_due(), self._watches.next_due())
-        return min((each for each in dues if each is not None), default=None)
+        lease, note = self.core.leases.next_due(), self._watches.next_due()
+        if lease is None or note is None:
+            return note if lease is None else lease
+        return min(lease, note)
 
     def _decided(self, events: tuple[Event, ...]) -> None:
         encoded = [codec.encode_event(event) for event in events]
@@ -222,17 +234,18 @@ class BrokerEngine:
 
     def _store(self) -> None:
         """Append everything decided in this pass as one group commit."""
-        if not self._transactions:
-            return
-        records = []
-        for events, encoded in self._transactions:
-            for event, each in zip(events, encoded, strict=True):
-                records.append(Record(event.seq, topic_of(event.key), each.event))
-                self._live.add(event, each)
-        self.journal.append(records)
+        self.journal.append(
+            [
+                Record(event.seq, topic_of(event.key), each.event)
+                for events, encoded in self._transactions
+                for event, each in zip(events, encoded, strict=True)
+            ]
+        )
 
     def _publish(self, now: float) -> None:
         for events, encoded in self._transactions:
+            for event, each in zip(events, encoded, strict=True):
+                self._live.add(event, each)
             links = self._watches.link(events, now=now)
             if not self._subscribed:
                 continue

@@ -193,6 +193,8 @@ class BrokerService:
             self._send_reply(message)
         for publication in engine.publications():
             self._xpub.send_multipart(publication, zmq.NOBLOCK)
+        for message in engine.replies():
+            self._send_reply(message)
 
     def _patience_ms(self) -> int:
         now = self._clock.monotonic()

@@ -66,6 +66,8 @@ class Watches:
 
     def link(self, events: Sequence[Event], *, now: float) -> list[list[Link]]:
         """Return the links of each event of one transaction, and count it as published."""
+        if not self._by_prefix:
+            return [[_UNWATCHED] * (len(event.key) + 1) for event in events]
         if len(events) == 1:
             return [self._link_one(events[0], now)]
         topics = [ancestors(topic_of(event.key)) for event in events]

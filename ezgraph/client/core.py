@@ -94,6 +94,7 @@ class ClientCore:
         self._last_id = 0
         self._join_at = 0.0
         self._join_pause_s = JOIN_RETRY_S
+        self._join_refusal: Refusal | None = None
 
     def __repr__(self) -> str:
         return f"<ClientCore {self.state.value} in_flight={len(self._pending)}>"
@@ -220,6 +221,7 @@ class ClientCore:
         if isinstance(reply, Welcome):
             self.welcome = reply
             self.state = LeaseState.BOUND
+            self._join_refusal = None
             self._hello = replace(self._hello, cluster_id=reply.cluster_id)
             for request_id, pending in self._pending.items():
                 self._send(request_id, pending, now)
@@ -227,6 +229,8 @@ class ClientCore:
             self.state = LeaseState.LOST
             self.error = _error_of(reply)
             self._fail_all(self.error)
+        elif isinstance(reply, Refusal):
+            self._join_refusal = reply  # asked again until the deadline, then named
 
     def _fail_all(self, error: EzGraphError) -> None:
         self.completions += [Completion(request_id, error) for request_id in self._pending]
@@ -234,6 +238,11 @@ class ClientCore:
 
     def _deadline_error(self, pending: _Pending, now: float) -> DeadlineError:
         name, waited = type(pending.command).__name__, now - pending.started
+        if self._join_refusal is not None:
+            return DeadlineError(
+                f"the broker at {self.address} did not admit this client within {waited:.1f} s "
+                f"({self.joins} tries): {self._join_refusal.message}"
+            )
         if self.welcome is None:
             tried = ", ".join(self._addresses)
             return BrokerUnreachableError(

@@ -17,6 +17,7 @@ from ezgraph.config import Address, parse_address
 from ezgraph.errors import (
     BrokerUnreachableError,
     EzGraphError,
+    LimitError,
     MalformedMessageError,
 )
 from ezgraph.names import ancestors, note_topic, prefix_of_note, topic_of
@@ -137,10 +138,20 @@ class ClientEngine:
             MalformedMessageError: the command cannot be encoded; says which field.
         """
         encoded = codec.encode(command)
+        self._refuse_oversized(command, encoded)
         request_id = self.core.submit(command, now=self._clock.monotonic(), deadline=deadline)
         self._encoded[request_id] = encoded
         self._on_result[request_id] = on_result
         return request_id
+
+    def _refuse_oversized(self, command: Command, encoded: bytes) -> None:
+        """A frame beyond the broker's bound would cost the connection: refuse it here."""
+        limit = self.core.welcome.max_frame_bytes if self.core.welcome else 0
+        if limit and len(encoded) + frames.HEADER_BYTES > limit:
+            raise LimitError(
+                f"{type(command).__name__} takes {len(encoded)} bytes, this broker takes at most "
+                f"{limit} in one command (max_frame_bytes); send less, or in several commands"
+            )
 
     @property
     def in_flight(self) -> int:

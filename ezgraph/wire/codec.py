@@ -237,13 +237,18 @@ def _plain(message: object) -> list[Any]:
 # --- encoders and decoders, made once per type from its annotations ---
 
 
+# The general form walks the fields and knows where it is when something does not fit. The quick
+# form is source made from the same fields, without the walking; when anything is out of the
+# ordinary (a field absent, a wrong type) it leaves the message to the general form.
+
+
 @lru_cache(maxsize=None)
 def _encoder(cls: type) -> Callable[[Any], dict[str, Any]]:
     if not is_dataclass(cls):
         raise _Misfit(f"expected a message, got {cls.__name__}")
     parts = [(name, encode) for name, (encode, _) in _fields_of(cls).items()]
 
-    def encode(message: Any) -> dict[str, Any]:  # noqa: ANN401
+    def general(message: Any) -> dict[str, Any]:  # noqa: ANN401
         plain: dict[str, Any] = {}
         for name, encode_field in parts:
             value = getattr(message, name)
@@ -256,7 +261,21 @@ def _encoder(cls: type) -> Callable[[Any], dict[str, Any]]:
             plain[name] = value
         return plain
 
-    return encode
+    spelled = ", ".join(
+        f"{name!r}: m.{name}"
+        if encode is None
+        else f"{name!r}: None if m.{name} is None else e{i}(m.{name})"
+        for i, (name, encode) in enumerate(parts)
+    )
+    names = {f"e{i}": encode for i, (_, encode) in enumerate(parts)}
+    source = f"""
+def encode(m):
+    try:
+        return {{{spelled}}}
+    except Misfit:
+        return general(m)
+"""
+    return _made(source, "encode", {**names, "general": general, "Misfit": _Misfit})
 
 
 @lru_cache(maxsize=None)
@@ -264,23 +283,50 @@ def _decoder(cls: type) -> Decode:
     defaults = {each.name: _default(each) for each in fields(cls)}
     parts = [(name, decode, defaults[name]) for name, (_, decode) in _fields_of(cls).items()]
 
-    def decode(plain: Any) -> Any:  # noqa: ANN401
+    def general(plain: Any) -> Any:  # noqa: ANN401
         if type(plain) is not dict:
             raise _Misfit(f"expected the fields of {cls.__name__}, got {_shown(plain)}")
         found = []
         for name, decode_field, default in parts:
+            if name not in plain:
+                if default is None:
+                    raise _Misfit(f"{cls.__name__} lacks the field {name!r}")
+                found.append(default())
+                continue
             try:
                 found.append(decode_field(plain[name]))
-            except KeyError:
-                if default is None:
-                    raise _Misfit(f"{cls.__name__} lacks the field {name!r}") from None
-                found.append(default())
             except _Misfit as misfit:
                 misfit.path.insert(0, name)
                 raise
         return cls(*found)
 
-    return decode
+    read = "".join(
+        f"        v{i} = p[{name!r}]\n"
+        if decode in _EXACT
+        else f"        v{i} = d{i}(p[{name!r}])\n"
+        for i, (name, decode, _) in enumerate(parts)
+    )
+    fits = " and ".join(
+        f"type(v{i}) is t{i}" for i, (_, decode, _) in enumerate(parts) if decode in _EXACT
+    )
+    names: dict[str, Any] = {f"d{i}": decode for i, (_, decode, _) in enumerate(parts)}
+    names |= {f"t{i}": _EXACT.get(decode) for i, (_, decode, _) in enumerate(parts)}
+    source = f"""
+def decode(p):
+    try:
+{read}        if {fits or True}:
+            return cls({", ".join(f"v{i}" for i in range(len(parts)))})
+    except (KeyError, TypeError, Misfit):
+        pass
+    return general(p)
+"""
+    return _made(source, "decode", {**names, "cls": cls, "general": general, "Misfit": _Misfit})
+
+
+def _made(source: str, name: str, names: dict[str, Any]) -> Callable[[Any], Any]:
+    exec(source, names)  # noqa: S102 - made from field names of our own dataclasses only
+    made: Callable[[Any], Any] = names[name]
+    return made
 
 
 def _default(each: Any) -> Callable[[], Any] | None:  # noqa: ANN401
@@ -302,7 +348,7 @@ def _spelling(hint: Any) -> tuple[Encode, Decode]:  # noqa: ANN401, PLR0911
     if hint in (typing.Any, object):
         return None, _decode_value
     if hint in _PLAIN:
-        return _checked(hint), _PLAIN[hint]
+        return None, _PLAIN[hint]
     if origin in (typing.Union, types.UnionType):
         return _spell_union(arguments)
     if origin is list:
@@ -375,9 +421,9 @@ _PLAIN: dict[Any, Decode] = {
 }
 
 
-def _checked(hint: Any) -> Encode:  # noqa: ANN401
-    """Return a check for what a user may hand in with the wrong type, or None."""
-    return _PLAIN[hint] if hint in (str, float, dict[str, typing.Any]) else None
+_EXACT: dict[Decode, type] = {
+    _PLAIN[kind]: kind for kind in (int, str, bool, bytes, types.NoneType)
+}
 
 
 def _spell_union(options: tuple[Any, ...]) -> tuple[Encode, Decode]:

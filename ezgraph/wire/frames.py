@@ -26,6 +26,7 @@ _START = b"eZ%c\0" % FORMAT
 _REQUEST = Struct("!4sQQ")
 _REPLY = Struct("!4sQ")
 _NOTE = Struct("!4s16sQQQ")
+HEADER_BYTES = _REQUEST.size
 _LINK = Struct("!Q")
 _LINK_BYTES = _LINK.size
 _LINKS = [Struct(f"!{count}Q") for count in range(40)]

@@ -121,6 +121,14 @@ def test_a_second_lock_in_this_process_is_refused(tmp_path: Path) -> None:
     lock.FileLock(tmp_path / "rig.db").release()
 
 
+def test_the_next_holder_finds_the_last_note(tmp_path: Path) -> None:
+    for note, found in [("first and long", ""), ("second", "first and long"), ("", "second")]:
+        held = lock.FileLock(tmp_path / "rig.db")
+        assert held.found_note == found
+        held.leave_note(note)
+        held.release()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_does_not_keep_the_lock_of_its_dead_parent(tmp_path: Path) -> None:
     path = tmp_path / "rig.db"

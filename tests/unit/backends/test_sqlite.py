@@ -478,7 +478,9 @@ class TestEnd:
             append(journal, through=40)
         path.write_bytes(backup)
 
-        with pytest.raises(JournalCorruptError, match="older backup .* remove '.*journal.db.lock'"):
+        with pytest.raises(
+            JournalCorruptError, match=r"older backup .* remove '.*journal.db.lock'"
+        ):
             opened(path)
         path.with_name("journal.db.lock").unlink()
 
