@@ -107,6 +107,7 @@ class Limits:
     high_water_mark: int = 100_000
     commands_per_pass: int = 512
     max_leases: int = 20_000
+    max_open_requests: int = 100_000
     max_watched_prefixes: int = 100_000
     chunk_events: int = 1_000
     chunk_bytes: int = 1 << 20

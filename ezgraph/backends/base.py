@@ -31,7 +31,7 @@ from abc import ABC, abstractmethod
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import EntryPoint, entry_points
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
 from ezgraph.errors import CompactedError, ConfigError, JournalError, JournalFailedError
@@ -467,7 +467,7 @@ class Backend(ABC):
                 f"no backend for {masked(url)!r}: known schemes are {', '.join(_schemes())}, "
                 f"as in 'sqlite:///rig.db'; a package adds one by entry point {ENTRY_POINTS!r}"
             )
-        return _load(found).parse(url)
+        return _load(scheme.lower(), found).parse(url)
 
     @classmethod
     @abstractmethod
@@ -496,25 +496,30 @@ def masked(url: str) -> str:
     return scheme + colon + _SECRET_IN_QUERY.sub(r"\1***", rest)
 
 
-def _find(scheme: str) -> EntryPoint | None:
-    """Look the scheme up among the built-in ones, then among the installed packages."""
-    if scheme in _BUILT_IN:
-        return EntryPoint(scheme, _BUILT_IN[scheme], ENTRY_POINTS)
-    return next(iter(entry_points(group=ENTRY_POINTS, name=scheme)), None)
+def _find(scheme: str) -> str | None:
+    """Return ``module:class`` for a scheme: a built-in one, or an installed package's."""
+    return _BUILT_IN.get(scheme) or _installed().get(scheme)
 
 
 def _schemes() -> list[str]:
-    return sorted({*_BUILT_IN, *entry_points(group=ENTRY_POINTS).names})
+    return sorted({*_BUILT_IN, *_installed()})
 
 
-def _load(found: EntryPoint) -> type[Backend]:
+def _installed() -> dict[str, str]:
+    from importlib.metadata import entry_points  # slow to import, and rarely needed
+
+    return {each.name: each.value for each in entry_points(group=ENTRY_POINTS)}
+
+
+def _load(scheme: str, home: str) -> type[Backend]:
+    module, _, name = home.partition(":")
     try:
-        backend = found.load()
+        backend = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            f"the backend for {found.name!r} cannot be loaded from {found.value!r} ({error}); "
+            f"the backend for {scheme!r} cannot be loaded from {home!r} ({error}); "
             f"repair or remove the package that brings it"
         ) from error
     if not (isinstance(backend, type) and issubclass(backend, Backend)):
-        raise ConfigError(f"{found.value!r}, for {found.name!r}, is no ezgraph Backend")
+        raise ConfigError(f"{home!r}, for {scheme!r}, is no ezgraph Backend")
     return backend

@@ -18,6 +18,7 @@ makes no events; it may read, and change what is persistent.
 from __future__ import annotations
 
 import hmac
+import math
 from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, assert_never
@@ -25,7 +26,7 @@ from uuid import UUID
 
 from ezgraph._version import __version__
 from ezgraph.broker import rules_graph, rules_metadata, rules_process
-from ezgraph.broker.leases import Lease, Leases
+from ezgraph.broker.leases import Answers, Lease, Leases
 from ezgraph.errors import (
     DivergedError,
     EzGraphError,
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
 UNBOUND = Refusal(
     "unbound", "this connection belongs to no lease; say HELLO or RESUME on it, then repeat"
 )
+_SPENT_NONCES = 10_000
 ReadCommand = ReadEvents | OpenSnapshot | ReadSnapshot | GetStatus
 
 
@@ -127,6 +129,8 @@ class BrokerCore:
         self._events_port = events_port
         self._bound: dict[bytes, Lease] = {}
         self._by_nonce: dict[str, Lease] = {}
+        self._spent: dict[str, None] = {}
+        self._restored: dict[str, Answers] = {}
 
     def __repr__(self) -> str:
         return f"<BrokerCore seq={self.state.seq} leases={len(self.leases)}>"
@@ -156,10 +160,16 @@ class BrokerCore:
         if isinstance(command, Heartbeat):
             lease.main_loop_age_s = command.main_loop_age_s
             return Outcome(Beat(self.state.seq, wall, now))
-        lease.answers.forget_below(request.lowest_open)
-        answered = lease.answers.seq_of(request.request_id)
+        answers = lease.answers
+        answers.forget_below(request.lowest_open)
+        answered = answers.reply_to(request.request_id)
         if answered is not None:
-            return Outcome(Done(answered))
+            return Outcome(answered)
+        if len(answers) >= self._config.limits.max_open_requests:
+            raise LimitError(
+                f"{len(answers)} requests of this client may still be repeated, the limit "
+                f"(max_open_requests); take replies in order, and name the lowest open id"
+            )
         return self._execute(lease, request, now=now, wall=wall)
 
     def _execute(  # noqa: PLR0911 - one line per command
@@ -180,9 +190,14 @@ class BrokerCore:
                 return Outcome(read=command)
             case Hello() | Resume() | Heartbeat():
                 raise AssertionError("handled before requests are")
-        bodies = self._bodies(lease, command)
-        reason = getattr(command, "reason", None)
-        return self._commit(lease, bodies, request.request_id, reason, now=now, wall=wall)
+        try:
+            bodies = self._bodies(lease, command)
+        except EzGraphError as error:
+            outcome = Outcome(Refusal(error.code, str(error)))
+        else:
+            outcome = self._commit(lease, bodies, request, now=now, wall=wall)
+        lease.answers.remember(request.request_id, outcome.reply)
+        return outcome
 
     def _bodies(
         self,
@@ -214,20 +229,14 @@ class BrokerCore:
         assert_never(command)
 
     def _commit(
-        self,
-        lease: Lease,
-        bodies: Sequence[Body],
-        request_id: int,
-        reason: str | None,
-        *,
-        now: float,
-        wall: float,
+        self, lease: Lease, bodies: Sequence[Body], request: Request, *, now: float, wall: float
     ) -> Outcome:
         if not bodies:
             return Outcome(Done(self.state.seq))
-        source = lease.source if reason is None else _with_reason(lease.source, reason)
-        events = self._transaction(bodies, source, request_id, now=now, wall=wall)
-        lease.answers.remember(request_id, events[-1].seq)
+        source, reason = lease.source, getattr(request.command, "reason", None)
+        if reason is not None:
+            source = replace(source, reason=reason)
+        events = self._transaction(bodies, source, request.request_id, now=now, wall=wall)
         return Outcome(Done(events[-1].seq), events)
 
     def _transaction(
@@ -256,6 +265,8 @@ class BrokerCore:
 
     def _hello(self, peer: bytes, hello: Hello, *, now: float, wall: float) -> Outcome:
         self._check_hello(hello)
+        if hello.nonce in self._spent:
+            raise SessionExpiredError("the lease that this HELLO opened has ended; open a new one")
         known = self._by_nonce.get(hello.nonce)
         if known is not None:
             self._bind(peer, known, now)
@@ -275,6 +286,8 @@ class BrokerCore:
     def _check_hello(self, hello: Hello) -> None:
         self._check_version(hello.protocol)
         self._check_cluster(hello.cluster_id)
+        if hello.ttl_s is not None and not math.isfinite(hello.ttl_s):
+            raise InvalidCommandError(f"a TTL of {hello.ttl_s} s; give a number of seconds")
         if hello.kind not in {"session", "process", "guest"}:
             raise InvalidCommandError(
                 f"HELLO of kind {hello.kind!r}; it is session, process or guest"
@@ -308,10 +321,10 @@ class BrokerCore:
         if hello.kind == "process":
             process_id = self._ids.process_id()
             client = str(process_id)
+        elif hello.kind == "session":
+            client = session_id = self._ids.session_id()
         else:
-            client = self._ids.session_id()
-            session_id = client if hello.kind == "session" else None
-        if hello.kind == "guest":
+            client = _guest_id(hello.nonce)
             ttl_s = limits.guest_ttl_s
         source = Source(
             session_id=session_id,
@@ -322,7 +335,9 @@ class BrokerCore:
             pid=hello.pid,
             login=hello.login,
         )
-        return Lease(client, hello.kind, source, ttl_s, now, now, nonce=hello.nonce)
+        lease = Lease(client, hello.kind, source, ttl_s, now, now, nonce=hello.nonce)
+        lease.answers = self._restored.pop(client, lease.answers)
+        return lease
 
     def _resume(self, peer: bytes, resume: Resume, *, now: float) -> Outcome:
         self._check_version(resume.protocol)
@@ -396,9 +411,16 @@ class BrokerCore:
             bodies.append(ProcessClosed(_process_id(lease), reason))
         self.leases.remove(lease.client)
         self._by_nonce.pop(lease.nonce, None)
+        self._spend(lease.nonce)
         for peer in lease.peers:
             self._bound.pop(peer, None)
         return self._transaction(bodies, lease.source, request_id, now=now, wall=wall)
+
+    def _spend(self, nonce: str) -> None:
+        """A late repetition of a HELLO must not open a lease that nobody holds."""
+        self._spent[nonce] = None
+        if len(self._spent) > _SPENT_NONCES:
+            del self._spent[next(iter(self._spent))]
 
     def _owned(self, lease: Lease) -> list[Body]:
         """Return the events that remove everything a lease owns."""
@@ -423,9 +445,17 @@ class BrokerCore:
                 Lease(str(process_id), "process", process.source, process.ttl_s, now, now)
             )
         for event in history:
-            lease = self.leases.get(event.source.client or "")
-            if lease is not None and event.request_id is not None:
-                lease.answers.remember(event.request_id, event.txn_last)
+            client = event.source.client
+            if client is None or event.request_id is None:
+                continue
+            lease = self.leases.get(client)
+            if lease is not None:
+                answers = lease.answers
+            elif client.startswith(_GUEST):
+                answers = self._restored.setdefault(client, Answers())
+            else:
+                continue
+            answers.remember(event.request_id, Done(event.txn_last))
 
     def _refuse_live_sessions(self, asker: Lease, command: Shutdown) -> None:
         live = [each for each in self.leases if each.kind != "guest" and each is not asker]
@@ -491,5 +521,9 @@ def _process_id(lease: Lease) -> UUID:
     return lease.source.process_id
 
 
-def _with_reason(source: Source, reason: str) -> Source:
-    return replace(source, reason=reason)
+_GUEST = "guest-"
+
+
+def _guest_id(nonce: str) -> str:
+    """Return a guest's public id: the same for a repeated HELLO, also after a restart."""
+    return _GUEST + blake2b(nonce.encode(), digest_size=8).hexdigest()

@@ -118,7 +118,7 @@ class BrokerEngine:
         if checkpoint is not None:
             self._load_checkpoint(checkpoint)
         remembered: deque[Event] = deque(maxlen=_REMEMBERED_EVENTS)
-        first = max(self.journal.floor - 1, min(self.state.seq, self.journal.head - 2_000))
+        first = max(self.journal.floor - 1, min(self.state.seq, self.journal.head - _REMEMBERED_EVENTS))
         while first < self.journal.head:
             chunk = self.journal.read(first)
             for packed in chunk.events:

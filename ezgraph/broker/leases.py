@@ -13,47 +13,53 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ezgraph.errors import RequestTooOldError
-from ezgraph.protocol.events import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ezgraph.protocol.events import Source
+    from ezgraph.protocol.replies import Reply
+
 
 class Answers:
-    """The transactions that a client's requests caused, while it may still repeat them."""
+    """What a client's requests were answered, while it may still repeat them.
+
+    Only changes are kept (refused ones and those that changed nothing too): a question may be
+    answered anew.
+    """
 
     def __init__(self) -> None:
-        self._seq_by_request: dict[int, int] = {}
+        self._by_request: dict[int, Reply] = {}
         self._lowest = 0
 
-    def remember(self, request_id: int, seq: int) -> None:
-        """Keep that ``request_id`` caused the transaction ending at ``seq``."""
-        self._seq_by_request[request_id] = seq
+    def remember(self, request_id: int, reply: Reply) -> None:
+        """Keep what ``request_id`` was answered."""
+        self._by_request[request_id] = reply
 
     def forget_below(self, lowest_open: int) -> None:
         """Forget requests whose replies have arrived."""
         if lowest_open <= self._lowest:
             return
         self._lowest = lowest_open
-        known = self._seq_by_request
+        known = self._by_request
         while known and (first := next(iter(known))) < lowest_open:
             del known[first]
 
-    def seq_of(self, request_id: int) -> int | None:
-        """Return the last seq of the transaction a request caused; None if it caused none.
+    def reply_to(self, request_id: int) -> Reply | None:
+        """Return what a request was answered; None if it was not.
 
         Raises:
-            RequestTooOldError: the request was answered and forgotten.
+            RequestTooOldError: it was answered and forgotten.
         """
         if request_id < self._lowest:
             raise RequestTooOldError(
                 f"request {request_id} lies below {self._lowest}, whose replies have arrived; "
                 f"it is not executed again: send it under a new id"
             )
-        return self._seq_by_request.get(request_id)
+        return self._by_request.get(request_id)
 
     def __len__(self) -> int:
-        return len(self._seq_by_request)
+        return len(self._by_request)
 
 
 @dataclass(slots=True, eq=False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ezgraph.names import ancestors, topic_of
-from ezgraph.protocol.notes import Link
+from ezgraph.protocol.notes import UNWATCHED, Link
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
 NOTES_PER_S = 1_000
-_UNWATCHED = Link(0, more=False)
+_NOTHING = Link(UNWATCHED, more=False)
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Watches:
     def link(self, events: Sequence[Event], *, now: float) -> list[list[Link]]:
         """Return the links of each event of one transaction, and count it as published."""
         if not self._by_prefix:
-            return [[_UNWATCHED] * (len(event.key) + 1) for event in events]
+            return [[_NOTHING] * (len(event.key) + 1) for event in events]
         if len(events) == 1:
             return [self._link_one(events[0], now)]
         topics = [ancestors(topic_of(event.key)) for event in events]
@@ -86,7 +86,7 @@ class Watches:
     def _link(self, prefix: bytes, seq: int, now: float, *, more: bool) -> Link:
         watched = self._by_prefix.get(prefix)
         if watched is None:
-            return _UNWATCHED
+            return _NOTHING
         link = Link(watched.last, more)
         watched.last = seq
         if not watched.changed:

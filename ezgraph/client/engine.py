@@ -262,6 +262,8 @@ class ClientEngine:
         prefix = topic_of(watch.prefix)
         feeds = self._feeds.setdefault(prefix, [])
         feeds.append(feed)
+        if watch.hold_start():
+            self._begin_now(feed)
         if len(feeds) == 1:
             self._subscribe(prefix)
         elif any(each.watch.phase is not Phase.JOINING for each in feeds):
@@ -364,15 +366,31 @@ class ClientEngine:
         self._transport.subscribe(prefix)
         self._transport.subscribe(note_topic(prefix))
 
+    def _begin_now(self, feed: Feed) -> None:
+        """Ask for the head: whatever is asked after this on the same socket comes after it."""
+
+        def begin(head: int) -> None:
+            feed.watch.begin_after(head, now=self._clock.monotonic())
+
+        self._ask_head(feed, begin)
+
     def _welcome_by_sync(self, feed: Feed) -> None:
         """Welcome a second watcher of a prefix: its subscription stands, only the head is new."""
 
-        def take(result: Result) -> None:
-            welcome = self.core.welcome
-            if isinstance(result, Done) and welcome is not None:
-                note = Note(welcome.cluster_id, welcome.epoch, result.seq, result.seq)
+        def welcome_at(head: int) -> None:
+            if (welcome := self.core.welcome) is not None:
+                note = Note(welcome.cluster_id, welcome.epoch, head, head)
                 feed.watch.heard_note(note, now=self._clock.monotonic())
-                self._serve(feed)
+
+        self._ask_head(feed, welcome_at)
+
+    def _ask_head(self, feed: Feed, use: Callable[[int], None]) -> None:
+        def take(result: Result) -> None:
+            if isinstance(result, Done):
+                use(result.seq)
+            else:
+                feed.watch.fail(_as_error(result))
+            self._serve(feed)
 
         deadline = self._clock.monotonic() + self.patience_s
         self.submit(Sync(), deadline=deadline, on_result=take)

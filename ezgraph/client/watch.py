@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from ezgraph.errors import DivergedError, EzGraphError, WrongClusterError
 from ezgraph.names import Key, check_key
 from ezgraph.protocol.commands import ReadEvents
+from ezgraph.protocol.notes import UNWATCHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,6 +88,8 @@ class Watch:
         self.welcomed_at: float | None = None
         self.last_heard = 0.0
         self._after = after
+        self._start_unknown = False
+        self._early_welcome: Note | None = None
         self._snapshot_first = start_with_snapshot
         self._target = 0
         self._cluster_id: str | None = None
@@ -100,6 +103,20 @@ class Watch:
             f"<Watch {'/'.join(self.prefix)!r} {self.phase.value} position={self.position} "
             f"ready={len(self.ready)}>"
         )
+
+    # --- where it begins ---
+
+    def hold_start(self) -> bool:
+        """Wait for `begin_after`, if this watcher begins "now"; return whether it does."""
+        self._start_unknown = self._after is None and not self._snapshot_first
+        return self._start_unknown
+
+    def begin_after(self, seq: int, *, now: float) -> None:
+        """Say what "now" is: ``seq``, the head when the watcher was opened."""
+        if self._start_unknown:
+            self._start_unknown, self._after = False, seq
+            if self._early_welcome is not None:
+                self._welcome(self._early_welcome, now)
 
     # --- what arrives ---
 
@@ -132,6 +149,8 @@ class Watch:
                 self._read_through(event.seq)
             elif event.seq > self.position:
                 self._accept(event, link)
+        elif self._start_unknown:
+            self._target = max(self._target, event.seq)  # before the start is known: read it later
         elif self.phase in (Phase.READING, Phase.SNAPSHOT):
             if len(self._stash) < STASH_EVENTS:
                 self._stash.append((event, link))
@@ -196,12 +215,16 @@ class Watch:
 
     def needs_welcome(self, *, subscribed_at: float, now: float) -> bool:
         """Return whether no welcome has come in time, so that one must subscribe again."""
-        return self.phase is Phase.JOINING and now - subscribed_at >= WELCOME_WAIT_S
+        late = now - subscribed_at >= WELCOME_WAIT_S
+        return late and self.phase is Phase.JOINING and self._early_welcome is None
 
     # --- inside ---
 
     def _welcome(self, note: Note, now: float) -> None:
         self.welcomed_at = now
+        if self._start_unknown:
+            self._early_welcome = note
+            return
         if self._snapshot_first:
             self.phase = Phase.SNAPSHOT
             return
@@ -215,7 +238,7 @@ class Watch:
             )
             return
         self.phase = Phase.READING
-        self._target = note.head
+        self._target = max(self._target, note.head)
         self._catch_up()
 
     def _read_through(self, seq: int) -> None:
@@ -224,6 +247,9 @@ class Watch:
         self._target = max(self._target, seq)
 
     def _accept(self, event: Event, link: Link) -> None:
+        if link.prev == UNWATCHED:
+            self._read_through(event.seq)
+            return
         if link.prev > self.position:
             self._stash.append((event, link))
             self._read_through(link.prev)

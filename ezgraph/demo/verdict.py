@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.backends.base import Backend
+from ezgraph.backends.sqlite import SQLiteBackend
 from ezgraph.demo.record import is_recorded, plain
 from ezgraph.graph.streams import typed_settings
 from ezgraph.wire import codec
@@ -48,8 +49,6 @@ class Verdict:
 
 def journal_url(path: Path) -> str:
     """Return the backend URL of a journal file."""
-    from ezgraph.backends.sqlite import SQLiteBackend
-
     return SQLiteBackend(path.absolute()).url
 
 
@@ -103,6 +102,8 @@ def _holes(journal: Sequence[Event]) -> Iterator[str]:
 def _differences(
     expected: dict[int, dict[str, Any]], recorded: Sequence[dict[str, Any] | None]
 ) -> Iterator[str]:
+    if not expected:
+        yield "the journal has no settings or topology event at all"
     times = Counter(found["seq"] for found in recorded if found is not None)
     for seq, event in expected.items():
         if not times[seq]:

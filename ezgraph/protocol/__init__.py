@@ -24,9 +24,10 @@ What is published
     Each event is three frames: its topic, its **links**, its encoding. Links are computed by the
     broker for every prefix of the key, from the empty one to the key itself:
 
-    * ``prev``: the last seq published under that prefix before this event (0: nobody watches
-      that prefix). A watcher complete through ``n`` under its prefix has a gap exactly when
-      ``prev > n``, and knows so before it delivers the event.
+    * ``prev``: the last seq published under that prefix before this event. A watcher complete
+      through ``n`` under its prefix has a gap exactly when ``prev > n``, and knows so before it
+      delivers the event. ``prev`` is *unwatched* when the broker has not yet taken note of the
+      subscription (after a reconnect): the watcher then reads the range.
     * ``more``: whether a later event of the same transaction also lies under that prefix. A
       watcher holds events back until ``more`` is false, so a transaction arrives whole.
 

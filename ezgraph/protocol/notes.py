@@ -17,10 +17,14 @@ class Note(NamedTuple):
     head: int
 
 
+UNWATCHED = -1
+
+
 class Link(NamedTuple):
     """For one event and one prefix of its key.
 
-    ``prev``: the last seq published under that prefix before (0: it was not watched).
+    ``prev``: the last seq published under that prefix before; `UNWATCHED` when the broker does
+    not (yet) keep it, so that nothing can be concluded from it.
     ``more``: a later event of the same transaction lies under that prefix too.
     """
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import enum
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
@@ -40,6 +40,7 @@ T = TypeVar("T")
 _INTERNED: tuple[type, ...] = (Source, SettingsSchemaMetadata)
 _INTERN_BYTES = 8 << 20
 _LENGTH_BYTES = 4
+_MAX_INT = 1 << 64
 
 
 class _Misfit(Exception):  # noqa: N818 - never leaves this module
@@ -50,7 +51,8 @@ class _Misfit(Exception):  # noqa: N818 - never leaves this module
         self.path: list[str] = []
 
     def __str__(self) -> str:
-        return f"{'.'.join(self.path) or 'message'}: {self.args[0]}"
+        place = ".".join(self.path).replace(".[", "[")
+        return f"{place or 'message'}: {self.args[0]}"
 
 
 class _Blob:
@@ -111,6 +113,10 @@ def decode(packed: bytes | memoryview, family: type[T] | Any) -> T:  # noqa: ANN
         decoded: T = _union_decoder(family)(values.unpack(packed))
     except _Misfit as misfit:
         raise MalformedMessageError(str(misfit)) from None
+    except MalformedMessageError:
+        raise
+    except Exception as error:
+        raise MalformedMessageError(f"a message cannot be read: {error!r}") from error
     return decoded
 
 
@@ -203,6 +209,10 @@ def _event(plain: Any) -> Event:  # noqa: ANN401
         event: Event = _union_decoder(Event)(_upgraded(plain))
     except _Misfit as misfit:
         raise MalformedMessageError(str(misfit)) from None
+    except MalformedMessageError:
+        raise
+    except Exception as error:
+        raise MalformedMessageError(f"an event cannot be read: {error!r}") from error
     return event
 
 
@@ -385,7 +395,7 @@ def _exactly(kind: type, name: str) -> Decode:
 def _decode_float(value: Any) -> float:  # noqa: ANN401
     if type(value) is float:
         return value
-    if type(value) is int:
+    if type(value) is int and abs(value) <= _MAX_INT:
         return float(value)
     raise _Misfit(f"expected a number, got {_shown(value)}")
 
@@ -456,14 +466,25 @@ def _spell_list(item: Any) -> tuple[Encode, Decode]:  # noqa: ANN401
     def encode(items: Any) -> list[Any]:  # noqa: ANN401
         if not isinstance(items, list | tuple):
             raise _Misfit(f"expected a list, got {_shown(items)}")
-        return list(items) if encode_item is None else [encode_item(each) for each in items]
+        return list(items) if encode_item is None else _each(encode_item, items)
 
     def decode(plain: Any) -> list[Any]:  # noqa: ANN401
         if type(plain) is not list:
             raise _Misfit(f"expected a list, got {_shown(plain)}")
-        return [decode_item(each) for each in plain]
+        return _each(decode_item, plain)
 
     return encode, decode
+
+
+def _each(convert: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """Convert each item; a misfit names the place of its item."""
+    done: list[Any] = []
+    try:
+        done.extend(map(convert, items))
+    except _Misfit as misfit:
+        misfit.path.insert(0, f"[{len(done)}]")
+        raise
+    return done
 
 
 def _spell_tuple(items: tuple[Any, ...]) -> tuple[Encode, Decode]:
@@ -596,7 +617,11 @@ def _union_decoder(family: Any) -> Decode:  # noqa: ANN401
         tag, content = plain
         if type(tag) is not str or tag not in by_tag:
             raise _Misfit(f"unknown message {_shown(tag)}; known are {sorted(by_tag)}")
-        return _decoder(by_tag[tag])(content)
+        try:
+            return _decoder(by_tag[tag])(content)
+        except _Misfit as misfit:
+            misfit.path.insert(0, tag)
+            raise
 
     return decode
 

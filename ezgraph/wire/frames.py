@@ -85,7 +85,7 @@ def read_reply(frame: bytes) -> tuple[int, Reply]:
 
 def links_frame(links: Sequence[Link]) -> bytes:
     """Return the frame that links an event to its predecessors, one link per prefix."""
-    return _LINKS[len(links)].pack(*[2 * link.prev + link.more for link in links])
+    return _LINKS[len(links)].pack(*[2 * (link.prev + 1) + link.more for link in links])
 
 
 def read_link(frame: bytes, depth: int) -> Link:
@@ -98,7 +98,7 @@ def read_link(frame: bytes, depth: int) -> Link:
         (packed,) = _LINK.unpack_from(frame, depth * _LINK_BYTES)
     except StructError as error:
         raise MalformedMessageError(f"no link at depth {depth}: {error}") from error
-    return Link(packed >> 1, bool(packed & 1))
+    return Link((packed >> 1) - 1, bool(packed & 1))
 
 
 def note_frame(note: Note) -> bytes:

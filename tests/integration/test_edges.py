@@ -119,7 +119,9 @@ def test_a_persistent_edge_belongs_to_no_session(server: GraphServer) -> None:
 
         with pytest.raises(ForeignEdgeError, match="but by persistent"):
             ctx.disconnect("a", "b")
-        with pytest.raises(ForeignEdgeError, match=f"not held by persistent but by session {ctx.session_id}"):
+        with pytest.raises(
+            ForeignEdgeError, match=f"by persistent but by session {ctx.session_id}"
+        ):
             service.disconnect("b", "c")
         assert ctx.snapshot().edge_owners[Edge("a", "b")] == ["persistent"]
 
@@ -150,7 +152,7 @@ def test_a_cycle_is_refused_with_the_loop_it_would_close(server: GraphServer) ->
         assert ctx.snapshot().graph == {"a": ["b"], "b": ["c"], "c": []}
 
 
-@pytest.mark.parametrize("topic", ["SYS/A/OUT", "100 %", "µV ⚡", "a\nb", " ", "persistent", "\x00"])
+@pytest.mark.parametrize("topic", ["SYS/A/OUT", "100 %", "µV ⚡", "a\nb", " ", "\x00"])
 def test_any_text_is_a_topic(server: GraphServer, topic: str) -> None:
     with sync.GraphContext(server.address) as ctx:
         ctx.connect(topic, "end")
@@ -165,7 +167,7 @@ def test_a_topic_outside_the_grammar_is_refused_by_name(server: GraphServer, top
     with sync.GraphContext(server.address) as ctx:
         before = ctx.sync()
 
-        with pytest.raises(InvalidCommandError, match="segment '' of key|at most 4096 are allowed"):
+        with pytest.raises(InvalidCommandError, match=r"segment '' of key|at most 4096 are"):
             ctx.connect(topic, "b")
 
         assert ctx.sync() == before

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -61,7 +61,9 @@ def metadata(*addresses: str) -> GraphMetadata:
     dynamic = DynamicSettingsMetadata(enabled=False)
     return GraphMetadata(
         components={
-            each: ComponentMetadata(each, each, "m.Unit", "m.Settings", (None, {"gain": 1}), dynamic)
+            each: ComponentMetadata(
+                each, each, "m.Unit", "m.Settings", (None, {"gain": 1}), dynamic
+            )
             for each in addresses
         }
     )
@@ -233,9 +235,9 @@ def test_a_context_opened_again_has_a_new_session(server: GraphServer) -> None:
 
 def test_an_exception_in_the_block_ends_the_session_too(server: GraphServer) -> None:
     with sync.GraphContext(server.address) as observer:
-        with pytest.raises(ZeroDivisionError), sync.GraphContext(server.address) as ctx:
+        with suppress(ZeroDivisionError), sync.GraphContext(server.address) as ctx:
             ctx.connect("a", "b")
-            _ = 1 / 0
+            raise ZeroDivisionError
 
         assert observer.snapshot().graph == {}
 

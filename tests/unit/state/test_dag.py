@@ -51,7 +51,8 @@ def assert_every_edge_points_forward(dag: DAG) -> None:
     place = {topic: index for index, topic in enumerate(topics)}
 
     assert place.keys() == dag._order.label.keys() == dag.nodes
-    assert topics == sorted(topics, key=dag._order.label.__getitem__)
+    labels = [dag._order.label[topic] for topic in topics]
+    assert labels == sorted(set(labels))
     assert all(place[start] < place[end] for start, end in dag.edge_owners)
 
 
@@ -313,6 +314,23 @@ def test_a_path_is_a_shortest_one() -> None:
     assert dag.path("a", "a") == ["a"]
 
 
+def test_a_path_is_looked_for_between_its_ends_only() -> None:
+    dag = wired("a b", "b c", *(f"b t{i}" for i in range(50)), *(f"t{i} u{i}" for i in range(50)))
+    looked_at: list[str] = []
+
+    class WatchedLinks(dict[str, set[str]]):
+        def __getitem__(self, topic: str) -> set[str]:
+            looked_at.append(topic)
+            return super().__getitem__(topic)
+
+    dag.graph = WatchedLinks(dag.graph)
+
+    assert dag.path("a", "c") == ["a", "b", "c"]
+    assert looked_at == ["a", "b"]
+    assert dag.path("c", "a") is None
+    assert looked_at == ["a", "b"]
+
+
 def test_would_close_names_the_loop_from_where_the_edge_starts() -> None:
     dag = wired("a b", "b c")
 
@@ -355,6 +373,16 @@ def test_what_would_close_found_for_one_edge_is_not_used_for_another() -> None:
     assert dag.would_close(last, first) is None
     assert dag.add_edge(first, last)
 
+    assert_every_edge_points_forward(dag)
+
+
+def test_what_would_close_found_is_not_used_after_a_topic_of_it_is_gone() -> None:
+    dag = wired("c d", "c e", "a b", "b f")
+    assert dag.would_close("b", "c") is None
+
+    dag.remove_edge("a", "b")
+
+    assert dag.add_edge("b", "c")
     assert_every_edge_points_forward(dag)
 
 
@@ -452,6 +480,30 @@ def chains_joined_last_to_first(count: int) -> list[Edge]:
     return edges + joints[::-1]
 
 
+def tributaries(count: int) -> list[Edge]:
+    """Many small graphs, joined to the start of a long chain."""
+    third = count // 3
+    pairs = [(f"x{i}", f"y{i}") for i in range(third)]
+    return [*chain(third), *pairs, *((f"y{i}", "t0") for i in range(third))]
+
+
+def outlets(count: int) -> list[Edge]:
+    """Many small graphs, joined to the end of a long chain."""
+    third = count // 3
+    pairs = [(f"x{i}", f"y{i}") for i in range(third)]
+    return [*pairs, *chain(third), *((f"t{third}", f"x{i}") for i in range(third))]
+
+
+def near_neighbours(count: int) -> list[Edge]:
+    """Random edges that skip no more than a few topics."""
+    rng = random.Random(9)
+    edges: set[tuple[int, int]] = set()
+    while len(edges) < count:
+        start = rng.randrange(count // 3)
+        edges.add((start, start + rng.randint(1, 20)))
+    return shuffled((f"t{start}", f"t{end}") for start, end in sorted(edges))
+
+
 def shuffled(edges: Iterable[Edge]) -> list[Edge]:
     result = list(edges)
     random.Random(7).shuffle(result)
@@ -503,6 +555,9 @@ def steps_to_build(edges: list[Edge], monkeypatch: pytest.MonkeyPatch) -> int:
         random_dag,
         two_chains,
         chains_joined_last_to_first,
+        tributaries,
+        outlets,
+        near_neighbours,
     ],
 )
 def test_ten_times_the_edges_cost_little_more_than_ten_times_the_steps(

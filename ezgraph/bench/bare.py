@@ -1,0 +1,205 @@
+"""The yardstick: sockets and the codec alone.
+
+**Bare echo.** A ROUTER that receives and sends without a poller, in a process of its own. It
+decodes each command and encodes a reply with `ezgraph.wire`, as a broker must, and does nothing
+else: no state, no journal. Its client encodes and decodes likewise, on a plain blocking DEALER.
+
+**Bare relay.** The same with a PUB, on which it publishes every request frame it gets, after the
+reply. For the rows "asyncio on both sides" its reporter and its subscribers are asyncio too, by
+the leanest way there is: the socket's descriptor with `loop.add_reader`, and a future. (They
+could block instead, and would be some 0.1 to 0.3 ms quicker; but then the ratio would tell what
+an event loop costs and not what the bus does.) A subscriber decodes what it gets with
+`ezgraph.wire` and hands it to a coroutine, as ours do.
+
+``python -m ezgraph.bench.bare echo`` is the echo, ``… relay`` the relay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import zmq
+
+from ezgraph.bench.children import end_with_parent, say
+from ezgraph.protocol.commands import Command, Request
+from ezgraph.protocol.replies import Done
+from ezgraph.wire import frames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ezgraph.protocol.replies import Reply
+
+_HOST = "tcp://127.0.0.1"
+TOPIC = b"settings/"
+
+
+def echo() -> None:
+    """Answer every request, for ever."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    router = context.socket(zmq.ROUTER)
+    end_with_parent()
+    say(port=router.bind_to_random_port(_HOST))
+    count = 0
+    while True:
+        peer, frame = router.recv_multipart()
+        header = frames.read_header(frame)
+        frames.read_command(frame)
+        count += 1
+        router.send_multipart([peer, frames.reply_frame(header.request_id, Done(count))])
+
+
+def relay() -> None:
+    """Answer every request and publish it, for ever."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    router, pub = context.socket(zmq.ROUTER), context.socket(zmq.PUB)
+    end_with_parent()
+    say(port=router.bind_to_random_port(_HOST), events_port=pub.bind_to_random_port(_HOST))
+    count = 0
+    while True:
+        peer, frame = router.recv_multipart()
+        header = frames.read_header(frame)
+        frames.read_command(frame)
+        count += 1
+        router.send_multipart([peer, frames.reply_frame(header.request_id, Done(count))])
+        pub.send_multipart([TOPIC, frame])
+
+
+class Dealer:
+    """A plain blocking client of the echo."""
+
+    def __init__(self, port: int) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.set(zmq.LINGER, 0)
+        self._socket.connect(f"{_HOST}:{port}")
+        self._sent = 0
+
+    def __repr__(self) -> str:
+        return f"<Dealer sent={self._sent}>"
+
+    def send(self, command: Command) -> None:
+        """Send a request."""
+        self._sent += 1
+        self._socket.send(frames.request_frame(Request(self._sent, self._sent, command)))
+
+    def receive(self) -> Reply:
+        """Return the next reply; wait for it."""
+        return frames.read_reply(self._socket.recv())[1]
+
+    def call(self, command: Command) -> Reply:
+        """Send a request and return its reply."""
+        self.send(command)
+        return self.receive()
+
+    def rate(self, commands: Iterator[Command], *, in_flight: int, seconds: float) -> float:
+        """Return requests per second with ``in_flight`` of them on their way at any time."""
+        begin = time.perf_counter()
+        end, count = begin + seconds, in_flight
+        for _ in range(in_flight):
+            self.send(next(commands))
+        while time.perf_counter() < end:
+            self.receive()
+            self.send(next(commands))
+            count += 1
+        for _ in range(in_flight):
+            self.receive()
+        return count / (time.perf_counter() - begin)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._context.destroy(linger=0)
+
+
+class _Reader:
+    """Drains a socket whose edge-triggered descriptor the event loop watches."""
+
+    def __init__(self, sock: zmq.Socket[bytes], take: Callable[[list[bytes]], None]) -> None:
+        self._socket = sock
+        self._take = take
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(int(sock.FD), self.drain)
+        self._loop.call_soon(self.drain)
+
+    def drain(self) -> None:
+        while not self._socket.closed and self._socket.get(zmq.EVENTS) & zmq.POLLIN:
+            self._take(self._socket.recv_multipart(zmq.NOBLOCK))
+
+    def stop(self) -> None:
+        self._loop.remove_reader(int(self._socket.FD))
+
+
+class AsyncDealer:
+    """An asyncio client of the relay, with one request in flight."""
+
+    def __init__(self, port: int) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.connect(f"{_HOST}:{port}")
+        self._reader = _Reader(self._socket, self._resolve)
+        self._waiting: asyncio.Future[Reply] | None = None
+        self._sent = 0
+
+    def __repr__(self) -> str:
+        return f"<AsyncDealer sent={self._sent}>"
+
+    async def call(self, command: Command) -> Reply:
+        """Send a request and return its reply."""
+        self._sent += 1
+        self._waiting = asyncio.get_running_loop().create_future()
+        self._socket.send(frames.request_frame(Request(self._sent, self._sent, command)))
+        self._reader.drain()
+        return await self._waiting
+
+    def _resolve(self, message: list[bytes]) -> None:
+        if self._waiting is not None:
+            self._waiting.set_result(frames.read_reply(message[0])[1])
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._reader.stop()
+        self._context.destroy(linger=0)
+
+
+class AsyncSubscriber:
+    """An asyncio subscriber of the relay: an async iterator of decoded commands."""
+
+    def __init__(self, events_port: int) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self._socket = self._context.socket(zmq.SUB)
+        self._socket.connect(f"{_HOST}:{events_port}")
+        self._socket.subscribe(TOPIC)
+        self._ready: deque[Command] = deque()
+        self._waiting: asyncio.Future[None] | None = None
+        self._reader = _Reader(self._socket, self._take)
+
+    def __repr__(self) -> str:
+        return f"<AsyncSubscriber ready={len(self._ready)}>"
+
+    def __aiter__(self) -> AsyncSubscriber:
+        return self
+
+    async def __anext__(self) -> Command:
+        """Return the next command; wait for it."""
+        while not self._ready:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        return self._ready.popleft()
+
+    def _take(self, message: list[bytes]) -> None:
+        self._ready.append(frames.read_command(message[1]))
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._reader.stop()
+        self._socket.close(linger=0)
+
+
+if __name__ == "__main__":
+    relay() if sys.argv[1:] == ["relay"] else echo()

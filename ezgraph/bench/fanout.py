@@ -1,0 +1,223 @@
+"""Section c: from a settings report in one process to its receipt in others.
+
+The reporter is in this process, the subscribers in children; all are asyncio, for the bare relay
+too (see `bare`). One report is under way at a time: the next is sent when the last was answered
+and a pause is over. The figure of a round is the median over its reports; with many subscribers,
+of the time until the last of them had it.
+
+What SQLite FULL may take longer than memory is one commit, measured here in the same rounds: an
+append of one record to a journal of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from contextlib import ExitStack
+from statistics import median
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ezgraph.backends.base import Backend, Journal, Record
+from ezgraph.bench.bare import AsyncDealer
+from ezgraph.bench.children import Child, ask_all
+from ezgraph.bench.receipts import WARM_UP, report_value
+from ezgraph.bench.rows import MS, Goal, Row, alone, at_most, at_most_of_bare, compared
+from ezgraph.bench.workbench import Durability, Progress, backend_url, broker, folder
+from ezgraph.errors import DeadlineError
+from ezgraph.graph.process import ProcessControlClient
+from ezgraph.protocol.commands import ReportSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from ezgraph.bench.scale import Scale
+
+UNIT = "RIG/FILTER"
+Report: TypeAlias = "Callable[[int], Awaitable[object]]"
+"""Sends the report of that number and returns when it was answered."""
+
+_DURABILITIES: tuple[Durability, ...] = ("memory", "SQLite FULL")
+_PAUSE_S = 0.002
+_PAUSE_PER_SUBSCRIBER_S = 0.0003
+_WARM_UPS = 500
+_COMMITS = 20
+_NS = 1e-9
+
+
+def fan_out(scale: Scale, progress: Progress) -> list[Row]:
+    """Measure section c."""
+    with folder() as where:
+        commits: list[float] = []
+        few = _measure(scale, 1, 1, scale.reports, progress, where, commits)
+        many = _measure(
+            scale,
+            scale.subscribers,
+            scale.subscriber_processes,
+            scale.reports_to_many,
+            progress,
+            where,
+            commits,
+        )
+    commit = alone("c", "one commit, SQLite FULL", "ms", [each * MS for each in commits])
+    return [
+        commit,
+        *_rows("report to receipt, 1 subscriber", few, 1.4, commit),
+        *_rows(f"report to the last of {scale.subscribers} subscribers", many, 1.3, commit),
+    ]
+
+
+def _rows(name: str, times: dict[str, list[float]], share: float, commit: Row) -> list[Row]:
+    bare, extra = median(times["relay"]), commit.measured or 0.0
+    why = f" ({share:.2f} × bare + one commit)"
+    goals: dict[str, Goal] = {
+        "memory": at_most_of_bare(share),
+        "SQLite FULL": at_most(share * bare + extra, "ms", why=why),
+    }
+    return [
+        compared("c", f"{name}, {each}", "ms", times[each], times["relay"], goal=goals[each])
+        for each in _DURABILITIES
+    ]
+
+
+def _measure(
+    scale: Scale,
+    subscribers: int,
+    processes: int,
+    reports: int,
+    progress: Progress,
+    where: Path,
+    commits: list[float],
+) -> dict[str, list[float]]:
+    """Return each round's time in ms, for the relay and each kind of journal."""
+    with ExitStack() as stack:
+        targets = _targets(stack, where, subscribers, processes)
+        journal = stack.enter_context(
+            Backend.from_url(backend_url("SQLite FULL", where)).connect().open_journal()
+        )
+        return asyncio.run(
+            _rounds(
+                targets,
+                scale.rounds,
+                reports,
+                pause_s=_PAUSE_S + _PAUSE_PER_SUBSCRIBER_S * subscribers,
+                before_each=lambda name: progress(f"c: {subscribers} subscribers, {name}"),
+                after_round=lambda: commits.append(commit_time(journal)),
+            )
+        )
+
+
+def _targets(
+    stack: ExitStack, where: Path, subscribers: int, processes: int
+) -> dict[str, tuple[Any, list[Child]]]:
+    """Start relay, brokers and their subscribers."""
+    relay = stack.enter_context(Child("ezgraph.bench.bare", "relay"))
+    brokers = {
+        each: stack.enter_context(broker(backend_url(each, where))) for each in _DURABILITIES
+    }
+    listens = {
+        "relay": ("relay", str(relay.said["events_port"])),
+        **{each: ("ezgraph", str(server.address)) for each, server in brokers.items()},
+    }
+    share = str(subscribers // processes)
+    children = {
+        name: [
+            stack.enter_context(Child("ezgraph.bench.receipts", *listen, share))
+            for _ in range(processes)
+        ]
+        for name, listen in listens.items()
+    }
+    return {
+        "relay": (int(relay.said["port"]), children["relay"]),
+        **{each: (server.address, children[each]) for each, server in brokers.items()},
+    }
+
+
+async def _rounds(
+    targets: dict[str, tuple[Any, list[Child]]],
+    rounds: int,
+    reports: int,
+    *,
+    pause_s: float,
+    before_each: Callable[[str], None],
+    after_round: Callable[[], None],
+) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {name: [] for name in targets}
+    for number, (name, (where, children)) in itertools.product(range(rounds), targets.items()):
+        before_each(name)
+        if name == "relay":
+            times[name].append(await relay_time(where, children, reports, pause_s=pause_s))
+            after_round()
+        else:
+            times[name].append(await broker_time(where, children, reports, pause_s=pause_s))
+    return times
+
+
+async def relay_time(
+    port: int, children: list[Child], reports: int, *, pause_s: float
+) -> float:
+    """Return the time in ms from a report to its (last) receipt through the relay."""
+    dealer = AsyncDealer(port)
+    try:
+        return await receipt_time(
+            lambda number: dealer.call(ReportSettings(UNIT, report_value(number))),
+            children,
+            reports,
+            pause_s=pause_s,
+        )
+    finally:
+        dealer.close()
+
+
+async def broker_time(
+    address: Any, children: list[Child], reports: int, *, pause_s: float  # noqa: ANN401
+) -> float:
+    """Return the time in ms from a report to its (last) receipt through a broker."""
+    async with ProcessControlClient(address) as client:
+        await client.register([UNIT])
+        return await receipt_time(
+            lambda number: client.report_settings_update(UNIT, report_value(number)),
+            children,
+            reports,
+            pause_s=pause_s,
+        )
+
+
+async def receipt_time(
+    report: Report, children: list[Child], reports: int, *, pause_s: float
+) -> float:
+    """Return the median, in ms, of the time to the last receipt of each report.
+
+    Raises:
+        DeadlineError: some subscriber heard nothing.
+    """
+    await _warm_up(report, children, pause_s=pause_s)
+    for number in range(reports):
+        await report(number)
+        await asyncio.sleep(pause_s)
+    answers = await asyncio.to_thread(lambda: ask_all(children, expect=reports))
+    columns = zip(*[each for said in answers for each in said["latencies_ns"]], strict=True)
+    return median(max(column) for column in columns) * _NS * MS
+
+
+async def _warm_up(report: Report, children: list[Child], *, pause_s: float) -> None:
+    """Report until every subscriber hears."""
+    for _ in range(_WARM_UPS):
+        for _ in range(10):
+            await report(WARM_UP)
+            await asyncio.sleep(pause_s)
+        if all(said["all_hear"] for said in ask_all(children)):
+            return
+    raise DeadlineError(f"some of the subscribers in {children!r} hear nothing")
+
+
+def commit_time(journal: Journal) -> float:
+    """Return the median time of an append of one record, in seconds."""
+    times = []
+    for _ in range(_COMMITS):
+        record = Record(journal.head + 1, b"settings/RIG%2FFILTER/", b"\0" * 200)
+        begin = time.perf_counter()
+        journal.append([record])
+        times.append(time.perf_counter() - begin)
+    return median(times)

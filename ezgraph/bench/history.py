@@ -1,0 +1,106 @@
+"""A journal with a long history, written in a second and not through a broker.
+
+It is what a broker would have written: a process client that opens, takes units, reports their
+settings in turn, and goes; the state at the end is empty. Its last record has a checkpoint, so
+that a broker starts on it at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from ezgraph.backends.base import Backend, Checkpoint, Record
+from ezgraph.names import topic_of
+from ezgraph.protocol.events import (
+    Body,
+    EndReason,
+    Event,
+    ProcessClosed,
+    ProcessOpened,
+    ProcessUnitsChanged,
+    SettingsChanged,
+    SettingsLayer,
+    Source,
+    key_of,
+)
+from ezgraph.protocol.settings import SettingsEventType, SettingsSnapshotValue
+from ezgraph.wire import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_UNITS = 16
+_BATCH = 5_000
+_AROUND = _UNITS + 4  # the events that open and close the process
+_PROCESS = UUID("9a1f0c1e-6a58-4a0e-8b0f-5d0f3c9f2a11")
+_SOURCE = Source(
+    process_id=_PROCESS,
+    client=str(_PROCESS),
+    program="filter.py",
+    host="rig-1",
+    pid=4711,
+    login="lab",
+)
+_WALL = 1_700_000_000.0
+
+
+def write_history(url: str, count: int) -> None:
+    """Put ``count`` events into a new journal, 21 at least."""
+    with Backend.from_url(url).connect() as connection, connection.open_journal() as journal:
+        events = history(count, epoch=journal.epoch)
+        while batch := list(itertools.islice(events, _BATCH)):
+            journal.append(
+                [
+                    Record(event.seq, topic_of(event.key), codec.encode_event(event).event)
+                    for event in batch
+                ]
+            )
+        journal.write_checkpoint(Checkpoint(journal.head, (), {}))
+
+
+def history(count: int, *, epoch: int = 1) -> Iterator[Event]:
+    """Yield ``count`` events, numbered from 1."""
+    last_transaction = count - _UNITS - 1
+    for seq, body in enumerate(_bodies(count), start=1):
+        ends = seq >= last_transaction
+        yield Event(
+            epoch=epoch,
+            seq=seq,
+            prev=seq - 1,
+            txn_first=last_transaction if ends else seq,
+            txn_last=count if ends else seq,
+            wall_time=_WALL + seq / 100,
+            mono_time=seq / 100,
+            key=key_of(body),
+            source=_SOURCE,
+            request_id=None if ends else seq,
+            body=body,
+        )
+
+
+def _bodies(count: int) -> Iterator[Body]:
+    if count <= _AROUND:
+        raise ValueError(f"a history of {count} events: {_AROUND + 1} at least")
+    units = [f"RIG/UNIT_{number:02d}" for number in range(_UNITS)]
+    yield ProcessOpened(_PROCESS, 6.0)
+    yield ProcessUnitsChanged(_PROCESS, units, units, [])
+    for number in range(count - _AROUND):
+        yield _settings(units[number % _UNITS], number, SettingsEventType.SETTINGS_UPDATED)
+    for unit in units:
+        yield _settings(unit, count, SettingsEventType.SETTINGS_REMOVED)
+    yield ProcessUnitsChanged(_PROCESS, [], [], units)
+    yield ProcessClosed(_PROCESS, EndReason.CLOSED)
+
+
+def _settings(unit: str, number: int, event_type: SettingsEventType) -> SettingsChanged:
+    values = {
+        "cutoff": 40.0 + number % 100,
+        "order": 4,
+        "gain": number / 1000,
+        "notch": number % 2 == 0,
+        "mode": "bandpass",
+    }
+    value = SettingsSnapshotValue(None, values, values)
+    return SettingsChanged(unit, event_type, SettingsLayer.LIVE, value, _PROCESS)

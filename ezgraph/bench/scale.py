@@ -1,0 +1,47 @@
+"""How much is measured: a full run, a quick look, or the least that exercises every row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Sizes of one run; the defaults are what the goals are stated for.
+
+    ``seconds`` is how long each rate is measured in each round.
+    """
+
+    rounds: int = 5
+    seconds: float = 0.25
+    in_flight: int = 64
+    reports: int = 150
+    subscribers: int = 32
+    subscriber_processes: int = 4
+    reports_to_many: int = 40
+    history: tuple[int, int] = (10_000, 100_000)
+    edges: tuple[int, int, int] = (1_000, 10_000, 100_000)
+    components: tuple[int, int] = (1_000, 5_000)
+    events_in_memory: int = 100_000
+    starts: int = 5
+
+
+def full(rounds: int) -> Scale:
+    """Return the sizes that count."""
+    return Scale(rounds=rounds, starts=rounds)
+
+
+def quick(rounds: int) -> Scale:
+    """Return the sizes of a quick look, about half a minute with three rounds."""
+    rounds = min(rounds, 3)
+    return Scale(
+        rounds=rounds,
+        seconds=0.1,
+        reports=60,
+        reports_to_many=15,
+        history=(2_000, 20_000),
+        edges=(1_000, 3_000, 10_000),
+        components=(200, 1_000),
+        events_in_memory=10_000,
+        starts=rounds,
+    )

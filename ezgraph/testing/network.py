@@ -1,0 +1,390 @@
+r"""A network in one thread: one queue of things to come, a manual clock, and a seed.
+
+It behaves as ZeroMQ does over TCP, as far as the engines can tell:
+
+* **Commands** (DEALER to ROUTER): ordered and reliable while a connection lasts. Each connection
+  has a routing id of its own. When it breaks, what was on the wire is lost; what had arrived at
+  the broker stays there; what was sent meanwhile waits in the DEALER for the next connection.
+* **Events** (XPUB to SUB): ordered per connection, but messages beyond the high-water mark are
+  dropped without a word, as is everything published while there is no connection. Subscriptions
+  go upstream in order, and again after each reconnect. They take effect when they *arrive*; the
+  broker *reads* them in a later pass. Every subscription is passed up (``XPUB_VERBOSE``), an
+  unsubscription only when the topic's last subscriber has gone. A subscription is a prefix of
+  bytes.
+
+A `Network` made with the same seed and used in the same way does the same, to the last message.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from itertools import count
+from random import Random
+from typing import TYPE_CHECKING
+
+from ezgraph.testing.clock import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ezgraph.config import Address
+
+RECONNECT_S = (0.02, 0.3)
+HIGH_WATER_MARK = 1_000
+
+
+class Network:
+    """The queue of everything that will happen. ``delay_s``: shortest and longest way of a frame."""
+
+    def __init__(self, seed: int = 0, *, delay_s: tuple[float, float] = (0.0002, 0.004)) -> None:
+        self.seed = seed
+        self.random = Random(seed)
+        self.clock = ManualClock()
+        self._delay_s = delay_s
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = count(1)
+        self._ports: dict[Address, BrokerPort] = {}
+
+    def __repr__(self) -> str:
+        return f"<Network seed={self.seed} at {self.now:.6f} s, {len(self._queue)} to come>"
+
+    @property
+    def now(self) -> float:
+        """Seconds since the start."""
+        return self.clock.monotonic()
+
+    def number(self) -> int:
+        """Return a number nobody has had."""
+        return next(self._numbers)
+
+    def delay(self) -> float:
+        """Return how long the next frame is on its way, in seconds."""
+        return self.random.uniform(*self._delay_s)
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Do ``action`` at ``when`` (now at the earliest), after what was to be done then already."""
+        heapq.heappush(self._queue, (max(when, self.now), self.number(), action))
+
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do ``action`` in some seconds."""
+        self.at(self.now + seconds, action)
+
+    def run(self, seconds: float) -> None:
+        """Let that much time pass."""
+        end = self.now + seconds
+        while self._queue and self._queue[0][0] <= end:
+            self._step()
+        self.clock.advance(max(0.0, end - self.now))
+
+    def run_until(self, reached: Callable[[], bool], within_s: float) -> bool:
+        """Let time pass until ``reached()``; return whether it was, within so many seconds."""
+        end = self.now + within_s
+        while not reached():
+            if not self._queue or self._queue[0][0] > end:
+                self.clock.advance(max(0.0, end - self.now))
+                return reached()
+            self._step()
+        return True
+
+    def _step(self) -> None:
+        when, _, action = heapq.heappop(self._queue)
+        self.clock.advance(max(0.0, when - self.now))
+        action()
+
+    # --- who listens where ---
+
+    def bind(self, port: BrokerPort, commands: Address, events: Address) -> None:
+        """Let ``port`` take what is sent to these addresses."""
+        self._ports[commands] = self._ports[events] = port
+
+    def unbind(self, port: BrokerPort) -> None:
+        """Nobody listens there any more; every connection breaks."""
+        self._ports = {where: each for where, each in self._ports.items() if each is not port}
+        port.break_all()
+
+    def port(self, address: Address) -> BrokerPort | None:
+        """Return who listens at an address."""
+        return self._ports.get(address)
+
+
+class _Way:
+    """One direction of a connection: what is sent first arrives first."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._last = 0.0
+
+    def send(self, deliver: Callable[[], None]) -> None:
+        self._last = max(self._last, self._network.now + self._network.delay())
+        self._network.at(self._last, deliver)
+
+
+class BrokerPort:
+    """The broker's ROUTER and XPUB. ``requests`` and ``subscriptions`` wait to be read."""
+
+    def __init__(self, network: Network, on_arrival: Callable[[], None]) -> None:
+        self.requests: deque[tuple[bytes, Sequence[bytes]]] = deque()
+        self.subscriptions: deque[bytes] = deque()
+        self._network = network
+        self._on_arrival = on_arrival
+        self._dealers: dict[bytes, CommandLink] = {}
+        self._subscribers: dict[EventLink, set[bytes]] = {}
+        self._open = True
+
+    # --- ROUTER ---
+
+    def accept_dealer(self, link: CommandLink) -> bytes:
+        """Take a connection; return its routing id."""
+        peer = b"\0" + self._network.number().to_bytes(4, "big")
+        self._dealers[peer] = link
+        return peer
+
+    def request_arrives(self, peer: bytes, message: Sequence[bytes]) -> None:
+        """Put a message into the inbox."""
+        if self._open:
+            self.requests.append((peer, message))
+            self._on_arrival()
+
+    def send_reply(self, message: Sequence[bytes]) -> None:
+        """Send reply frames to the connection in the first frame; dropped if it has gone."""
+        link = self._dealers.get(message[0])
+        if link is not None:
+            link.carry_reply(message[0], list(message[1:]))
+
+    def drop_dealer(self, peer: bytes) -> None:
+        """The connection has gone; what had arrived on it stays in the inbox."""
+        self._dealers.pop(peer, None)
+
+    # --- XPUB ---
+
+    def accept_subscriber(self, link: EventLink) -> None:
+        """Take a connection without subscriptions."""
+        self._subscribers[link] = set()
+
+    def subscription_arrives(self, link: EventLink, message: bytes) -> None:
+        """A subscription counts at once, and waits to be read."""
+        topics, topic = self._subscribers.get(link), message[1:]
+        if topics is None or not self._open:
+            return
+        if message[:1] == b"\x01":
+            topics.add(topic)
+            self._pass_up(message)
+        elif topic in topics:
+            topics.remove(topic)
+            self._pass_up_if_last(topic)
+
+    def publish(self, message: Sequence[bytes]) -> None:
+        """Send a message to whoever subscribed to a prefix of its first frame."""
+        for link, topics in self._subscribers.items():
+            if message[0].startswith(tuple(topics)):
+                link.carry_publication(message)
+
+    def drop_subscriber(self, link: EventLink) -> None:
+        """The connection has gone, and its subscriptions with it."""
+        for topic in sorted(self._subscribers.pop(link, ())):
+            self._pass_up_if_last(topic)
+
+    def _pass_up_if_last(self, topic: bytes) -> None:
+        if not any(topic in topics for topics in self._subscribers.values()):
+            self._pass_up(b"\0" + topic)
+
+    def _pass_up(self, message: bytes) -> None:
+        if self._open:
+            self.subscriptions.append(message)
+            self._on_arrival()
+
+    def break_all(self) -> None:
+        """The broker's process is gone. Frames it has sent may still arrive for a moment."""
+        self._open = False
+        self.requests.clear()
+        self.subscriptions.clear()
+        for command_link in list(self._dealers.values()):
+            self._network.after(self._network.delay(), command_link.cut)
+        for event_link in list(self._subscribers):
+            self._network.after(self._network.delay(), event_link.cut)
+        self._dealers.clear()
+
+
+class CommandLink:
+    """A client's DEALER."""
+
+    def __init__(self, network: Network, on_message: Callable[[Sequence[bytes]], None]) -> None:
+        self._network = network
+        self._on_message = on_message
+        self._address: Address | None = None
+        self._waiting: deque[Sequence[bytes]] = deque()
+        self._port: BrokerPort | None = None
+        self._peer: bytes | None = None
+        self._closed = False
+
+    def dial(self, address: Address) -> None:
+        """Connect to an address; another one than before means a new socket, nothing queued."""
+        if self._address not in (None, address):
+            self._hang_up()
+            self._waiting.clear()
+        self._address = address
+        if self._peer is None:
+            self._network.after(self._network.delay(), self._connect)
+
+    def send(self, message: Sequence[bytes]) -> None:
+        """Send, or wait for a connection."""
+        if self._closed:
+            return
+        if self._port is None or self._peer is None:
+            self._waiting.append(message)
+            return
+        port, peer = self._port, self._peer
+
+        def arrive() -> None:
+            if self._peer == peer:
+                port.request_arrives(peer, message)
+
+        self._upstream.send(arrive)
+
+    def cut(self) -> None:
+        """Break the connection; it is made again in a moment."""
+        if self._peer is not None:
+            self._hang_up()
+            self._reconnect_soon()
+
+    def close(self) -> None:
+        """Break the connection for good."""
+        self._closed = True
+        self._hang_up()
+
+    def carry_reply(self, peer: bytes, message: Sequence[bytes]) -> None:
+        """Bring a reply to the client, if the connection holds until then."""
+
+        def arrive() -> None:
+            if self._peer == peer:
+                self._on_message(message)
+
+        self._downstream.send(arrive)
+
+    def _connect(self) -> None:
+        if self._closed or self._peer is not None or self._address is None:
+            return
+        port = self._network.port(self._address)
+        if port is None:
+            self._reconnect_soon()
+            return
+        self._port, self._peer = port, port.accept_dealer(self)
+        self._upstream, self._downstream = _Way(self._network), _Way(self._network)
+        waiting, self._waiting = self._waiting, deque()
+        for message in waiting:
+            self.send(message)
+
+    def _reconnect_soon(self) -> None:
+        if not self._closed:
+            self._network.after(self._network.random.uniform(*RECONNECT_S), self._connect)
+
+    def _hang_up(self) -> None:
+        """The broker notices a little later than the client."""
+        port, peer = self._port, self._peer
+        self._port = self._peer = None
+        if port is not None and peer is not None:
+            self._network.after(self._network.delay(), lambda: port.drop_dealer(peer))
+
+
+class EventLink:
+    """A client's SUB, or one connection of it: each reconnect makes a new `_Pipe`."""
+
+    def __init__(
+        self,
+        network: Network,
+        on_message: Callable[[Sequence[bytes]], None],
+        *,
+        high_water_mark: int = HIGH_WATER_MARK,
+    ) -> None:
+        self.high_water_mark = high_water_mark
+        self.dropped = 0
+        self.unread = 0
+        self._network = network
+        self._on_message = on_message
+        self._topics: dict[bytes, None] = {}
+        self._address: Address | None = None
+        self._port: BrokerPort | None = None
+        self._dropping_until = 0.0
+        self._generation = 0
+        self._closed = False
+
+    def listen(self, address: Address) -> None:
+        """Receive from this address from now on."""
+        self._hang_up()
+        self._address = address
+        self._network.after(self._network.delay(), self._connect)
+
+    def subscribe(self, topic: bytes) -> None:
+        """Receive what begins with ``topic``."""
+        self._topics[topic] = None
+        self._tell(b"\x01" + topic)
+
+    def unsubscribe(self, topic: bytes) -> None:
+        """Receive it no longer."""
+        if topic in self._topics:
+            del self._topics[topic]
+            self._tell(b"\x00" + topic)
+
+    def drop_for(self, seconds: float) -> None:
+        """Lose everything published in the next so many seconds, as at the high-water mark."""
+        self._dropping_until = self._network.now + seconds
+
+    def cut(self) -> None:
+        """Break the connection; it is made again in a moment."""
+        if self._port is not None:
+            self._hang_up()
+            self._reconnect_soon()
+
+    def close(self) -> None:
+        """Break the connection for good."""
+        self._closed = True
+        self._hang_up()
+
+    def carry_publication(self, message: Sequence[bytes]) -> None:
+        """Bring a publication to the client, unless it does not read or the connection breaks."""
+        if self.unread >= self.high_water_mark or self._network.now < self._dropping_until:
+            self.dropped += 1
+            return
+        generation = self._generation
+        self.unread += 1
+
+        def arrive() -> None:
+            if self._generation == generation:
+                self._on_message(message)
+
+        self._downstream.send(arrive)
+
+    def _tell(self, message: bytes) -> None:
+        port, generation = self._port, self._generation
+        if port is None:
+            return
+
+        def arrive() -> None:
+            if self._generation == generation:
+                port.subscription_arrives(self, message)
+
+        self._upstream.send(arrive)
+
+    def _connect(self) -> None:
+        if self._closed or self._port is not None or self._address is None:
+            return
+        port = self._network.port(self._address)
+        if port is None:
+            self._reconnect_soon()
+            return
+        self._port, self.unread = port, 0
+        self._upstream, self._downstream = _Way(self._network), _Way(self._network)
+        port.accept_subscriber(self)
+        for topic in self._topics:
+            self._tell(b"\x01" + topic)
+
+    def _reconnect_soon(self) -> None:
+        if not self._closed:
+            self._network.after(self._network.random.uniform(*RECONNECT_S), self._connect)
+
+    def _hang_up(self) -> None:
+        port, self._port = self._port, None
+        self._generation += 1
+        if port is not None:
+            port.drop_subscriber(self)
