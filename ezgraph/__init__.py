@@ -1,4 +1,4 @@
-"""The control bus of a distributed laboratory rig: who runs, how it is wired, every setting, who changed it.
+"""The control bus of a laboratory rig: who runs, how it is wired, every setting, who changed it.
 
 Names load when they are first used, so ``import ezgraph`` is quick. ``ezgraph.sync`` holds the
 blocking twins of `GraphContext`, `GraphService` and `ProcessControlClient`.
@@ -203,6 +203,7 @@ _HOME = {
 }
 
 __all__ = [
+    "DAG",
     "Address",
     "AddressCollisionError",
     "AddressInUseError",
@@ -217,7 +218,6 @@ __all__ = [
     "ConfigError",
     "ContextClosedError",
     "CyclicException",
-    "DAG",
     "DeadlineError",
     "DivergedError",
     "DynamicSettingsMetadata",

@@ -32,6 +32,8 @@ class Address(NamedTuple):
         return f"tcp://{self}"
 
 
+DEFAULT_ADDRESS = Address(DEFAULT_HOST, DEFAULT_PORT)
+
 AddressLike = str | tuple[str, int] | Address
 AddressesLike = AddressLike | Sequence[AddressLike]
 
@@ -51,10 +53,20 @@ def parse_address(address: AddressLike) -> Address:
         try:
             host, port = address
         except (TypeError, ValueError):
-            raise ConfigError(f"address {address!r} is neither 'host:port' nor (host, port)") from None
-    if not isinstance(host, str) or not host or type(port) is not int or not 0 <= port <= 65535:
+            raise ConfigError(
+                f"address {address!r} is neither 'host:port' nor (host, port)"
+            ) from None
+    if not _is_host(host) or not _is_port(port):
         raise ConfigError(f"address {address!r}: give a host and a port from 0 to 65535")
     return Address(host, port)
+
+
+def _is_host(host: object) -> bool:
+    return isinstance(host, str) and bool(host)
+
+
+def _is_port(port: object) -> bool:
+    return type(port) is int and 0 <= port < 1 << 16
 
 
 def parse_addresses(addresses: AddressesLike) -> tuple[Address, ...]:
@@ -128,7 +140,7 @@ class BrokerConfig:
     the one they dialled. The journal warns in ``status`` above ``journal_warning_bytes``.
     """
 
-    address: Address = Address(DEFAULT_HOST, DEFAULT_PORT)
+    address: Address = DEFAULT_ADDRESS
     events_port: int | None = None
     advertise: str | None = None
     backend: str = "memory://"

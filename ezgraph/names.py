@@ -1,11 +1,11 @@
-"""Keys, their wire form, and the prefixes that match them.
+r"""Keys, their wire form, and the prefixes that match them.
 
 A **key** is a tuple of segments: ``("settings", "SYS/UNIT_A")``. Its wire form, the *topic*, is
 each segment escaped and **followed by** ``/``, the last one too: ``settings/SYS%2FUNIT_A/``.
 So a raw ZeroMQ prefix match is a match of whole segments: ``chunker/`` is no prefix of
 ``chunker2/``. Escaped are ``%``, ``/`` and the control characters, as ``%XX`` of their UTF-8
 bytes; NUL therefore never occurs in a topic, and marks the note topics of the broker
-(``\\0 topic \\0``). Each key has exactly one spelling: a topic that decodes to a key which
+(``\0 topic \0``). Each key has exactly one spelling: a topic that decodes to a key which
 encodes differently is refused.
 """
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import zmq
 
 from ezgraph.bench.children import end_with_parent, say
-from ezgraph.protocol.commands import Command, Request
+from ezgraph.protocol.commands import Command
 from ezgraph.protocol.replies import Done
 from ezgraph.wire import frames
 
@@ -85,7 +85,7 @@ class Dealer:
     def send(self, command: Command) -> None:
         """Send a request."""
         self._sent += 1
-        self._socket.send(frames.request_frame(Request(self._sent, self._sent, command)))
+        self._socket.send(frames.request_frame(self._sent, self._sent, command))
 
     def receive(self) -> Reply:
         """Return the next reply; wait for it."""
@@ -126,7 +126,7 @@ class _Reader:
         self._loop.call_soon(self.drain)
 
     def drain(self) -> None:
-        while not self._socket.closed and self._socket.get(zmq.EVENTS) & zmq.POLLIN:
+        while not self._socket.closed and int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
             self._take(self._socket.recv_multipart(zmq.NOBLOCK))
 
     def stop(self) -> None:
@@ -151,7 +151,7 @@ class AsyncDealer:
         """Send a request and return its reply."""
         self._sent += 1
         self._waiting = asyncio.get_running_loop().create_future()
-        self._socket.send(frames.request_frame(Request(self._sent, self._sent, command)))
+        self._socket.send(frames.request_frame(self._sent, self._sent, command))
         self._reader.drain()
         return await self._waiting
 

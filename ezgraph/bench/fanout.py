@@ -70,7 +70,7 @@ def fan_out(scale: Scale, progress: Progress) -> list[Row]:
 
 def _rows(name: str, times: dict[str, list[float]], share: float, commit: Row) -> list[Row]:
     bare, extra = median(times["relay"]), commit.measured or 0.0
-    why = f" ({share:.2f} × bare + one commit)"
+    why = f" ({share:.2f} x bare + one commit)"
     goals: dict[str, Goal] = {
         "memory": at_most_of_bare(share),
         "SQLite FULL": at_most(share * bare + extra, "ms", why=why),
@@ -101,7 +101,7 @@ def _measure(
                 targets,
                 scale.rounds,
                 reports,
-                pause_s=_PAUSE_S + _PAUSE_PER_SUBSCRIBER_S * subscribers,
+                pause_s=pause_for(subscribers),
                 before_each=lambda name: progress(f"c: {subscribers} subscribers, {name}"),
                 after_round=lambda: commits.append(commit_time(journal)),
             )
@@ -116,10 +116,9 @@ def _targets(
     brokers = {
         each: stack.enter_context(broker(backend_url(each, where))) for each in _DURABILITIES
     }
-    listens = {
-        "relay": ("relay", str(relay.said["events_port"])),
-        **{each: ("ezgraph", str(server.address)) for each, server in brokers.items()},
-    }
+    listens: dict[str, tuple[str, str]] = {"relay": ("relay", str(relay.said["events_port"]))}
+    for each, server in brokers.items():
+        listens[each] = ("ezgraph", str(server.address))
     share = str(subscribers // processes)
     children = {
         name: [
@@ -144,7 +143,7 @@ async def _rounds(
     after_round: Callable[[], None],
 ) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in targets}
-    for number, (name, (where, children)) in itertools.product(range(rounds), targets.items()):
+    for _round, (name, (where, children)) in itertools.product(range(rounds), targets.items()):
         before_each(name)
         if name == "relay":
             times[name].append(await relay_time(where, children, reports, pause_s=pause_s))
@@ -152,6 +151,11 @@ async def _rounds(
         else:
             times[name].append(await broker_time(where, children, reports, pause_s=pause_s))
     return times
+
+
+def pause_for(subscribers: int) -> float:
+    """Return how long to wait between reports, in s: long enough for all to have the last."""
+    return _PAUSE_S + _PAUSE_PER_SUBSCRIBER_S * subscribers
 
 
 async def relay_time(
@@ -197,8 +201,9 @@ async def receipt_time(
         await report(number)
         await asyncio.sleep(pause_s)
     answers = await asyncio.to_thread(lambda: ask_all(children, expect=reports))
-    columns = zip(*[each for said in answers for each in said["latencies_ns"]], strict=True)
-    return median(max(column) for column in columns) * _NS * MS
+    by_subscriber: list[list[int]] = [each for said in answers for each in said["latencies_ns"]]
+    last_ns: list[int] = [max(each) for each in zip(*by_subscriber, strict=True)]
+    return median(last_ns) * _NS * MS
 
 
 async def _warm_up(report: Report, children: list[Child], *, pause_s: float) -> None:

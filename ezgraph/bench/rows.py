@@ -32,12 +32,12 @@ class Goal:
 
 def at_least_of_bare(share: float) -> Goal:
     """Return the goal of a rate: ``share`` of the bare rate."""
-    return Goal(f"≥ {share:.2f} × bare", "ratio", least=share)
+    return Goal(f"≥ {share:.2f} x bare", "ratio", least=share)
 
 
 def at_most_of_bare(share: float) -> Goal:
     """Return the goal of a time: ``share`` times the bare time."""
-    return Goal(f"≤ {share:.2f} × bare", "ratio", most=share)
+    return Goal(f"≤ {share:.2f} x bare", "ratio", most=share)
 
 
 def at_most(limit: float, unit: Unit, *, why: str = "") -> Goal:

@@ -43,7 +43,7 @@ def _goal(count: int, scale: Scale, per_edge: float) -> Goal | None:
         return at_most(_GOAL_S, "s")
     if count == largest:
         limit = _NEARLY_LINEAR * per_edge * count
-        return at_most(limit, "s", why=f" (near-linear: {_NEARLY_LINEAR:g} × per edge)")
+        return at_most(limit, "s", why=f" (near-linear: {_NEARLY_LINEAR:g} x per edge)")
     return None
 
 

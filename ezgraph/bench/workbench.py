@@ -17,8 +17,6 @@ from ezgraph.protocol.commands import Command, Connect, Disconnect
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from ezgraph.config import Address
-
 Durability: TypeAlias = Literal["memory", "SQLite NORMAL", "SQLite FULL"]
 Progress: TypeAlias = "Callable[[str], None]"
 """Told what is measured next, so that somebody who waits can see it."""
@@ -99,8 +97,3 @@ async def rate_of_tasks(
 
     counts = await asyncio.gather(*[repeat(step) for step in steps])
     return sum(counts) / (time.perf_counter() - begin)
-
-
-def text_of(address: Address) -> str:
-    """Return an address as a child's argument."""
-    return str(address)

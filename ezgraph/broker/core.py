@@ -22,7 +22,6 @@ import math
 from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, assert_never
-from uuid import UUID
 
 from ezgraph._version import __version__
 from ezgraph.broker import rules_graph, rules_metadata, rules_process
@@ -39,7 +38,6 @@ from ezgraph.errors import (
 )
 from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.commands import (
-    Command,
     Connect,
     Disconnect,
     GetStatus,
@@ -76,6 +74,7 @@ from ezgraph.protocol.snapshot import ClientInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from uuid import UUID
 
     from ezgraph.config import BrokerConfig
     from ezgraph.ids import IdSource
@@ -85,6 +84,7 @@ UNBOUND = Refusal(
     "unbound", "this connection belongs to no lease; say HELLO or RESUME on it, then repeat"
 )
 _SPENT_NONCES = 10_000
+Change = Connect | Disconnect | RegisterMetadata | UpdateUnits | ReportSettings | SetPause | Revert
 ReadCommand = ReadEvents | OpenSnapshot | ReadSnapshot | GetStatus
 
 
@@ -172,11 +172,11 @@ class BrokerCore:
             )
         return self._execute(lease, request, now=now, wall=wall)
 
-    def _execute(  # noqa: PLR0911 - one line per command
+    def _execute(
         self, lease: Lease, request: Request, *, now: float, wall: float
     ) -> Outcome:
         command = request.command
-        match command:
+        match command:  # what changes nothing
             case Sync():
                 return Outcome(Done(self.state.seq))
             case Goodbye():
@@ -190,26 +190,23 @@ class BrokerCore:
                 return Outcome(read=command)
             case Hello() | Resume() | Heartbeat():
                 raise AssertionError("handled before requests are")
+            case _:
+                return self._change(lease, request, command, now=now, wall=wall)
+
+    def _change(
+        self, lease: Lease, request: Request, command: Change, *, now: float, wall: float
+    ) -> Outcome:
         try:
             bodies = self._bodies(lease, command)
         except EzGraphError as error:
             outcome = Outcome(Refusal(error.code, str(error)))
         else:
             outcome = self._commit(lease, bodies, request, now=now, wall=wall)
-        lease.answers.remember(request.request_id, outcome.reply)
+        if outcome.reply is not None:
+            lease.answers.remember(request.request_id, outcome.reply)
         return outcome
 
-    def _bodies(
-        self,
-        lease: Lease,
-        command: Connect
-        | Disconnect
-        | RegisterMetadata
-        | UpdateUnits
-        | ReportSettings
-        | SetPause
-        | Revert,
-    ) -> Sequence[Body]:
+    def _bodies(self, lease: Lease, command: Change) -> Sequence[Body]:
         state = self.state
         match command:
             case Connect():

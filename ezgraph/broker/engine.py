@@ -118,7 +118,8 @@ class BrokerEngine:
         if checkpoint is not None:
             self._load_checkpoint(checkpoint)
         remembered: deque[Event] = deque(maxlen=_REMEMBERED_EVENTS)
-        first = max(self.journal.floor - 1, min(self.state.seq, self.journal.head - _REMEMBERED_EVENTS))
+        oldest = min(self.state.seq, self.journal.head - _REMEMBERED_EVENTS)
+        first = max(self.journal.floor - 1, oldest)
         while first < self.journal.head:
             chunk = self.journal.read(first)
             for packed in chunk.events:
@@ -258,7 +259,7 @@ class BrokerEngine:
     # --- subscriptions and notes ---
 
     def take_subscription(self, message: bytes, *, now: float) -> None:
-        """Take note of one subscription (``\\x01`` + topic) or unsubscription (``\\x00``)."""
+        r"""Take note of one subscription (``\x01`` + topic) or unsubscription (``\x00``)."""
         topic = message[1:]
         prefix = prefix_of_note(topic)
         if message[:1] == b"\x01":
@@ -338,9 +339,10 @@ class BrokerEngine:
         state, size = self.state, self.journal.size_bytes()
         warning = None
         if size > self.config.journal_warning_bytes:
+            bound = self.config.journal_warning_bytes >> 20
             warning = (
-                f"the journal has {size >> 20} MiB, above the {self.config.journal_warning_bytes >> 20}"
-                f" MiB you asked to be warned at; nothing is deleted by itself"
+                f"the journal has {size >> 20} MiB, above the {bound} MiB you asked to be warned "
+                f"at; nothing is deleted by itself"
             )
         return StatusReport(
             version=__version__,

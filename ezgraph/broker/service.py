@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NOBLOCK = int(zmq.NOBLOCK)
 _IDLE_MS = 1_000
 _BIND_TRIES = 50
 _FAREWELL_S = 0.5
@@ -133,7 +134,7 @@ class BrokerService:
             except AddressInUseError:
                 if wanted or events_port is not None:
                     raise
-                self._router.unbind(self._router.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode())
+                self._router.unbind(_endpoint(self._router))
                 continue
             return Address(self.config.address.host, port), found
         raise AddressInUseError(f"no two free neighbouring ports on {host}; name an events port")
@@ -141,7 +142,7 @@ class BrokerService:
     def _bind_one(self, sock: zmq.Socket[bytes], host: str, port: int) -> int:
         address = Address(host, port)
         try:
-            sock.bind(f"tcp://{address}" if port else f"tcp://{Address(host, 0)}".replace(":0", ":*"))
+            sock.bind(address.endpoint if port else f"{address.endpoint.removesuffix('0')}*")
         except zmq.ZMQError as error:
             if error.errno == errno.EADDRINUSE:
                 raise AddressInUseError(
@@ -149,7 +150,7 @@ class BrokerService:
                     f"or choose another port (0: a free one)"
                 ) from error
             raise ConfigError(f"cannot listen on {address}: {error}") from error
-        return int(sock.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode().rpartition(":")[2])
+        return int(_endpoint(sock).rpartition(":")[2])
 
     # --- the loop ---
 
@@ -192,7 +193,7 @@ class BrokerService:
         for message in engine.replies():
             self._send_reply(message)
         for publication in engine.publications():
-            self._xpub.send_multipart(publication, zmq.NOBLOCK)
+            self._xpub.send_multipart(publication, _NOBLOCK)
         for message in engine.replies():
             self._send_reply(message)
 
@@ -206,7 +207,7 @@ class BrokerService:
     def _take_subscriptions(self, now: float) -> None:
         while True:
             try:
-                message = self._xpub.recv(zmq.NOBLOCK)
+                message = self._xpub.recv(_NOBLOCK)
             except zmq.Again:
                 return
             self.engine.take_subscription(message, now=now)
@@ -215,7 +216,7 @@ class BrokerService:
         receive, take = self._router.recv_multipart, self.engine.take_command
         for _ in range(self.config.limits.commands_per_pass):
             try:
-                message = receive(zmq.NOBLOCK)
+                message = receive(_NOBLOCK)
             except zmq.Again:
                 return
             for frame in message[1:_FRAMES_PER_MESSAGE]:
@@ -223,7 +224,7 @@ class BrokerService:
 
     def _send_reply(self, message: Sequence[bytes]) -> None:
         try:
-            self._router.send_multipart(message, zmq.NOBLOCK)
+            self._router.send_multipart(message, _NOBLOCK)
         except zmq.ZMQError as error:
             # The peer has gone, or does not read: it asks again if it lives.
             log.debug("reply dropped error=%s", error)
@@ -254,3 +255,8 @@ class BrokerService:
         os.close(self._wake_reader)
         os.close(self._wake_writer)
         self.journal.close()
+
+
+def _endpoint(sock: zmq.Socket[bytes]) -> str:
+    """Return where a socket was bound last."""
+    return bytes(sock.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()

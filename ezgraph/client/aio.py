@@ -16,7 +16,7 @@ from ezgraph.client.core import FIRST_RETRY_S, LeaseState
 from ezgraph.client.engine import ClientEngine, Feed, Result
 from ezgraph.client.identity import hello
 from ezgraph.client.keepalive import KeepAlive
-from ezgraph.client.sockets import ClientSockets
+from ezgraph.client.sockets import NOBLOCK, ClientSockets, readable, receive
 from ezgraph.client.watch import Phase, Watch
 from ezgraph.clock import Clock, SystemClock
 from ezgraph.config import DEFAULT_TIMEOUT_S, Address, parse_address
@@ -27,13 +27,12 @@ from ezgraph.errors import (
     from_code,
 )
 from ezgraph.protocol.commands import Command, Goodbye, Sync
-from ezgraph.protocol.replies import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ezgraph.names import Key
-    from ezgraph.protocol.replies import Reply, Welcome
+    from ezgraph.protocol.replies import Refusal, Reply, Welcome
     from ezgraph.state.graph import GraphState
 
 _GOODBYE_S = 1.0
@@ -274,10 +273,7 @@ class Session:
         if sockets is None or engine is None:
             return
         engine.flush()
-        if sockets.dealer_changed:
-            self._follow_dealer(sockets)
-        if sockets.dealer.get(zmq.EVENTS) & zmq.POLLIN:
-            self._loop.call_soon(self._read_replies)
+        self._after_engine(sockets)
         self._arm(self._loop.time() + min(timeout, FIRST_RETRY_S))
 
     def _follow_dealer(self, sockets: ClientSockets) -> None:
@@ -291,40 +287,45 @@ class Session:
         sockets, engine = self._sockets, self._engine
         if sockets is None or engine is None:
             return
-        for _ in range(_DRAIN):
-            if not sockets.dealer.get(zmq.EVENTS) & zmq.POLLIN:
-                break
-            engine.take_replies(sockets.dealer.recv_multipart(zmq.NOBLOCK))
+        try:
+            for _ in range(_DRAIN):
+                engine.take_replies(receive(sockets.dealer, NOBLOCK))
+        except zmq.Again:
+            pass
         else:
             self._loop.call_soon(self._read_replies)
-        self._after_engine()
+        self._after_engine(sockets)
 
     def _read_events(self) -> None:
         sockets, engine = self._sockets, self._engine
         if sockets is None or engine is None:
             return
-        for _ in range(_DRAIN):
-            if not sockets.sub.get(zmq.EVENTS) & zmq.POLLIN:
-                break
-            engine.take_publication(sockets.sub.recv_multipart(zmq.NOBLOCK))
+        try:
+            for _ in range(_DRAIN):
+                engine.take_publication(receive(sockets.sub, NOBLOCK))
+        except zmq.Again:
+            pass
         else:
             self._loop.call_soon(self._read_events)
-        self._after_engine()
+        self._after_engine(sockets)
 
-    def _after_engine(self) -> None:
-        """The engine may have sent, subscribed or dialled: look at both sockets again."""
-        sockets = self._sockets
-        if sockets is None:
+    def _after_engine(self, sockets: ClientSockets) -> None:
+        """The engine may have sent, subscribed or dialled: look at the sockets it touched."""
+        if self._sockets is None:
             return
         for reached, future in self._waiters:
             if not future.done() and reached():
                 future.set_result(None)
         if sockets.dealer_changed:
             self._follow_dealer(sockets)
-        if sockets.dealer.get(zmq.EVENTS) & zmq.POLLIN:
-            self._loop.call_soon(self._read_replies)
-        if sockets.sub.get(zmq.EVENTS) & zmq.POLLIN:
-            self._loop.call_soon(self._read_events)
+        if sockets.dealer_touched:
+            sockets.dealer_touched = False
+            if readable(sockets.dealer):
+                self._loop.call_soon(self._read_replies)
+        if sockets.sub_touched:
+            sockets.sub_touched = False
+            if readable(sockets.sub):
+                self._loop.call_soon(self._read_events)
         if self._timer is None:
             self._arm_next()
 
@@ -347,14 +348,15 @@ class Session:
         if self._keepalive is not None and self._keepalive.lost is not None:
             self._lose(self._keepalive.lost)
         self._engine.tick()
-        self._after_engine()
+        self._after_engine(self._sockets)
 
     # --- for subscriptions ---
 
     def open_feed(self, watch: Watch, on_ready: Callable[[], None]) -> Feed:
         """Feed ``watch`` from now on; ``on_ready`` is called when it has items or has failed."""
         feed = self._open_engine().open_feed(watch, on_ready)
-        self._after_engine()
+        if self._sockets is not None:
+            self._after_engine(self._sockets)
         self._arm(self._loop.time() + FIRST_RETRY_S / 2)
         return feed
 
@@ -362,7 +364,7 @@ class Session:
         """Look at a watcher again after its items were taken."""
         if self._engine is not None and self._sockets is not None:
             self._engine.serve(feed)
-            self._after_engine()
+            self._after_engine(self._sockets)
 
     def close_feed(self, feed: Feed) -> None:
         """Feed it no longer."""

@@ -16,7 +16,7 @@ from ezgraph.client.core import LeaseState
 from ezgraph.client.engine import ClientEngine, Feed, Result
 from ezgraph.client.identity import hello
 from ezgraph.client.keepalive import KeepAlive
-from ezgraph.client.sockets import ClientSockets
+from ezgraph.client.sockets import NOBLOCK, ClientSockets, readable, receive
 from ezgraph.client.watch import Phase, Watch
 from ezgraph.clock import Clock, SystemClock
 from ezgraph.config import DEFAULT_TIMEOUT_S, Address, parse_address
@@ -73,7 +73,8 @@ class Session:
 
     def __repr__(self) -> str:
         where = self._engine.core.address if self._engine else ",".join(map(str, self._addresses))
-        return f"<blocking Session {self._hello.kind} {where} {self.state.value} id={self.client_id}>"
+        kind, state = self._hello.kind, self.state.value
+        return f"<blocking Session {kind} {where} {state} id={self.client_id}>"
 
     @property
     def state(self) -> LeaseState:
@@ -216,7 +217,7 @@ class Session:
             sockets.dealer.set(zmq.RCVTIMEO, wait_ms)
             self._receive_ms = wait_ms
         try:
-            message = sockets.dealer.recv_multipart()
+            message = receive(sockets.dealer)
         except zmq.Again:
             self._notice_loss(engine)
             engine.tick()
@@ -245,15 +246,15 @@ class Session:
 
     def _drain_events(self, engine: ClientEngine, sockets: ClientSockets) -> None:
         for _ in range(_DRAIN):
-            if not sockets.sub.get(zmq.EVENTS) & zmq.POLLIN:
+            if not readable(sockets.sub):
                 return
-            engine.take_publication(sockets.sub.recv_multipart(zmq.NOBLOCK))
+            engine.take_publication(receive(sockets.sub, NOBLOCK))
 
     def _drain_replies(self, engine: ClientEngine, sockets: ClientSockets) -> None:
         for _ in range(_DRAIN):
-            if not sockets.dealer.get(zmq.EVENTS) & zmq.POLLIN:
+            if not readable(sockets.dealer):
                 return
-            engine.take_replies(sockets.dealer.recv_multipart(zmq.NOBLOCK))
+            engine.take_replies(receive(sockets.dealer, NOBLOCK))
 
     # --- for subscriptions ---
 

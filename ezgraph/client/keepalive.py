@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from ezgraph.client.sockets import shared_context
+from ezgraph.client.sockets import NOBLOCK, readable, shared_context
 from ezgraph.errors import MalformedMessageError
 from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.commands import Command, Heartbeat, Resume
@@ -75,14 +75,14 @@ class KeepAlive(threading.Thread):
                 0,
             )
         try:
-            dealer.send(frames.request_frame(0, 0, codec.encode(command)), zmq.NOBLOCK)
+            dealer.send(frames.request_frame(0, 0, codec.encode(command)), NOBLOCK)
         except zmq.Again:
             return
 
     def _take_replies(self, dealer: zmq.Socket[bytes]) -> None:
-        while dealer.get(zmq.EVENTS) & zmq.POLLIN:
+        while readable(dealer):
             try:
-                _, reply = frames.read_reply(dealer.recv(zmq.NOBLOCK))
+                _, reply = frames.read_reply(dealer.recv(NOBLOCK))
             except MalformedMessageError:
                 continue
             if isinstance(reply, Welcome | Beat):

@@ -12,8 +12,10 @@ import json
 import random
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from ezgraph.client import aio
 from ezgraph.config import Address
 from ezgraph.demo.roles import ROLES
 from ezgraph.demo.verdict import journal_url
@@ -30,8 +32,13 @@ if TYPE_CHECKING:
 
 WAIT_S = 20.0
 _STOP_S = 10.0
+_ASK_AGAIN_S = 0.1
+_LOADING_S = 0.1  # a lease never heard since counts from when the journal was loaded
 _PORTS = (20_000, 32_000)
 _PORT_TRIES = 50
+
+
+_named = partial(aio.Session, program="demo")
 
 
 class RoleProcess:
@@ -178,6 +185,7 @@ class Rig:
         self.events: list[Event] = []
         self.state = GraphState()
         self.broker_state = "not started"
+        self.kills = 0
         self.server: GraphServer | None = None
         self.roles = {name: RoleProcess(name, folder, self._process_changed) for name in ROLES}
         self._on_event = on_event
@@ -230,7 +238,7 @@ class Rig:
         self.broker_state = "running"
         self._process_changed()
         if self._ctx is None:
-            self._ctx = await GraphContext(self.server.address).open()
+            self._ctx = await GraphContext(self.server.address, session_factory=_named).open()
             self._following = self._tasks.create_task(self._follow(self._ctx))
 
     def _serve(self, address: Address) -> GraphServer:
@@ -255,6 +263,7 @@ class Rig:
         if self.server is not None:
             self.server.kill()
         self.broker_state = "killed"
+        self.kills += 1
         self._process_changed()
 
     def stop_broker(self) -> None:
@@ -271,6 +280,25 @@ class Rig:
         role = self.roles[name]
         await role.start(self.ctx.address, self._tasks)
         return role
+
+    async def kill(self, name: str) -> None:
+        """Kill a role with SIGKILL."""
+        await self.roles[name].kill()
+        self.kills += 1
+
+    async def until_resumed(self) -> None:
+        """Return when every lease was heard by the broker since it started.
+
+        Raises:
+            DeadlineError: one was not.
+        """
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                uptime_s = (await self.ctx.status()).uptime_s
+                clients = await self.ctx.clients()
+                if all(client.last_heard_s + _LOADING_S < uptime_s for client in clients):
+                    return
+                await asyncio.sleep(_ASK_AGAIN_S)
 
     # --- following ---
 

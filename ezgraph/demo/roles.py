@@ -170,6 +170,10 @@ class Unit:
     def __post_init__(self) -> None:
         self.settings = self.role.settings
 
+    def starting_with(self, settings: Settings) -> Unit:
+        """Return the unit with other first settings, before it joins."""
+        return Unit(replace(self.role, settings=settings), self.ctx, self.process)
+
     async def join(self) -> None:
         """Register the unit and its edges, as soon as a killed predecessor's leases are over."""
         await self._once_free(lambda: self.ctx.register_metadata(self.role.metadata()))
@@ -284,7 +288,7 @@ async def run_recorder(unit: Unit, path: Path) -> None:
     events too: every one there is.
     """
     with RecordFile(path) as record:
-        unit.settings = RecorderSettings(path.name, record.last_seq)
+        unit = unit.starting_with(RecorderSettings(path.name, record.last_seq))
         say(resumed_after=record.last_seq, cut_bytes=record.cut_bytes, seq=record.last_seq)
         events = unit.ctx.subscribe((), record.last_seq)
         seen = record.last_seq
@@ -304,11 +308,11 @@ async def run_recorder(unit: Unit, path: Path) -> None:
         async with asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(write_through(math.inf))
             await unit.join()
-            await unit.change({})
             async for changes in orders():
                 await unit.change(changes)
+            await unit.ctx.revert()
             await unit.process.close()
-            through = await unit.ctx.revert()
+            through = await unit.ctx.sync()
             writing.cancel()
         await write_through(through)
 
@@ -316,8 +320,8 @@ async def run_recorder(unit: Unit, path: Path) -> None:
 async def run(role: Role, address: str, record: Path) -> None:
     """Be ``role`` until standard input ends."""
     async with (
-        GraphContext(address, ttl_s=TTL_S) as ctx,
         ProcessControlClient(address, ttl_s=TTL_S) as process,
+        GraphContext(address, ttl_s=TTL_S) as ctx,
     ):
         unit = Unit(role, ctx, process)
         match role.name:

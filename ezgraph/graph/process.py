@@ -43,7 +43,8 @@ class ProcessControlClient:
         if self._session is None:
             return f"<{type(self).__name__} {','.join(map(str, self._addresses))} not connected>"
         session = self._session
-        return f"<{type(self).__name__} tcp://{session.address} {session.client_id} {session.state.value}>"
+        name, state = type(self).__name__, session.state.value
+        return f"<{name} tcp://{session.address} {session.client_id} {state}>"
 
     @property
     def client_id(self) -> UUID | None:

@@ -118,20 +118,25 @@ class _ThreadRunner:
     """A broker in a thread of this process."""
 
     def __init__(self, config: BrokerConfig) -> None:
-        self._service: BrokerService | None = None
-        self._failure: BaseException | None = None
+        self._outcome: BrokerService | BaseException | None = None
         self._up = threading.Event()
         self._thread = threading.Thread(
             target=self._main, args=(config,), name="ezgraph-broker", daemon=True
         )
         self._thread.start()
-        self._up.wait(_START_S)
-        if self._failure is not None:
-            self._thread.join()
-            raise self._failure
-        if self._service is None or self._service.address is None:
+        if not self._up.wait(_START_S):
             raise EzGraphError(f"the broker was not up after {_START_S:g} s; look at its log")
-        self.address = self._service.address
+        service = self._started()
+        if service.address is None:
+            raise EzGraphError("the broker ended while it started; look at its log")
+        self.address: Address = service.address
+
+    def _started(self) -> BrokerService:
+        """Return the service that the thread has made, or raise what it met instead."""
+        if isinstance(self._outcome, BrokerService):
+            return self._outcome
+        self._thread.join()
+        raise self._outcome or EzGraphError("the broker ended while it started")
 
     def _main(self, config: BrokerConfig) -> None:
         try:
@@ -142,26 +147,27 @@ class _ThreadRunner:
                 except BaseException:
                     service.close()
                     raise
-                self._service = service
+                self._outcome = service
                 self._up.set()
                 service.run()
         except BaseException as error:  # noqa: BLE001 - handed to whoever called start()
-            self._failure = error
+            self._outcome = error
             self._up.set()
 
     def alive(self) -> bool:
         return self._thread.is_alive()
 
     def describe(self) -> str:
-        service = self._service
-        if service is None or not self.alive():
-            return f"failed {self._failure!r}" if self._failure else "ended"
-        engine = service.engine
-        return f"seq={engine.state.seq} sessions={engine.sessions}"
+        service = self._outcome
+        if not isinstance(service, BrokerService):
+            return f"failed {service!r}"
+        if not self.alive():
+            return "ended"
+        return f"seq={service.engine.state.seq} sessions={service.engine.sessions}"
 
     def stop(self) -> None:
-        if self._service is not None:
-            self._service.stop()
+        if isinstance(self._outcome, BrokerService):
+            self._outcome.stop()
         self._thread.join(_STOP_S)
 
 
@@ -181,7 +187,7 @@ class _ProcessRunner:
                 said.get("code", "error"),
                 said.get("message", f"the broker process ended with {self._process.returncode}"),
             )
-        self.address = parse_address(said["address"])
+        self.address: Address = parse_address(said["address"])
         self.pid = self._process.pid
 
     def alive(self) -> bool:

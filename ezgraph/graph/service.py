@@ -12,8 +12,8 @@ from ezgraph.graph.sessions import (
     PROBE_S,
     AnySession,
     SessionFactory,
-    start_unless_taken,
     choose_addresses,
+    start_unless_taken,
 )
 from ezgraph.protocol.commands import (
     Command,

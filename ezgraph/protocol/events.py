@@ -209,7 +209,7 @@ class Event:
         return type(self.body).__name__
 
 
-def key_of(body: Body) -> Key:  # noqa: PLR0911 - one line per kind of event
+def key_of(body: Body) -> Key:
     """Return the key under which an event is published."""
     match body:
         case SessionOpened() | SessionClosed():
@@ -231,7 +231,7 @@ def key_of(body: Body) -> Key:  # noqa: PLR0911 - one line per kind of event
     assert_never(body)
 
 
-def slot_of(body: Body) -> tuple[Slot, bool]:  # noqa: PLR0911 - one line per kind of event
+def slot_of(body: Body) -> tuple[Slot, bool]:
     """Return the slot of the live set that an event concerns, and whether it fills it.
 
     The first segment is the room: the first segment of the event's key.

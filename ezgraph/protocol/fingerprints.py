@@ -43,7 +43,7 @@ def _joined(tag: bytes, parts: Iterable[bytes]) -> bytes:
     return _part(tag, b"".join(parts))
 
 
-def canonical(value: Any) -> bytes:  # noqa: ANN401, PLR0911, PLR0912 - one line per type
+def canonical(value: Any) -> bytes:  # noqa: ANN401 - one line per type
     """Return the canonical encoding of a plain value, a dataclass or an array."""
     match value:
         case None:
@@ -69,6 +69,11 @@ def canonical(value: Any) -> bytes:  # noqa: ANN401, PLR0911, PLR0912 - one line
             return _joined(b"m", (part for pair in pairs for part in pair))
         case set() | frozenset():
             return _joined(b"S", sorted(map(canonical, value)))
+        case _:
+            return _canonical_object(value)
+
+
+def _canonical_object(value: Any) -> bytes:  # noqa: ANN401
     if is_dataclass(value) and not isinstance(value, type):
         content = (canonical(getattr(value, each.name)) for each in fields(value))
         return _joined(b"o", (canonical(type(value).__name__), *content))

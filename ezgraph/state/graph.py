@@ -134,7 +134,7 @@ class GraphState:
         state.epoch, state.seq = epoch, seq
         return state
 
-    def apply(self, event: Event) -> None:  # noqa: C901, PLR0912 - one case per kind of event
+    def apply(self, event: Event) -> None:
         """Make ``event`` true."""
         body = event.body
         match body:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING
@@ -129,7 +130,7 @@ class BrokerPort:
         self._network = network
         self._on_arrival = on_arrival
         self._dealers: dict[bytes, CommandLink] = {}
-        self._subscribers: dict[EventLink, set[bytes]] = {}
+        self._pipes: list[_Pipe] = []
         self._open = True
 
     # --- ROUTER ---
@@ -158,35 +159,37 @@ class BrokerPort:
 
     # --- XPUB ---
 
-    def accept_subscriber(self, link: EventLink) -> None:
-        """Take a connection without subscriptions."""
-        self._subscribers[link] = set()
+    def accept_subscriber(self, link: EventLink) -> _Pipe:
+        """Take a connection; it has no subscriptions yet."""
+        pipe = _Pipe(link)
+        self._pipes.append(pipe)
+        return pipe
 
-    def subscription_arrives(self, link: EventLink, message: bytes) -> None:
+    def subscription_arrives(self, pipe: _Pipe, message: bytes) -> None:
         """A subscription counts at once, and waits to be read."""
-        topics, topic = self._subscribers.get(link), message[1:]
-        if topics is None or not self._open:
-            return
+        topic = message[1:]
         if message[:1] == b"\x01":
-            topics.add(topic)
+            pipe.topics.add(topic)
             self._pass_up(message)
-        elif topic in topics:
-            topics.remove(topic)
+        elif topic in pipe.topics:
+            pipe.topics.remove(topic)
             self._pass_up_if_last(topic)
 
     def publish(self, message: Sequence[bytes]) -> None:
         """Send a message to whoever subscribed to a prefix of its first frame."""
-        for link, topics in self._subscribers.items():
-            if message[0].startswith(tuple(topics)):
-                link.carry_publication(message)
+        for pipe in self._pipes:
+            if message[0].startswith(tuple(pipe.topics)):
+                pipe.link.carry_publication(pipe, message)
 
-    def drop_subscriber(self, link: EventLink) -> None:
+    def drop_subscriber(self, pipe: _Pipe) -> None:
         """The connection has gone, and its subscriptions with it."""
-        for topic in sorted(self._subscribers.pop(link, ())):
-            self._pass_up_if_last(topic)
+        if pipe in self._pipes:
+            self._pipes.remove(pipe)
+            for topic in sorted(pipe.topics):
+                self._pass_up_if_last(topic)
 
     def _pass_up_if_last(self, topic: bytes) -> None:
-        if not any(topic in topics for topics in self._subscribers.values()):
+        if not any(topic in pipe.topics for pipe in self._pipes):
             self._pass_up(b"\0" + topic)
 
     def _pass_up(self, message: bytes) -> None:
@@ -201,8 +204,8 @@ class BrokerPort:
         self.subscriptions.clear()
         for command_link in list(self._dealers.values()):
             self._network.after(self._network.delay(), command_link.cut)
-        for event_link in list(self._subscribers):
-            self._network.after(self._network.delay(), event_link.cut)
+        for pipe in self._pipes:
+            self._network.after(self._network.delay(), pipe.link.cut)
         self._dealers.clear()
 
 
@@ -287,8 +290,16 @@ class CommandLink:
             self._network.after(self._network.delay(), lambda: port.drop_dealer(peer))
 
 
+@dataclass(eq=False)
+class _Pipe:
+    """One connection of a SUB, as the XPUB sees it."""
+
+    link: EventLink
+    topics: set[bytes] = field(default_factory=set)
+
+
 class EventLink:
-    """A client's SUB, or one connection of it: each reconnect makes a new `_Pipe`."""
+    """A client's SUB. ``unread`` counts what was sent to it and not yet taken."""
 
     def __init__(
         self,
@@ -305,8 +316,8 @@ class EventLink:
         self._topics: dict[bytes, None] = {}
         self._address: Address | None = None
         self._port: BrokerPort | None = None
+        self._pipe: _Pipe | None = None
         self._dropping_until = 0.0
-        self._generation = 0
         self._closed = False
 
     def listen(self, address: Address) -> None:
@@ -332,7 +343,7 @@ class EventLink:
 
     def cut(self) -> None:
         """Break the connection; it is made again in a moment."""
-        if self._port is not None:
+        if self._pipe is not None:
             self._hang_up()
             self._reconnect_soon()
 
@@ -341,41 +352,41 @@ class EventLink:
         self._closed = True
         self._hang_up()
 
-    def carry_publication(self, message: Sequence[bytes]) -> None:
+    def carry_publication(self, pipe: _Pipe, message: Sequence[bytes]) -> None:
         """Bring a publication to the client, unless it does not read or the connection breaks."""
+        if pipe is not self._pipe:
+            return
         if self.unread >= self.high_water_mark or self._network.now < self._dropping_until:
             self.dropped += 1
             return
-        generation = self._generation
         self.unread += 1
 
         def arrive() -> None:
-            if self._generation == generation:
+            if self._pipe is pipe:
                 self._on_message(message)
 
         self._downstream.send(arrive)
 
     def _tell(self, message: bytes) -> None:
-        port, generation = self._port, self._generation
-        if port is None:
+        port, pipe = self._port, self._pipe
+        if port is None or pipe is None:
             return
 
         def arrive() -> None:
-            if self._generation == generation:
-                port.subscription_arrives(self, message)
+            if self._pipe is pipe:
+                port.subscription_arrives(pipe, message)
 
         self._upstream.send(arrive)
 
     def _connect(self) -> None:
-        if self._closed or self._port is not None or self._address is None:
+        if self._closed or self._pipe is not None or self._address is None:
             return
         port = self._network.port(self._address)
         if port is None:
             self._reconnect_soon()
             return
-        self._port, self.unread = port, 0
+        self._port, self._pipe, self.unread = port, port.accept_subscriber(self), 0
         self._upstream, self._downstream = _Way(self._network), _Way(self._network)
-        port.accept_subscriber(self)
         for topic in self._topics:
             self._tell(b"\x01" + topic)
 
@@ -384,7 +395,9 @@ class EventLink:
             self._network.after(self._network.random.uniform(*RECONNECT_S), self._connect)
 
     def _hang_up(self) -> None:
-        port, self._port = self._port, None
-        self._generation += 1
-        if port is not None:
-            port.drop_subscriber(self)
+        """The broker notices a little later than the client, perhaps after its next connection."""
+        port, pipe = self._port, self._pipe
+        self._port = self._pipe = None
+        if port is not None and pipe is not None:
+            late = self._network.random.choice((self._network.delay(), 0.5))
+            self._network.after(late, lambda: port.drop_subscriber(pipe))

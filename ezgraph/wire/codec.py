@@ -22,7 +22,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -37,10 +37,16 @@ from ezgraph.wire import values
 Encode = Callable[[Any], Any] | None
 Decode = Callable[[Any], Any]
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 _INTERNED: tuple[type, ...] = (Source, SettingsSchemaMetadata)
 _INTERN_BYTES = 8 << 20
 _LENGTH_BYTES = 4
 _MAX_INT = 1 << 64
+
+
+def _once(make: F) -> F:
+    """Make each result once per argument."""
+    return typing.cast("F", cache(make))
 
 
 class _Misfit(Exception):  # noqa: N818 - never leaves this module
@@ -188,7 +194,7 @@ def _resolver_of(blobs: Mapping[bytes, bytes]) -> Callable[[int, bytes], Any]:
         if code != values.BLOB:
             return values.from_extension(code, content)
         if content not in blobs:
-            raise MalformedMessageError(f"an event refers to blob {content.hex()}, which is missing")
+            raise MalformedMessageError(f"blob {content.hex()} of an event is missing")
         return blobs[content]
 
     return resolve
@@ -252,7 +258,7 @@ def _plain(message: object) -> list[Any]:
 # ordinary (a field absent, a wrong type) it leaves the message to the general form.
 
 
-@lru_cache(maxsize=None)
+@_once
 def _encoder(cls: type) -> Callable[[Any], dict[str, Any]]:
     if not is_dataclass(cls):
         raise _Misfit(f"expected a message, got {cls.__name__}")
@@ -288,7 +294,7 @@ def encode(m):
     return _made(source, "encode", {**names, "general": general, "Misfit": _Misfit})
 
 
-@lru_cache(maxsize=None)
+@_once
 def _decoder(cls: type) -> Decode:
     defaults = {each.name: _default(each) for each in fields(cls)}
     parts = [(name, decode, defaults[name]) for name, (_, decode) in _fields_of(cls).items()]
@@ -343,16 +349,17 @@ def _default(each: Any) -> Callable[[], Any] | None:  # noqa: ANN401
     if each.default is not MISSING:
         default = each.default
         return lambda: default
-    return None if each.default_factory is MISSING else each.default_factory  # type: ignore[no-any-return]
+    factory: Callable[[], Any] | None = each.default_factory
+    return None if factory is MISSING else factory
 
 
-@lru_cache(maxsize=None)
+@_once
 def _fields_of(cls: type) -> dict[str, tuple[Encode, Decode]]:
     hints = typing.get_type_hints(cls)
     return {each.name: _spelling(hints[each.name]) for each in fields(cls)}
 
 
-def _spelling(hint: Any) -> tuple[Encode, Decode]:  # noqa: ANN401, PLR0911
+def _spelling(hint: Any) -> tuple[Encode, Decode]:  # noqa: ANN401
     """Return how a field of type ``hint`` is spelled (None: as it is) and read."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint in (typing.Any, object):
@@ -503,7 +510,8 @@ def _spell_tuple(items: tuple[Any, ...]) -> tuple[Encode, Decode]:
         return [each if e is None or each is None else e(each) for (e, _), each in pairs]
 
     def decode(plain: Any) -> tuple[Any, ...]:  # noqa: ANN401
-        return tuple(d(each) for (_, d), each in zip(spellings, of_right_length(plain), strict=True))
+        pairs = zip(spellings, of_right_length(plain), strict=True)
+        return tuple(d(each) for (_, d), each in pairs)
 
     return encode, decode
 
@@ -607,7 +615,7 @@ def _source_blob(source: Source) -> _Blob:
     return _Blob(_pack(_encoder(Source)(source), _inline))
 
 
-@lru_cache(maxsize=None)
+@_once
 def _union_decoder(family: Any) -> Decode:  # noqa: ANN401
     by_tag = {cls.__name__: cls for cls in _members_of(family)}
 

@@ -1,15 +1,15 @@
 """The frames around messages: request and reply headers, links, notes.
 
 A message to the broker is one or more requests, a frame each, and a message from it one or more
-replies: whatever was ready together travels together. A request is magic ``eZ``, a format byte, a pad byte, the request id and the lowest
-open id (8 bytes each, big-endian), then the encoded command. A reply is magic, format, pad, the
-request id, then the encoded reply. What does not start so is not ours and gets no answer.
+replies: what was ready together travels together. A request is magic ``eZ``, a format byte, a pad
+byte, the request id and the lowest open id (8 bytes each, big-endian), then the encoded command.
+A reply is magic, format, pad, the request id, then the encoded reply. What does not start so is
+not ours and gets no answer.
 """
 
 from __future__ import annotations
 
-from struct import Struct
-from struct import error as StructError
+import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from ezgraph.errors import MalformedMessageError
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _START = b"eZ%c\0" % FORMAT
-_REQUEST = Struct("!4sQQ")
-_REPLY = Struct("!4sQ")
-_NOTE = Struct("!4s16sQQQ")
+_REQUEST = struct.Struct("!4sQQ")
+_REPLY = struct.Struct("!4sQ")
+_NOTE = struct.Struct("!4s16sQQQ")
 HEADER_BYTES = _REQUEST.size
-_LINK = Struct("!Q")
+_LINK = struct.Struct("!Q")
 _LINK_BYTES = _LINK.size
-_LINKS = [Struct(f"!{count}Q") for count in range(40)]
+_LINKS = [struct.Struct(f"!{count}Q") for count in range(40)]
 
 
 class Header(NamedTuple):
@@ -96,7 +96,7 @@ def read_link(frame: bytes, depth: int) -> Link:
     """
     try:
         (packed,) = _LINK.unpack_from(frame, depth * _LINK_BYTES)
-    except StructError as error:
+    except struct.error as error:
         raise MalformedMessageError(f"no link at depth {depth}: {error}") from error
     return Link((packed >> 1) - 1, bool(packed & 1))
 

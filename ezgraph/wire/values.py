@@ -108,7 +108,7 @@ def check_depth(value: object, limit: int = MAX_DEPTH) -> None:
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
 
 
-def extend(value: Any) -> Any:  # noqa: ANN401, PLR0911, PLR0912 - one line per type
+def extend(value: Any) -> Any:  # noqa: ANN401 - one line per type
     """Return what msgpack can spell in place of ``value`` (its ``default`` hook)."""
     match value:
         case enum.Enum():
@@ -141,6 +141,11 @@ def extend(value: Any) -> Any:  # noqa: ANN401, PLR0911, PLR0912 - one line per 
             return msgpack.ExtType(UUID_, value.bytes)
         case bytearray():
             return msgpack.ExtType(BYTEARRAY, bytes(value))
+        case _:
+            return _extend_array(value)
+
+
+def _extend_array(value: Any) -> Any:  # noqa: ANN401
     if (numpy := sys.modules.get("numpy")) is not None:
         if isinstance(value, numpy.ndarray):
             return msgpack.ExtType(NDARRAY, _array_content(value))
@@ -166,10 +171,11 @@ def _extend_number_or_subclass(value: Any) -> Any:  # noqa: ANN401
             return dict(value)
         case list():
             return list(value)
-    raise TypeError(
-        f"{type(value).__module__}.{type(value).__qualname__} is no type the bus carries; "
-        f"give plain values, arrays, or their text"
-    )
+        case _:
+            raise TypeError(
+                f"{type(value).__module__}.{type(value).__qualname__} is no type the bus "
+                f"carries; give plain values, arrays, or their text"
+            )
 
 
 def _members(value: set[Any] | frozenset[Any]) -> bytes:
@@ -226,7 +232,7 @@ def _moment(content: list[Any]) -> Any:  # noqa: ANN401
     return moment.replace(fold=fold) if fold else moment
 
 
-def from_extension(code: int, content: bytes) -> Any:  # noqa: ANN401, PLR0911
+def from_extension(code: int, content: bytes) -> Any:  # noqa: ANN401
     """Return the value an extension stands for (msgpack's ``ext_hook``)."""
     if code == BLOB:
         raise MalformedMessageError("a reference to a blob stands where none may stand")

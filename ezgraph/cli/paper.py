@@ -1,0 +1,110 @@
+"""Where output goes: a terminal (colour, width) or a pipe (plain, whole lines).
+
+Rich is loaded for a terminal only, so that commands in scripts start quickly.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+Part = tuple[str, str]
+"""Some text and its style in Rich's words; the style is dropped in a pipe."""
+
+
+class Paper(Protocol):
+    """What a command writes on."""
+
+    def line(self, *parts: Part) -> None:
+        """Write one line; a terminal cuts it to its width."""
+        ...
+
+    def table(
+        self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
+    ) -> None:
+        """Write rows in columns; those in ``right`` are aligned there."""
+        ...
+
+
+class Pipe:
+    """Plain text."""
+
+    def line(self, *parts: Part) -> None:
+        """Write one whole line."""
+        say("".join(text for text, _ in parts).rstrip())
+
+    def table(
+        self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
+    ) -> None:
+        """Write columns two spaces apart."""
+        widths = [max(len(row[n]) for row in (heads, *rows)) for n in range(len(heads))]
+        for row in (heads, *rows):
+            cells = [
+                cell.rjust(width) if n in right else cell.ljust(width)
+                for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            say("  ".join(cells).rstrip())
+
+
+class Terminal:
+    """Rich's console."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def line(self, *parts: Part) -> None:
+        """Write one line, cut to the width."""
+        from rich.text import Text
+
+        text = Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
+        self._console.print(text, no_wrap=True, overflow="ellipsis", highlight=False)
+
+    def table(
+        self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
+    ) -> None:
+        """Write a table."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", border_style="dim")
+        for number, head in enumerate(heads):
+            justify = "right" if number in right else "left"
+            table.add_column(head, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        for row in rows:
+            table.add_row(*map(Text, row))
+        self._console.print(table)
+
+
+@cache
+def paper() -> Paper:
+    """Return what standard output is."""
+    if not is_terminal():
+        return Pipe()
+    from rich.console import Console
+
+    return Terminal(Console(highlight=False, markup=False, emoji=False))
+
+
+def is_terminal() -> bool:
+    """Return whether somebody looks at standard output as it comes."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def say(text: str) -> None:
+    """Write a line to standard output at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def tell(text: str) -> None:
+    """Write a line for people to standard error at once."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

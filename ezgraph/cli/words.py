@@ -1,0 +1,198 @@
+"""How things are said to people: ages, sizes, moments, values, events."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+
+from ezgraph.protocol.events import (
+    Body,
+    ComponentRegistered,
+    ComponentRemoved,
+    EdgeConnected,
+    EdgeDisconnected,
+    EndReason,
+    GraphRegistered,
+    GraphRemoved,
+    PauseChanged,
+    ProcessClosed,
+    ProcessOpened,
+    ProcessUnitsChanged,
+    SessionClosed,
+    SessionOpened,
+    SettingsChanged,
+    SettingsLayer,
+)
+from ezgraph.protocol.settings import SettingsEventType
+from ezgraph.protocol.wiring import visible
+
+if TYPE_CHECKING:
+    from ezgraph.protocol.events import Source
+    from ezgraph.protocol.settings import SettingsSnapshotValue
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_KIB = 1024
+SMALL_ARRAY = 8
+
+
+def age(seconds: float) -> str:
+    """Return a span of time in its two largest units: ``0.4s``, ``3m 12s``, ``2d 4h``."""
+    if seconds < 0:
+        return f"-{age(-seconds)}"
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole}s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}m {whole % _MINUTE}s"
+    if whole < _DAY:
+        return f"{whole // _HOUR}h {whole % _HOUR // _MINUTE}m"
+    return f"{whole // _DAY}d {whole % _DAY // _HOUR}h"
+
+
+def size(size_bytes: float) -> str:
+    """Return a size in binary units: ``812 B``, ``12.3 MiB``."""
+    if size_bytes < _KIB:
+        return f"{size_bytes:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        size_bytes /= _KIB
+        if size_bytes < _KIB - 0.05:
+            return f"{size_bytes:.1f} {unit}"
+    return f"{size_bytes / _KIB:.1f} TiB"
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number of things: ``1 edge``, ``2 processes``."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def moment(wall_time: float, *, today: dt.date | None = None) -> str:
+    """Return a wall time in this host's time zone, to the millisecond; ``today`` needs no date."""
+    local = dt.datetime.fromtimestamp(wall_time, dt.UTC).astimezone()
+    clock = local.strftime("%H:%M:%S.") + f"{local.microsecond // 1000:03d}"
+    return clock if local.date() == today else f"{local:%Y-%m-%d} {clock}"
+
+
+def who(source: Source) -> str:
+    """Return who caused something: ``rig.py[3412]@lab1 anna``."""
+    pid = "" if source.pid is None else f"[{source.pid}]"
+    login = f" {source.login}" if source.login else ""
+    return visible(f"{source.program or '?'}{pid}@{source.host or '?'}{login}")
+
+
+# --- values ---
+
+
+def setting(value: SettingsSnapshotValue) -> str:
+    """Return the settings of a component on one line: ``cutoff=30.0 gain=2``."""
+    shown = value.repr_value if value.structured_value is None else value.structured_value
+    return short(shown)
+
+
+def fields_of(value: SettingsSnapshotValue) -> dict[str, str]:
+    """Return each field of a component's settings as text; without structure the whole is one."""
+    shown = value.repr_value if value.structured_value is None else value.structured_value
+    if isinstance(shown, Mapping):
+        return {visible(str(name)): _inner(item) for name, item in shown.items()}
+    return {"": short(shown)}
+
+
+def short(value: Any) -> str:  # noqa: ANN401
+    """Return a value on one line; large arrays by their type and shape."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{visible(str(name))}={_inner(item)}" for name, item in value.items())
+    return visible(value) if isinstance(value, str) else _inner(value)
+
+
+def _inner(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{visible(str(name))}={_inner(item)}" for name, item in value.items())
+        return f"{{{inside}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_inner(item) for item in value)}]"
+    if isinstance(value, bytes | bytearray):
+        return f"<{size(len(value))}>"
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        if value.size <= SMALL_ARRAY:
+            return _inner(value.tolist())
+        return f"<{value.dtype} {'x'.join(map(str, value.shape))}>"
+    return visible(repr(value))
+
+
+# --- events ---
+
+
+class Told(NamedTuple):
+    """An event in words: what kind, in which colour, and what is not in its key."""
+
+    kind: str
+    style: str
+    what: str
+
+
+ADDED, GONE, CHANGED, QUIET = "green", "red", "yellow", "dim"
+
+
+def tell(body: Body) -> Told:  # noqa: C901 - one case per kind of event
+    """Return an event in words."""
+    match body:
+        case SessionOpened() | ProcessOpened():
+            noun = "session" if isinstance(body, SessionOpened) else "process"
+            return Told(f"{noun} opened", ADDED, f"lease of {body.ttl_s:g} s")
+        case SessionClosed() | ProcessClosed():
+            noun = "session" if isinstance(body, SessionClosed) else "process"
+            return Told(f"{noun} closed", GONE, _ENDED[body.reason])
+        case ProcessUnitsChanged():
+            return Told("units changed", CHANGED, _units(body))
+        case EdgeConnected():
+            return Told("edge connected", ADDED, _held(body))
+        case EdgeDisconnected():
+            return Told("edge removed", GONE, _held(body))
+        case GraphRegistered():
+            return Told("graph registered", ADDED, f"root {visible(body.root_name or '(none)')}")
+        case GraphRemoved():
+            return Told("graph removed", GONE, "")
+        case ComponentRegistered():
+            return Told("component added", ADDED, visible(body.component.component_type))
+        case ComponentRemoved():
+            return Told("component removed", GONE, "")
+        case SettingsChanged():
+            return _settings(body)
+        case PauseChanged():
+            return Told("paused" if body.paused else "resumed", CHANGED, "")
+    assert_never(body)
+
+
+_ENDED = {
+    EndReason.CLOSED: "closed",
+    EndReason.EXPIRED: "silent for its whole lease",
+    EndReason.LOST: "connection lost",
+}
+
+
+def _units(body: ProcessUnitsChanged) -> str:
+    changes = [f"+{unit}" for unit in body.added] + [f"-{unit}" for unit in body.removed]
+    return visible(f"{' '.join(changes)} (runs {len(body.units)})")
+
+
+def _held(body: EdgeConnected | EdgeDisconnected) -> str:
+    holder = "persistent" if body.owner is None else f"session {visible(body.owner)}"
+    if body.topology_changed:
+        return holder
+    others = "others hold it too" if isinstance(body, EdgeConnected) else "others still hold it"
+    return f"{holder}, {others}"
+
+
+def _settings(body: SettingsChanged) -> Told:
+    match body.event_type:
+        case SettingsEventType.INITIAL_SETTINGS:
+            return Told("settings initial", ADDED, setting(body.value))
+        case SettingsEventType.SETTINGS_REMOVED:
+            return Told("settings removed", GONE, f"last {setting(body.value)}")
+        case SettingsEventType.SETTINGS_UPDATED:
+            back = " (back to initial)" if body.layer is SettingsLayer.INITIAL else ""
+            return Told("settings changed", CHANGED, setting(body.value) + back)
+    assert_never(body.event_type)

@@ -1,0 +1,131 @@
+"""Events in plain words, for both views."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+
+from ezgraph.protocol.events import (
+    ComponentRegistered,
+    ComponentRemoved,
+    EdgeConnected,
+    EdgeDisconnected,
+    EndReason,
+    GraphRegistered,
+    GraphRemoved,
+    PauseChanged,
+    ProcessClosed,
+    ProcessOpened,
+    ProcessUnitsChanged,
+    SessionClosed,
+    SessionOpened,
+    SettingsChanged,
+)
+from ezgraph.protocol.settings import SettingsEventType
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from ezgraph.protocol.events import Event
+    from ezgraph.state.graph import GraphState
+
+_ENDINGS = {
+    EndReason.CLOSED: "closed",
+    EndReason.EXPIRED: "its lease ran out",
+    EndReason.LOST: "its connection was lost",
+}
+
+
+class Wording(NamedTuple):
+    """An event in words. ``mark``: ``+`` something came, ``-`` it went, ``~`` it changed."""
+
+    mark: str
+    text: str
+
+
+def describe(event: Event, before: GraphState) -> Wording:  # noqa: PLR0911 - one line per kind
+    """Return an event in words, given the state before it."""
+    body = event.body
+    match body:
+        case SettingsChanged():
+            return _settings(body, before)
+        case EdgeConnected():
+            return Wording("+", f"edge {body.from_topic} → {body.to_topic}")
+        case EdgeDisconnected():
+            return Wording("-", f"edge {body.from_topic} → {body.to_topic} is gone")
+        case ComponentRegistered():
+            return Wording("+", f"unit {body.component.address} is registered")
+        case ComponentRemoved():
+            return Wording("-", f"unit {body.address} is gone")
+        case GraphRegistered():
+            return Wording("+", f"{event.source.program} registers metadata")
+        case GraphRemoved():
+            return Wording("-", f"metadata of {_session(body.session_id, before)} is gone")
+        case SessionOpened():
+            return Wording("+", f"{event.source.program} opens a session, lease {body.ttl_s:g} s")
+        case SessionClosed():
+            who = _session(body.session_id, before)
+            return Wording("-", f"session of {who} ends: {_ENDINGS[body.reason]}")
+        case ProcessOpened():
+            return Wording(
+                "+", f"{event.source.program} opens a process client, lease {body.ttl_s:g} s"
+            )
+        case ProcessClosed():
+            who = _process(body.process_id, before)
+            return Wording("-", f"process client of {who} ends: {_ENDINGS[body.reason]}")
+        case ProcessUnitsChanged():
+            return _units(body, before)
+        case PauseChanged():
+            return Wording("~", "publishers pause" if body.paused else "publishers go on")
+    assert_never(body)
+
+
+def show_value(value: object) -> str:
+    """Return a setting's value as short as it can be read."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def changed_fields(change: SettingsChanged, before: GraphState) -> dict[str, tuple[Any, Any]]:
+    """Return the fields that a change of settings changed, with their values before and after."""
+    entry = before.settings.get(change.address)
+    old = (entry.value.structured_value if entry else None) or {}
+    new = change.value.structured_value or {}
+    return {
+        name: (old.get(name), value)
+        for name, value in new.items()
+        if name not in old or old[name] != value
+    }
+
+
+def _settings(change: SettingsChanged, before: GraphState) -> Wording:
+    address = f"settings {change.address}"
+    match change.event_type:
+        case SettingsEventType.SETTINGS_REMOVED:
+            return Wording("-", f"{address} are gone")
+        case SettingsEventType.INITIAL_SETTINGS:
+            form = change.value.structured_value or {}
+            shown = ", ".join(f"{name} {show_value(value)}" for name, value in form.items())
+            return Wording("+", f"{address}: {shown}")
+        case SettingsEventType.SETTINGS_UPDATED:
+            shown = ", ".join(
+                f"{name} {show_value(old)} → {show_value(new)}"
+                for name, (old, new) in changed_fields(change, before).items()
+            )
+            return Wording("~", f"{address}: {shown or 'reported, as they were'}")
+    assert_never(change.event_type)
+
+
+def _units(change: ProcessUnitsChanged, before: GraphState) -> Wording:
+    who = _process(change.process_id, before)
+    if change.added:
+        return Wording("+", f"{who} runs {', '.join(change.added)}")
+    return Wording("-", f"{who} runs {', '.join(change.removed)} no more")
+
+
+def _session(session_id: str, state: GraphState) -> str:
+    entry = state.sessions.get(session_id)
+    return (entry.source.program if entry else None) or session_id
+
+
+def _process(process_id: UUID, state: GraphState) -> str:
+    entry = state.processes.get(process_id)
+    return (entry.source.program if entry else None) or str(process_id)
