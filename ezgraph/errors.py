@@ -186,9 +186,13 @@ class BrokerUnreachableError(DeadlineError):
 
 
 class MalformedMessageError(EzGraphError):
-    """These bytes are no message of this protocol."""
+    """These bytes are no message of this protocol; ``unknown``: perhaps of a newer one."""
 
     code = "malformed"
+
+    def __init__(self, message: str, *, unknown: bool = False) -> None:
+        super().__init__(message)
+        self.unknown = unknown
 
 
 class InvalidKeyError(EzGraphError, ValueError):

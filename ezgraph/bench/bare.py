@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING
 import zmq
 
 from ezgraph.bench.children import end_with_parent, say
-from ezgraph.protocol.commands import Command
 from ezgraph.protocol.replies import Done
-from ezgraph.wire import frames
+from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ezgraph.protocol.commands import Command
     from ezgraph.protocol.replies import Reply
 
 _HOST = "tcp://127.0.0.1"
@@ -69,6 +69,10 @@ def relay() -> None:
         pub.send_multipart([TOPIC, frame])
 
 
+def _request_frame(number: int, command: Command) -> bytes:
+    return frames.request_frame(number, number, codec.encode(command))
+
+
 class Dealer:
     """A plain blocking client of the echo."""
 
@@ -85,7 +89,7 @@ class Dealer:
     def send(self, command: Command) -> None:
         """Send a request."""
         self._sent += 1
-        self._socket.send(frames.request_frame(self._sent, self._sent, command))
+        self._socket.send(_request_frame(self._sent, command))
 
     def receive(self) -> Reply:
         """Return the next reply; wait for it."""
@@ -151,7 +155,7 @@ class AsyncDealer:
         """Send a request and return its reply."""
         self._sent += 1
         self._waiting = asyncio.get_running_loop().create_future()
-        self._socket.send(frames.request_frame(self._sent, self._sent, command))
+        self._socket.send(_request_frame(self._sent, command))
         self._reader.drain()
         return await self._waiting
 

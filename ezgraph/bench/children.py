@@ -26,7 +26,7 @@ _END_S = 5.0
 
 
 class Child:
-    """One child: ``python -m module arguments``. ``said`` is its first line."""
+    """One child: ``python -m module arguments``. Several can be started before one is heard."""
 
     def __init__(self, module: str, *arguments: str) -> None:
         self._name = " ".join([module, *arguments])
@@ -37,11 +37,7 @@ class Child:
             text=True,
             bufsize=1,
         )
-        try:
-            self.said = self.hear()
-        except BaseException:
-            self.close()
-            raise
+        self._said: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"<Child {self._name} pid={self._process.pid} code={self._process.poll()}>"
@@ -50,6 +46,13 @@ class Child:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What it said when it was ready; waits for that."""
+        if self._said is None:
+            self._said = self.hear()
+        return self._said
 
     def ask(self, **request: object) -> dict[str, Any]:
         """Return its answer.
@@ -63,8 +66,8 @@ class Child:
 
     def tell(self, **request: object) -> None:
         """Send it a request and go on; `hear` the answer later."""
-        if self._process.stdin is None:
-            raise EzGraphError(f"{self!r} has no standard input")
+        if not self.said or self._process.stdin is None:
+            raise EzGraphError(f"{self!r} takes no requests")
         self._process.stdin.write(json.dumps(request) + "\n")
 
     def hear(self) -> dict[str, Any]:

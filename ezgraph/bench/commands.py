@@ -48,25 +48,26 @@ _names = itertools.count()
 
 def one_in_flight(scale: Scale, progress: Progress) -> list[Row]:
     """Measure section a."""
-    rates: dict[tuple[str, Durability], list[float]] = {}
+    kinds = list(itertools.product(_SHELLS, DURABILITIES))
+    ours: dict[tuple[str, Durability], list[float]] = {each: [] for each in kinds}
+    bare: dict[tuple[str, Durability], list[float]] = {each: [] for each in kinds}
     with ExitStack() as stack:
         echo, brokers = _start(stack)
-        for _, durability in itertools.product(range(scale.rounds), DURABILITIES):
-            progress(f"a: one command in flight, {durability}")
-            bare = bare_rate(echo, in_flight=1, seconds=scale.seconds)
-            for shell, rate in (("bare", bare), *_ours(brokers[durability], scale.seconds)):
-                rates.setdefault((shell, durability), []).append(rate)
+        for _, (shell, durability) in itertools.product(range(scale.rounds), kinds):
+            progress(f"a: one command in flight, {shell}, {durability}")
+            kind = (shell, durability)
+            bare[kind].append(bare_rate(echo, in_flight=1, seconds=scale.seconds))
+            ours[kind].append(_SHELLS[shell](brokers[durability], scale.seconds))
     return [
         compared(
             "a",
             f"one in flight, {shell}, {durability}",
             "/s",
-            rates[shell, durability],
-            rates["bare", durability],
+            ours[shell, durability],
+            bare[shell, durability],
             goal=_GOALS_ONE.get((shell, durability)),
         )
-        for shell in ("blocking", "asyncio")
-        for durability in DURABILITIES
+        for shell, durability in kinds
     ]
 
 
@@ -80,10 +81,9 @@ def many_in_flight(scale: Scale, progress: Progress) -> list[Row]:
         for _, durability in itertools.product(range(scale.rounds), DURABILITIES):
             progress(f"b: {count} commands in flight, {durability}")
             bare[durability].append(bare_rate(echo, in_flight=count, seconds=scale.seconds))
-            rate = asyncio.run(
-                asyncio_rate(brokers[durability], in_flight=count, seconds=scale.seconds)
+            ours[durability].append(
+                asyncio_rate(brokers[durability], scale.seconds, in_flight=count)
             )
-            ours[durability].append(rate)
     return [
         compared(
             "b",
@@ -107,13 +107,6 @@ def _start(stack: ExitStack) -> tuple[int, dict[Durability, Address]]:
     }
 
 
-def _ours(address: Address, seconds: float) -> tuple[tuple[str, float], tuple[str, float]]:
-    return (
-        ("blocking", blocking_rate(address, seconds=seconds)),
-        ("asyncio", asyncio.run(asyncio_rate(address, in_flight=1, seconds=seconds))),
-    )
-
-
 def bare_rate(port: int, *, in_flight: int, seconds: float) -> float:
     """Return the echo's rate."""
     commands = wiring_commands("bare")
@@ -127,7 +120,7 @@ def bare_rate(port: int, *, in_flight: int, seconds: float) -> float:
         dealer.close()
 
 
-def blocking_rate(address: Address, *, seconds: float) -> float:
+def blocking_rate(address: Address, seconds: float) -> float:
     """Return the broker's rate with one command in flight from the blocking context."""
     edges = wiring(f"blocking{next(_names)}")
     with sync.GraphContext(address) as context:
@@ -142,11 +135,15 @@ def blocking_rate(address: Address, *, seconds: float) -> float:
         return rate_of(step, seconds=seconds)
 
 
-async def asyncio_rate(address: Address, *, in_flight: int, seconds: float) -> float:
+def asyncio_rate(address: Address, seconds: float, *, in_flight: int = 1) -> float:
     """Return the broker's rate with so many commands in flight from one asyncio context."""
-    async with GraphContext(address) as context:
-        steps = [_step(context, f"asyncio{next(_names)}") for _ in range(in_flight)]
-        return await rate_of_tasks(steps, seconds=seconds)
+
+    async def measure() -> float:
+        async with GraphContext(address) as context:
+            steps = [_step(context, f"asyncio{next(_names)}") for _ in range(in_flight)]
+            return await rate_of_tasks(steps, seconds=seconds)
+
+    return asyncio.run(measure())
 
 
 def _step(context: GraphContext, client: str) -> Callable[[], Awaitable[object]]:
@@ -157,3 +154,9 @@ def _step(context: GraphContext, client: str) -> Callable[[], Awaitable[object]]
         return context.connect(start, end) if is_new else context.disconnect(start, end)
 
     return step
+
+
+_SHELLS: dict[str, Callable[[Address, float], float]] = {
+    "blocking": blocking_rate,
+    "asyncio": asyncio_rate,
+}

@@ -27,6 +27,7 @@ from ezgraph.errors import (
     EzGraphError,
     InvalidCommandError,
     MalformedMessageError,
+    UnsupportedError,
 )
 from ezgraph.names import note_topic, prefix_of_note, topic_of
 from ezgraph.protocol.commands import (
@@ -95,6 +96,7 @@ class BrokerEngine:
         self._subscribed: set[bytes] = set()
         self._reads: deque[_Reading] = deque()
         self._transactions: list[_Transaction] = []
+        self._stored: list[_Transaction] = []
         self._answers: list[tuple[bytes, int, Reply]] = []
         self._replies: list[Message] = []
         self._publications: list[Message] = []
@@ -158,7 +160,8 @@ class BrokerEngine:
         try:
             command = frames.read_command(frame)
         except MalformedMessageError as error:
-            self._answers.append((peer, request_id, Refusal(error.code, str(error))))
+            code = UnsupportedError.code if error.unknown else error.code
+            self._answers.append((peer, request_id, Refusal(code, str(error))))
             return
         request = Request(request_id, lowest_open, command)
         outcome = self.core.receive(peer, request, now=now, wall=wall)
@@ -209,7 +212,7 @@ class BrokerEngine:
         of a checkpoint among it, so that there may be `replies` again.
         """
         now = self._now
-        if self._transactions:
+        if self._stored:
             self._publish(now)
         if (due := self._watches.next_due()) is not None and due <= now:
             for prefix, last in self._watches.due(now=now):
@@ -242,9 +245,11 @@ class BrokerEngine:
                 for event, each in zip(events, encoded, strict=True)
             ]
         )
+        self._stored += self._transactions
+        self._transactions.clear()
 
     def _publish(self, now: float) -> None:
-        for events, encoded in self._transactions:
+        for events, encoded in self._stored:
             for event, each in zip(events, encoded, strict=True):
                 self._live.add(event, each)
             links = self._watches.link(events, now=now)
@@ -254,7 +259,7 @@ class BrokerEngine:
                 self._publications.append(
                     [topic_of(event.key), frames.links_frame(its_links), each.event]
                 )
-        self._transactions.clear()
+        self._stored.clear()
 
     # --- subscriptions and notes ---
 

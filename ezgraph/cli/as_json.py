@@ -58,7 +58,8 @@ def plain(value: Any) -> Any:  # noqa: ANN401
             return value.total_seconds()
         case UUID() | PurePath():
             return str(value)
-    return _composed(value)
+        case _:
+            return _composed(value)
 
 
 def _composed(value: Any) -> Any:  # noqa: ANN401

@@ -2,14 +2,15 @@
 
 A key is a room and what is in it: ``settings/SYS/UNIT_A``, ``edge/FROM/TO``, ``session/ID``.
 
-* The first ``/`` ends the room. In ``settings``, ``component``, ``session``, ``process``, ``graph``
-  and ``control`` all that follows is **one** name, slashes and all: ``settings/SYS/UNIT_A`` is the
-  component at ``SYS/UNIT_A``, and not what lies below it.
-* A ``/`` at the end means "and everything below": ``settings/`` all settings, ``settings/SYS/`` those
-  of every address that begins with ``SYS/``. The room alone, ``settings``, is all of it as well.
-* In ``edge`` (and in rooms of other kinds) each ``/`` parts two names, so a slash *inside* a topic is
-  written ``%2F``: ``edge/SYS%2FSRC%2FOUT/REC``; ``edge/SYS%2FSRC%2FOUT`` are all edges from there.
-* ``%`` and two capital hexadecimal digits stand for a character everywhere; ``%25`` is a per cent sign.
+* The first ``/`` ends the room. In ``settings``, ``component``, ``session``, ``process``,
+  ``graph`` and ``control`` all that follows is **one** name, slashes and all:
+  ``settings/SYS/UNIT_A`` is the component at ``SYS/UNIT_A``, and not what lies below it.
+* A ``/`` at the end means "and everything below": ``settings/`` all settings, ``settings/SYS/``
+  those of every address that begins with ``SYS/``. The room alone, ``settings``, is all of it too.
+* In ``edge`` (and in rooms of other kinds) each ``/`` parts two names, so a slash *inside* a topic
+  is written ``%2F``: ``edge/SYS%2FSRC%2FOUT/REC``; ``edge/SYS%2FSRC%2FOUT`` are all edges from
+  there.
+* ``%`` and two capital hexadecimal digits stand for a byte of UTF-8 everywhere; ``%25`` is ``%``.
 
 `key_text` shows keys in this spelling, so what ``watch`` and ``log`` print can be typed again.
 """

@@ -74,7 +74,13 @@ class Terminal:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", border_style="dim")
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            show_edge=False,
+            header_style="bold",
+            border_style="dim",
+        )
         for number, head in enumerate(heads):
             justify = "right" if number in right else "left"
             table.add_column(head, justify=justify, overflow="fold")  # type: ignore[arg-type]

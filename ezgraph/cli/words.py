@@ -136,7 +136,7 @@ class Told(NamedTuple):
 ADDED, GONE, CHANGED, QUIET = "green", "red", "yellow", "dim"
 
 
-def tell(body: Body) -> Told:  # noqa: C901 - one case per kind of event
+def tell(body: Body) -> Told:
     """Return an event in words."""
     match body:
         case SessionOpened() | ProcessOpened():

@@ -28,7 +28,9 @@ def hello(kind: str, *, program: str | None = None, ttl_s: float | None = None) 
 
 
 def _program() -> str:
-    return Path(sys.argv[0] or "python").name if sys.argv else "python"
+    """Return the script's name; for ``python -m package`` the package's."""
+    path = Path(sys.argv[0] if sys.argv and sys.argv[0] else "python")
+    return path.parent.name if path.name == "__main__.py" else path.name
 
 
 def _login() -> str:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ezgraph.demo.verdict import Verdict
 
 INTERRUPTED = 130
-_REDRAW_S = 0.1
 
 
 def run_demo(*, pace: float = 1.0, keep: Path | None = None, plain: bool | None = None) -> int:
@@ -38,6 +37,17 @@ def run_demo(*, pace: float = 1.0, keep: Path | None = None, plain: bool | None 
         MissingExtraError: PyWavelets is not installed.
         ConfigError: ``keep`` holds a journal or a record already, or ``pace`` is negative.
     """
+    return run_and_judge(pace=pace, keep=keep, plain=plain, before_verdict=None)
+
+
+def run_and_judge(
+    *,
+    pace: float,
+    keep: Path | None,
+    plain: bool | None,
+    before_verdict: Callable[[Path], None] | None,
+) -> int:
+    """As `run_demo`; ``before_verdict`` gets the record's path before it is judged."""
     if not pace >= 0:
         raise ConfigError(f"pace {pace!r} is negative; 1 is as intended, 0 without pauses")
     ecg.load()
@@ -49,16 +59,15 @@ def run_demo(*, pace: float = 1.0, keep: Path | None = None, plain: bool | None 
     view = PlainView(console) if plain else LiveView(console)
     with _folder(keep) as folder:
         try:
-            verdict, kills = asyncio.run(_until_terminated(folder, view, pace))
+            verdict, kills = asyncio.run(_until_terminated(folder, view, pace, before_verdict))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            view.say("stopped: all processes have ended, and the temporary folder is removed"
-                     if keep is None else f"stopped: all processes have ended; see {folder}")
+            view.say("stopped; all its processes have ended")
             return INTERRUPTED
         except EzGraphError as error:
             view.say(f"verdict: NOT OK, the demo could not go on: {error}", "bold red")
             return 1
         if keep is not None:
-            view.say(f"kept: {folder / 'journal.db'} and {folder / 'record.jsonl'}")
+            view.say(f"kept in {folder}: journal.db, record.jsonl and the logs")
         view.verdict(verdict, kills=kills)
     return 0 if verdict.ok else 1
 
@@ -87,7 +96,9 @@ async def play(
     return story.verdict, rig.kills
 
 
-async def _until_terminated(folder: Path, view: View, pace: float) -> tuple[Verdict, int]:
+async def _until_terminated(
+    folder: Path, view: View, pace: float, before_verdict: Callable[[Path], None] | None
+) -> tuple[Verdict, int]:
     """As `play`; SIGTERM ends it as Ctrl-C does."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     with ExitStack() as stack:
@@ -96,20 +107,7 @@ async def _until_terminated(folder: Path, view: View, pace: float) -> tuple[Verd
                 loop.add_signal_handler(signal.SIGTERM, task.cancel)
                 stack.callback(loop.remove_signal_handler, signal.SIGTERM)
         with view:
-            if not isinstance(view, LiveView):
-                return await play(folder, view, pace=pace)
-            async with asyncio.TaskGroup() as tasks:
-                drawing = tasks.create_task(_redraw(view))
-                try:
-                    return await play(folder, view, pace=pace)
-                finally:
-                    drawing.cancel()
-
-
-async def _redraw(view: LiveView) -> None:
-    while True:
-        view.redraw()
-        await asyncio.sleep(_REDRAW_S)
+            return await play(folder, view, pace=pace, before_verdict=before_verdict)
 
 
 @contextmanager
@@ -120,6 +118,8 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         return
     taken = [name for name in ("journal.db", "record.jsonl") if (keep / name).exists()]
     if taken:
-        raise ConfigError(f"{keep} holds {' and '.join(taken)} of an earlier run; name a new folder")
+        raise ConfigError(
+            f"{keep} holds {' and '.join(taken)} of an earlier run; name a new folder"
+        )
     keep.mkdir(parents=True, exist_ok=True)
     yield keep

@@ -47,7 +47,8 @@ def _spell(value: object) -> object:
             return str(value)
         case bytes():
             return value.hex()
-    raise TypeError(f"{value!r} has no form in the record")
+        case _:
+            raise TypeError(f"{value!r} has no form in the record")
 
 
 class RecordFile:

@@ -111,8 +111,13 @@ class RoleProcess:
         process = self._process
         if process is None or process.stdin is None:
             raise EzGraphError(f"the {self.name} does not run; start it first")
-        process.stdin.write(json.dumps({"set": changes}).encode() + b"\n")
-        await process.stdin.drain()
+        try:
+            process.stdin.write(json.dumps({"set": changes}).encode() + b"\n")
+            await process.stdin.drain()
+        except ConnectionError as error:
+            raise EzGraphError(
+                f"the {self.name} (pid {process.pid}) takes no orders any more; see {self.log}"
+            ) from error
 
     async def kill(self) -> None:
         """Kill it with SIGKILL."""

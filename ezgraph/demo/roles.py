@@ -98,8 +98,7 @@ class Role:
 
     def metadata(self) -> GraphMetadata:
         """Return what the role registers."""
-        kind = type(self.settings)
-        settings_type = f"{kind.__module__}.{kind.__qualname__}"
+        settings_type = f"ezgraph.demo.roles.{type(self.settings).__qualname__}"
         streams: dict[str, StreamMetadata] = {
             name: InputStreamMetadata(name, f"{self.address}/{name}", "AxisArray")
             for name in self.inputs
@@ -109,7 +108,7 @@ class Role:
         unit = UnitMetadata(
             address=self.address,
             name=self.name.upper(),
-            component_type=f"ezgraph.demo.roles.{self.name}",
+            component_type=f"ezgraph.demo.roles.run_{self.name}",
             settings_type=settings_type,
             initial_settings=(None, asdict(self.settings)),
             dynamic_settings=DynamicSettingsMetadata(
@@ -262,7 +261,7 @@ async def run_detector(unit: Unit) -> None:
         beats = ecg.find_beats(signal, **asdict(unit.settings))
         rate = ecg.beats_per_minute(signal, beats)
         rate_shown = "no heart rate" if rate is None else f"{rate:.1f} beats/min"
-        say(shows=f"{rate_shown} ({len(beats)} beats per loop)", beats=len(beats), rate=rate)
+        say(shows=f"{rate_shown}, {len(beats)} per loop", beats=len(beats), rate=rate)
 
     async def follow_filter() -> None:
         nonlocal filter_settings
@@ -317,6 +316,9 @@ async def run_recorder(unit: Unit, path: Path) -> None:
         await write_through(through)
 
 
+_RUNS = {"source": run_source, "filter": run_filter, "detector": run_detector}
+
+
 async def run(role: Role, address: str, record: Path) -> None:
     """Be ``role`` until standard input ends."""
     async with (
@@ -324,15 +326,10 @@ async def run(role: Role, address: str, record: Path) -> None:
         GraphContext(address, ttl_s=TTL_S) as ctx,
     ):
         unit = Unit(role, ctx, process)
-        match role.name:
-            case "source":
-                await run_source(unit)
-            case "filter":
-                await run_filter(unit)
-            case "detector":
-                await run_detector(unit)
-            case "recorder":
-                await run_recorder(unit, record)
+        if role is RECORDER:
+            await run_recorder(unit, record)
+        else:
+            await _RUNS[role.name](unit)
 
 
 def main(arguments: list[str] | None = None) -> int:

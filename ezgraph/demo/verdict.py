@@ -115,9 +115,10 @@ def _differences(
             continue
         seq = found["seq"]
         if seq not in expected:
-            yield f"line {number} of the record has seq {seq}, which the journal does not have so"
+            yield f"line {number} of the record has seq {seq}: no such event in the journal"
         elif found != expected[seq]:
-            yield f"line {number} of the record differs from seq {seq}: {_fields(found, expected[seq])}"
+            how = _fields(found, expected[seq])
+            yield f"line {number} of the record differs from seq {seq}: {how}"
         if seq < last:
             yield f"line {number} of the record has seq {seq} after {last}: out of order"
         last = seq

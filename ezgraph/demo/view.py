@@ -6,6 +6,7 @@ terminal's second screen, and leaves a short report on the first when it is over
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Self
@@ -37,6 +38,7 @@ MIN_WIDTH, MIN_HEIGHT = 76, 22
 """A terminal smaller than this gets lines."""
 
 _WIDE, _TALL = 110, 34
+_WIDE_ROWS, _NARROW_ROWS = 2 * len(STEPS) + 2, 12
 _REDRAW_S = 0.1
 _HOT_S = 2.0
 _EVENTS_KEPT = 60
@@ -80,6 +82,10 @@ class View(ABC):
         """Step ``number`` (from 0) begins."""
 
     @abstractmethod
+    def doing(self, text: str) -> None:
+        """This is being done now."""
+
+    @abstractmethod
     def done(self, number: int, shown: str) -> None:
         """Step ``number`` is done and has shown this."""
 
@@ -107,7 +113,8 @@ class View(ABC):
 
 def verdict_line(verdict: Verdict, *, kills: int, elapsed_s: float) -> str:
     """Return the verdict in one line, with its numbers."""
-    journal = f"journal: {verdict.journal_events} events, seq {verdict.first_seq} to {verdict.last_seq}"
+    numbers = f"seq {verdict.first_seq} to {verdict.last_seq}"
+    journal = f"journal: {verdict.journal_events} events, {numbers}"
     kinds = f"{verdict.settings} settings and {verdict.topology} topology events"
     if verdict.ok:
         return (
@@ -138,6 +145,10 @@ class PlainView(View):
         self.say("")
         self.say(f"step {number + 1} of {len(STEPS)}: {step.title}", "bold")
         self.say(f"  {step.why}", "dim")
+
+    def doing(self, text: str) -> None:
+        """Print what is being done."""
+        self._line(f"→ {text}", "bold cyan")
 
     def done(self, number: int, shown: str) -> None:
         """Print what was shown."""
@@ -181,11 +192,14 @@ class LiveView(View):
         self._shown: dict[int, str] = {}
         self._events: deque[tuple[int, Wording]] = deque(maxlen=_EVENTS_KEPT)
         self._hot: dict[tuple[str, str], float] = {}
-        self._drawn = 0.0
+        self._doing = ""
         self._live = Live(self, console=console, screen=True, auto_refresh=False)
+        self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:
-        self._live.start(refresh=True)
+        """Take the second screen, and draw on it while the running event loop runs."""
+        self._live.start()
+        self._redraw()
         return self
 
     def __exit__(
@@ -195,6 +209,8 @@ class LiveView(View):
         trace: TracebackType | None,
     ) -> None:
         """Go back to the first screen and leave the report there."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._live.stop()
         self.say("ezgraph demo", "bold")
         for number, step in enumerate(STEPS):
@@ -208,13 +224,15 @@ class LiveView(View):
 
     def begin(self, number: int) -> None:
         """Mark the step as the present one."""
-        self._step = number
-        self.redraw()
+        self._step, self._doing = number, ""
+
+    def doing(self, text: str) -> None:
+        """Show what is being done."""
+        self._doing = text
 
     def done(self, number: int, shown: str) -> None:
         """Tick the step off."""
         self._shown[number] = shown
-        self.redraw()
 
     def event(self, event: Event, before: GraphState) -> None:
         """Add the event to the list."""
@@ -222,46 +240,41 @@ class LiveView(View):
         if isinstance(event.body, SettingsChanged):
             for name in changed_fields(event.body, before):
                 self._hot[event.body.address, name] = self.elapsed_s
-        self._redraw_soon()
 
     def changed(self) -> None:
-        """Draw anew."""
-        self._redraw_soon()
+        """Nothing to do: the next picture shows it."""
 
-    def redraw(self) -> None:
-        """Draw the present state."""
-        self._drawn = self.elapsed_s
+    def _redraw(self) -> None:
         self._live.refresh()
-
-    def _redraw_soon(self) -> None:
-        if self.elapsed_s - self._drawn >= _REDRAW_S:
-            self.redraw()
+        self._timer = asyncio.get_running_loop().call_later(_REDRAW_S, self._redraw)
 
     # --- the picture ---
 
     def __rich__(self) -> RenderableType:
         """Return the picture, for the terminal's present size."""
-        wide = self.console.width >= _WIDE and self.console.height >= _TALL
         picture = Layout()
         middle = Layout(name="middle")
-        if wide:
+        if self._is_wide():
             middle.split_row(Layout(self._steps(), ratio=6), Layout(self._rig_panel(), ratio=7))
-            middle.size = 2 * len(STEPS) + 3
+            middle.size = _WIDE_ROWS
         else:
             middle.update(self._rig_panel())
-            middle.size = 13
+            middle.size = _NARROW_ROWS
         picture.split_column(
             Layout(self._headline(), size=1), Layout(self._now(), size=5), middle, self._log_panel()
         )
         return picture
+
+    def _is_wide(self) -> bool:
+        return self.console.width >= _WIDE and self.console.height >= _TALL
 
     def _headline(self) -> Text:
         rig = self._rig
         seq = rig.state.seq if rig else 0
         return Text.assemble(
             (" ezgraph demo ", "bold reverse"),
-            "  four processes and a broker on one bus, replaying a real ECG",
-            (f"   {self.elapsed_s:4.1f} s   seq {seq}", "bold"),
+            (f" {self.elapsed_s:4.1f} s  seq {seq}  ", "bold"),
+            "a real ECG, four processes and a broker",
         )
 
     def _now(self) -> Panel:
@@ -270,7 +283,8 @@ class LiveView(View):
         return Panel(
             Group(
                 Text(step.why, style="italic"),
-                Text(f"✓ {shown}", style="green") if shown else Text("…"),
+                Text(f"→ {self._doing}" if self._doing else "", style="cyan"),
+                Text(f"✓ {shown}" if shown else "", style="green"),
             ),
             title=f"[bold]step {self._step + 1} of {len(STEPS)}: {step.title}[/bold]",
             title_align="left",
@@ -294,12 +308,13 @@ class LiveView(View):
     def _rig_panel(self) -> Panel:
         if self._rig is None:
             return Panel("")
+        gap = [Text()] if self._is_wide() else []
         return Panel(
             Group(
                 self._processes(self._rig),
-                Text(),
+                *gap,
                 self._wiring(self._rig),
-                Text(),
+                *gap,
                 self._settings(self._rig),
             ),
             title="[bold]the rig[/bold]",
@@ -307,13 +322,12 @@ class LiveView(View):
         )
 
     def _processes(self, rig: Rig) -> Table:
-        table = Table.grid(padding=(0, 2))
-        table.add_column(width=8)
-        table.add_column(width=10)
-        table.add_column(width=7, justify="right")
+        table = Table.grid(padding=(0, 1))
+        for width in (8, 11, 7):
+            table.add_column(width=width, no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis")
         broker_pid = str(rig.server.pid or "") if rig.server else ""
-        where = f"{rig.server.config.address}, journal {rig.journal.name}" if rig.server else ""
+        where = f"{rig.server.config.address}, {rig.journal.name}" if rig.server else ""
         table.add_row("broker", _state(rig.broker_state), broker_pid, where)
         for name, role in rig.roles.items():
             waits = "waits for the old lease to run out" if "waits" in role.said else ""
@@ -339,12 +353,12 @@ class LiveView(View):
                     start.startswith(f"{role.address}/") and end.startswith(f"{following}/")
                     for start, end in state.dag.edge_owners
                 )
-                text.append(" ──▶ " if wired else "  ╳  ", style="green" if wired else "red")
+                text.append(" ──▶ " if wired else " ··· ", style="green" if wired else "red")
         return text
 
     def _settings(self, rig: Rig) -> Table:
-        table = Table.grid(padding=(0, 2))
-        table.add_column(width=12)
+        table = Table.grid(padding=(0, 1))
+        table.add_column(width=12, no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis")
         for role in ROLES.values():
             entry = rig.state.settings.get(role.address)
@@ -360,7 +374,7 @@ class LiveView(View):
         return table
 
     def _log_panel(self) -> Panel:
-        used = 6 + (2 * len(STEPS) + 3 if self.console.width >= _WIDE else 13)
+        used = 6 + (_WIDE_ROWS if self._is_wide() else _NARROW_ROWS)
         room = max(1, self.console.height - used - 2)
         lines = [
             Text.assemble(

@@ -42,7 +42,7 @@ class Wording(NamedTuple):
     text: str
 
 
-def describe(event: Event, before: GraphState) -> Wording:  # noqa: PLR0911 - one line per kind
+def describe(event: Event, before: GraphState) -> Wording:
     """Return an event in words, given the state before it."""
     body = event.body
     match body:

@@ -34,7 +34,6 @@ from ezgraph.protocol.commands import (
     Sync,
 )
 from ezgraph.protocol.replies import ClientList, Done, EventRange, StatusReport
-from ezgraph.state.dag import DAG
 from ezgraph.wire import codec
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from ezgraph.protocol.metadata import GraphMetadata
     from ezgraph.protocol.settings import SettingsChangedEvent, SettingsSnapshotValue
     from ezgraph.protocol.snapshot import ClientInfo, GraphSnapshot, TopologyChangedEvent
+    from ezgraph.state.dag import DAG
     from ezgraph.state.graph import GraphState
 
 T = TypeVar("T")
@@ -308,7 +308,7 @@ class GraphContext:
         Raises:
             CompactedError: history below the floor is gone.
         """
-        key, events = list(check_key(tuple(prefix))), []
+        key, events = list(check_key(prefix)), []
         position, goal = after_seq, through_seq
         while goal is None or position < goal:
             part = await self._ask(ReadEvents(key, position, through_seq), EventRange, timeout)
@@ -327,7 +327,7 @@ class GraphContext:
         ``after_seq``: begin after that seq; None: with what comes from now on. It begins at
         once, not at the first ``anext``.
         """
-        return self._active().watch(check_key(tuple(prefix)), after_seq)
+        return self._active().watch(check_key(prefix), after_seq)
 
     def subscribe_settings_events(
         self, after_seq: int | None = None

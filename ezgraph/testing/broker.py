@@ -73,6 +73,8 @@ class SimulatedBroker:
         """Begin, or begin again, on the journal there is."""
         if self.engine is not None:
             return
+        if self._journal is not None:
+            self._journal.close()
         self._journal = self.disk.open_journal()
         self.engine = BrokerEngine(
             self.config,
@@ -134,7 +136,6 @@ class SimulatedBroker:
     def _opened(self) -> Journal:
         if self._journal is None or self._journal.closed:
             self._journal = self.disk.open_journal()
-            self._journal.close = self._journal.close
         return self._journal
 
     # --- its loop ---

@@ -52,8 +52,9 @@ def _once(make: F) -> F:
 class _Misfit(Exception):  # noqa: N818 - never leaves this module
     """A part of a message has the wrong form; the path grows on the way out."""
 
-    def __init__(self, problem: str) -> None:
+    def __init__(self, problem: str, *, unknown: bool = False) -> None:
         super().__init__(problem)
+        self.unknown = unknown
         self.path: list[str] = []
 
     def __str__(self) -> str:
@@ -106,7 +107,22 @@ def encode(message: object) -> bytes:
     Raises:
         MalformedMessageError: a field holds what its type does not allow; says which.
     """
-    return _pack(_plain(message), _inline)
+    plain = _plain(message)
+    try:
+        return _pack(plain, _inline)
+    except MalformedMessageError as error:
+        raise MalformedMessageError(f"{_culprit(plain)}: {error}") from error
+
+
+def _culprit(plain: list[Any]) -> str:
+    """Return which field of a message cannot be packed."""
+    tag, content = plain
+    for name, value in content.items():
+        try:
+            _pack(value, _inline)
+        except MalformedMessageError:
+            return f"{tag}.{name}"
+    return str(tag)
 
 
 def decode(packed: bytes | memoryview, family: type[T] | Any) -> T:  # noqa: ANN401
@@ -118,7 +134,7 @@ def decode(packed: bytes | memoryview, family: type[T] | Any) -> T:  # noqa: ANN
     try:
         decoded: T = _union_decoder(family)(values.unpack(packed))
     except _Misfit as misfit:
-        raise MalformedMessageError(str(misfit)) from None
+        raise MalformedMessageError(str(misfit), unknown=misfit.unknown) from None
     except MalformedMessageError:
         raise
     except Exception as error:
@@ -236,6 +252,8 @@ def _inline(value: Any) -> Any:  # noqa: ANN401
 def _pack(plain: object, default: Callable[[Any], Any]) -> bytes:
     try:
         packed: bytes = msgpack.packb(plain, default=default, strict_types=True)
+    except MalformedMessageError:
+        raise
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise MalformedMessageError(f"a message cannot be encoded: {error}") from error
     return packed
@@ -624,7 +642,8 @@ def _union_decoder(family: Any) -> Decode:  # noqa: ANN401
             raise _Misfit(f"expected [tag, fields], got {_shown(plain)}")
         tag, content = plain
         if type(tag) is not str or tag not in by_tag:
-            raise _Misfit(f"unknown message {_shown(tag)}; known are {sorted(by_tag)}")
+            known = sorted(by_tag)
+            raise _Misfit(f"unknown message {_shown(tag)}; known are {known}", unknown=True)
         try:
             return _decoder(by_tag[tag])(content)
         except _Misfit as misfit:

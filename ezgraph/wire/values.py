@@ -30,8 +30,10 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import math
 import pathlib
 import sys
+import threading
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -43,6 +45,8 @@ from ezgraph.errors import MalformedMessageError
 TUPLE, SET, FROZENSET, COMPLEX, DATETIME, TIMEDELTA = range(1, 7)
 NDARRAY, SCALAR, ENUM, PATH, BIGINT, UUID_, BYTEARRAY, BLOB = range(7, 15)
 MAX_DEPTH = 64
+MAX_EXTENSION_DEPTH = 8  # msgpack's unpacker takes some 50 KB of stack for each
+_MAX_EMPTY_ITEMS = 1_000_000
 _PATHS = {"posix": pathlib.PurePosixPath, "windows": pathlib.PureWindowsPath}
 _MOMENTS: dict[str, Any] = {"datetime": dt.datetime, "date": dt.date, "time": dt.time}
 
@@ -57,6 +61,26 @@ class EnumValue:
     value: Any
 
 
+class _Nesting(threading.local):
+    """How deep extensions stand within extensions, in this thread."""
+
+    depth = 0
+
+    def __enter__(self) -> None:
+        if self.depth > MAX_EXTENSION_DEPTH:
+            raise MalformedMessageError(
+                f"tuples, sets and other extended types stand more than {MAX_EXTENSION_DEPTH} "
+                f"deep within each other; use lists, or flatten the value"
+            )
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+
+
+_nesting = _Nesting()
+
+
 def pack(value: object) -> bytes:
     """Return the encoding of ``value``.
 
@@ -64,7 +88,10 @@ def pack(value: object) -> bytes:
         MalformedMessageError: it holds something that cannot be encoded; says what.
     """
     try:
-        packed: bytes = msgpack.packb(value, default=extend, strict_types=True)
+        with _nesting:
+            packed: bytes = msgpack.packb(value, default=extend, strict_types=True)
+    except MalformedMessageError:
+        raise
     except (TypeError, ValueError, OverflowError, UnicodeEncodeError, RecursionError) as error:
         raise MalformedMessageError(f"a value cannot be encoded: {error}") from error
     return packed
@@ -77,7 +104,8 @@ def unpack(packed: bytes | memoryview) -> Any:  # noqa: ANN401
         MalformedMessageError: the bytes spell no value, or one nested deeper than 64.
     """
     try:
-        return msgpack.unpackb(packed, ext_hook=from_extension, strict_map_key=False)
+        with _nesting:
+            return msgpack.unpackb(packed, ext_hook=from_extension, strict_map_key=False)
     except MalformedMessageError:
         raise
     except Exception as error:
@@ -215,7 +243,14 @@ def _array(content: list[Any]) -> Any:  # noqa: ANN401
 
     kind, shape, order, raw = content
     dtype = _dtype(kind)
-    array = np.frombuffer(raw, dtype) if dtype.itemsize else np.empty(shape, dtype)
+    if not all(type(each) is int and each >= 0 for each in shape) or order not in ("C", "F"):
+        raise MalformedMessageError(f"an array of shape {shape!r} and order {order!r}")
+    items = math.prod(shape)
+    if items * dtype.itemsize != len(raw) or (not dtype.itemsize and items > _MAX_EMPTY_ITEMS):
+        raise MalformedMessageError(
+            f"{len(raw)} bytes are no array of {items} items of {dtype.itemsize} bytes"
+        )
+    array = np.frombuffer(raw, dtype) if len(raw) else np.empty(items, dtype)
     return array.reshape(tuple(shape), order=order)
 
 

@@ -190,5 +190,4 @@ def test_a_service_shows_where_it_looks(server: GraphServer) -> None:
 def free_address() -> str:
     """An address where nobody listens; the next port is free too."""
     with GraphServer() as server:
-        address = str(server.address)
-    return address
+        return str(server.address)

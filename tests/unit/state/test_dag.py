@@ -315,7 +315,7 @@ def test_a_path_is_a_shortest_one() -> None:
 
 
 def test_a_path_is_looked_for_between_its_ends_only() -> None:
-    dag = wired("a b", "b c", *(f"b t{i}" for i in range(50)), *(f"t{i} u{i}" for i in range(50)))
+    dag = wired("a b", "b c", "b a1", "b a2", "a1 a3", "a2 a3")
     looked_at: list[str] = []
 
     class WatchedLinks(dict[str, set[str]]):

@@ -1,0 +1,130 @@
+"""``connect``, ``disconnect``, ``pause``, ``resume``, ``shutdown``: what changes the rig."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ezgraph.cli.options import AddressOption, JsonOption, Target, TimeoutOption, target
+from ezgraph.cli.paper import paper, say
+from ezgraph.errors import LiveSessionsError
+from ezgraph.protocol.wiring import visible
+
+if TYPE_CHECKING:
+    from ezgraph.graph.service import GraphService
+
+FromArgument = Annotated[str, typer.Argument(metavar="FROM", help="The topic that is read.")]
+ToArgument = Annotated[str, typer.Argument(metavar="TO", help="The topic it leads to.")]
+ReasonOption = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="Why; stored with the event.", show_default=False),
+]
+
+
+def _service(broker: Target) -> GraphService:
+    """Return a service whose coroutines `ezgraph.client.blocking.run` drives to their end."""
+    from ezgraph.cli.guest import PROGRAM
+    from ezgraph.client.blocking import Session
+    from ezgraph.graph.service import GraphService
+
+    return GraphService(broker.addresses, session_factory=partial(Session, program=PROGRAM))
+
+
+def _done(seq: int, sentence: str, *, as_json: bool) -> None:
+    if as_json:
+        from ezgraph.cli.as_json import dumps
+
+        say(dumps({"seq": seq}))
+    else:
+        paper().line((visible(sentence), ""), (f"  (seq {seq})", "dim"))
+
+
+def connect(
+    ctx: typer.Context,
+    from_topic: FromArgument,
+    to_topic: ToArgument,
+    reason: ReasonOption = None,
+    as_json: JsonOption = False,
+    address: AddressOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Make a persistent edge: it stays until somebody disconnects it."""
+    from ezgraph.client.blocking import run
+
+    broker = target(ctx, address, timeout)
+    call = _service(broker).connect(from_topic, to_topic, reason=reason, timeout=broker.timeout_s)
+    _done(run(call), f"{from_topic} -> {to_topic} is persistent", as_json=as_json)
+
+
+def disconnect(
+    ctx: typer.Context,
+    from_topic: FromArgument,
+    to_topic: ToArgument,
+    reason: ReasonOption = None,
+    as_json: JsonOption = False,
+    address: AddressOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Remove a persistent edge. Sessions that hold it too go on holding it."""
+    from ezgraph.client.blocking import run
+
+    broker = target(ctx, address, timeout)
+    service = _service(broker)
+    call = service.disconnect(from_topic, to_topic, reason=reason, timeout=broker.timeout_s)
+    _done(run(call), f"{from_topic} -> {to_topic} is no longer persistent", as_json=as_json)
+
+
+def pause(
+    ctx: typer.Context,
+    as_json: JsonOption = False,
+    address: AddressOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Ask publishers of samples to pause."""
+    from ezgraph.client.blocking import run
+
+    broker = target(ctx, address, timeout)
+    _done(run(_service(broker).pause(timeout=broker.timeout_s)), "paused", as_json=as_json)
+
+
+def resume(
+    ctx: typer.Context,
+    as_json: JsonOption = False,
+    address: AddressOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Ask publishers of samples to go on."""
+    from ezgraph.client.blocking import run
+
+    broker = target(ctx, address, timeout)
+    _done(run(_service(broker).resume(timeout=broker.timeout_s)), "resumed", as_json=as_json)
+
+
+def shutdown(
+    ctx: typer.Context,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Do not ask; end live sessions too.")
+    ] = False,
+    as_json: JsonOption = False,
+    address: AddressOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Stop the broker. While sessions live it asks on a terminal; elsewhere it refuses (code 1)."""
+    from ezgraph.client.blocking import run
+
+    broker = target(ctx, address, timeout)
+    service = _service(broker)
+    try:
+        run(service.shutdown(force, timeout=broker.timeout_s))
+    except LiveSessionsError as error:
+        if not sys.stdin.isatty():
+            raise LiveSessionsError(f"{error} (--force)") from error
+        typer.confirm(f"{visible(str(error))}.\nStop it anyway?", abort=True, err=True)
+        run(service.shutdown(force=True, timeout=broker.timeout_s))
+    if as_json:
+        say('{"stopped": true}')
+    else:
+        paper().line((f"the broker at {broker} stops", ""))

@@ -1,0 +1,72 @@
+"""Events as lines: ``seq time kind key what who``, or one JSON object each."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+from ezgraph.cli import as_json, words
+from ezgraph.cli.keys import key_text
+from ezgraph.cli.paper import Part, paper, say
+from ezgraph.protocol.events import SettingsChanged
+from ezgraph.protocol.wiring import visible
+
+if TYPE_CHECKING:
+    from ezgraph.protocol.events import Event
+
+_KEY_WIDTH = 24
+_KIND_WIDTH = 17
+
+
+class EventLines:
+    """Writes events for people; remembers settings, to show what is new in the next ones.
+
+    ``dated``: every line has its date; else only those that are not of today.
+    """
+
+    def __init__(self, *, dated: bool) -> None:
+        self._dated = dated
+        self._last: dict[str, dict[str, str]] = {}
+        self._key_width = _KEY_WIDTH
+
+    def write(self, event: Event) -> None:
+        """Write one event."""
+        told = words.tell(event.body)
+        today = None if self._dated else dt.datetime.now(dt.UTC).astimezone().date()
+        key = key_text(event.key)
+        if len(key) <= 2 * _KEY_WIDTH:
+            self._key_width = max(self._key_width, len(key))
+        reason = f"  because: {visible(event.source.reason)}" if event.source.reason else ""
+        paper().line(
+            (f"{event.seq:>6}  ", "bold"),
+            (f"{words.moment(event.wall_time, today=today)}  ", "dim"),
+            (f"{told.kind:<{_KIND_WIDTH}}  ", told.style),
+            (f"{key:<{self._key_width}}  ", "cyan"),
+            *self._what(event, told),
+            (reason, "italic"),
+            (f"  by {words.who(event.source)}", "dim"),
+        )
+
+    def _what(self, event: Event, told: words.Told) -> list[Part]:
+        body = event.body
+        if not isinstance(body, SettingsChanged):
+            return [(told.what, "")]
+        before, now = self._last.get(body.address), words.fields_of(body.value)
+        self._last[body.address] = now
+        if before is None or "" in now or told.kind != "settings changed":
+            return [(told.what, "")]
+        parts: list[Part] = []
+        for name, value in now.items():
+            old = before.get(name)
+            parts.append((" " if parts else "", ""))
+            if old == value:
+                parts.append((f"{name}={value}", "dim"))
+            else:
+                was = f" (was {old})" if old is not None else ""
+                parts.append((f"{name}={value}{was}", "bold"))
+        return parts
+
+
+def write_json(event: Event) -> None:
+    """Write one event as one JSON line."""
+    say(as_json.dumps(as_json.event(event)))

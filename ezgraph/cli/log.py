@@ -1,0 +1,113 @@
+"""``ezgraph log``: the stored events, and who caused them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ezgraph.cli.keys import KeyFilter, parse_filter
+from ezgraph.cli.options import AddressOption, JsonOption, Target, TimeoutOption, target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ezgraph.cli.when import When
+    from ezgraph.protocol.events import Event, Source
+
+_WHEN = "a seq, or a time: 14:03, 2026-11-22T14:03:22, 10m or 2h (ago)"
+
+
+def log(
+    ctx: typer.Context,
+    after: Annotated[
+        str | None,
+        typer.Option(metavar="SEQ|TIME", help=f"Only what came after {_WHEN}.", show_default=False),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="SEQ|TIME", help=f"Only up to {_WHEN}.", show_default=False),
+    ] = None,
+    key: Annotated[
+        str,
+        typer.Option(metavar="PREFIX", help="Only these keys, as for watch.", show_default=False),
+    ] = "",
+    who: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Only what was caused by a session, process, program, host or login whose name "
+            "has this in it.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", "-n", min=1, metavar="N", help="Only the newest N of them."),
+    ] = None,
+    as_json: JsonOption = False,
+    address: AddressOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Show stored events, oldest first, one line each: seq, time, kind, key, what, who."""
+    from ezgraph.cli.lines import EventLines, write_json
+    from ezgraph.cli.when import parse_when
+    from ezgraph.clock import SystemClock
+
+    wanted, now = parse_filter(key), SystemClock().wall()
+    start = parse_when(after or "0", now=now)
+    end = parse_when(until, now=now) if until is not None else None
+    broker = target(ctx, address, timeout)
+    write = write_json if as_json else EventLines(dated=True).write
+    found = (
+        event
+        for event in _stored(broker, wanted, start, end)
+        if wanted.matches(event.key) and (who is None or caused_by(event.source, who))
+    )
+    _write_newest(found, limit, write)
+
+
+def _write_newest(
+    found: Iterator[Event], limit: int | None, write: Callable[[Event], None]
+) -> None:
+    for event in found if limit is None else deque(found, maxlen=limit):
+        write(event)
+
+
+def caused_by(source: Source, text: str) -> bool:
+    """Return whether any name in ``source`` has ``text`` in it; case does not matter."""
+    names = (
+        source.session_id,
+        source.process_id,
+        source.client,
+        source.program,
+        source.host,
+        source.login,
+        source.key_name,
+    )
+    return any(text.casefold() in str(name).casefold() for name in names if name is not None)
+
+
+def _stored(broker: Target, wanted: KeyFilter, start: When, end: When | None) -> Iterator[Event]:
+    """Yield the stored events in (start, end], chunk by chunk.
+
+    Times are compared with each event's own: the broker's wall clock may have been set back.
+    """
+    from ezgraph.cli.guest import ask, guest
+    from ezgraph.protocol.commands import ReadEvents
+    from ezgraph.protocol.replies import EventRange
+    from ezgraph.wire import codec
+
+    through = end.seq if end is not None else None
+    with guest(broker) as session:
+        position, goal = start.seq or 0, through
+        while goal is None or position < goal:
+            asked = ReadEvents(list(wanted.prefix), position, through)
+            part = ask(session, asked, EventRange, timeout_s=broker.timeout_s)
+            goal = part.head if goal is None else min(goal, part.head)
+            for encoded in part.events:
+                event = codec.decode_event(encoded)
+                if start.is_before(event) and not (end is not None and end.is_before(event)):
+                    yield event
+            position = part.through

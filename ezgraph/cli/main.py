@@ -1,0 +1,101 @@
+"""The Typer application, and what happens when a command raises."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from ezgraph._version import __version__
+from ezgraph.cli import change, codes, log, render, runs, serve, show, watch
+from ezgraph.cli.options import AddressOption, Given, TimeoutOption
+from ezgraph.cli.paper import tell
+from ezgraph.errors import EzGraphError
+from ezgraph.protocol.wiring import visible
+
+_EPILOG = (
+    "Exit codes: 0 done; 1 refused, or something differs; 2 wrong usage, option or file; "
+    "3 no broker answered; 4 a broker cannot start or go on; 130 interrupted."
+)
+
+
+class _Commands(TyperGroup):
+    """Turns what commands raise into one last line and an exit code."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except EzGraphError as error:
+            _complain(str(error))
+            raise typer.Exit(codes.code_of(error)) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(codes.INTERRUPTED) from error
+        except BrokenPipeError as error:
+            # Whoever read us has seen enough (`ezgraph log | head`); do not fail again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(codes.OK) from error
+
+
+def _complain(message: str) -> None:
+    name = "\x1b[31mezgraph:\x1b[0m" if sys.stderr.isatty() else "ezgraph:"
+    tell(f"{name} {visible(message)}")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"ezgraph {__version__}\n")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="ezgraph",
+    help="The control bus of a laboratory rig: who runs, how it is wired, every setting, every "
+    "change.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _before(
+    ctx: typer.Context,
+    address: AddressOption = None,
+    timeout: TimeoutOption = None,
+    version: Annotated[  # noqa: ARG001 - its callback acts
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Say the version."),
+    ] = False,
+) -> None:
+    ctx.obj = Given(address, timeout)
+
+
+_BROKER, _LOOK, _CHANGE, _TRY = "Broker", "Look", "Change", "Try"
+app.command(rich_help_panel=_BROKER)(serve.serve)
+app.command(rich_help_panel=_BROKER)(show.status)
+app.command(rich_help_panel=_BROKER)(change.shutdown)
+app.command(rich_help_panel=_LOOK)(show.ls)
+app.command(rich_help_panel=_LOOK)(render.graph)
+app.command(rich_help_panel=_LOOK)(render.snapshot)
+app.command(rich_help_panel=_LOOK)(watch.watch)
+app.command(rich_help_panel=_LOOK)(log.log)
+app.command(rich_help_panel=_CHANGE)(change.connect)
+app.command(rich_help_panel=_CHANGE)(change.disconnect)
+app.command(rich_help_panel=_CHANGE)(change.pause)
+app.command(rich_help_panel=_CHANGE)(change.resume)
+app.command(rich_help_panel=_TRY)(runs.demo)
+app.command(rich_help_panel=_TRY)(runs.bench)
+
+
+def main() -> int:
+    """Run the command line of this process; return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    code = app(prog_name="ezgraph", standalone_mode=True)
+    return int(code or 0)

@@ -1,0 +1,209 @@
+"""``ezgraph serve``: a broker in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ezgraph.cli import serve_config
+from ezgraph.cli.options import Given, JsonOption
+from ezgraph.cli.paper import say, tell
+from ezgraph.config import BrokerConfig
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from ezgraph.broker.service import BrokerService
+
+
+def serve(
+    ctx: typer.Context,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            "-a",
+            metavar="HOST:PORT",
+            help="Where to listen; port 0 takes a free one. Default: EZGRAPH_ADDR, else "
+            "127.0.0.1:25979.",
+            show_default=False,
+        ),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL|FILE|memory",
+            help="Where the journal is. Default: a SQLite file in your data folder "
+            "(~/.local/share/ezgraph), one per port.",
+            show_default=False,
+        ),
+    ] = None,
+    durability: Annotated[
+        str | None,
+        typer.Option(
+            metavar="full|normal",
+            help="full (default) survives a power cut; normal, faster, only the death of the "
+            "broker.",
+            show_default=False,
+        ),
+    ] = None,
+    events_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            help="Where events are broadcast. Default: the port after the address's.",
+            show_default=False,
+        ),
+    ] = None,
+    advertise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST",
+            help="The host that clients dial for events. Default: the one they dialled.",
+            show_default=False,
+        ),
+    ] = None,
+    ttl: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help=f"How long a silent session lives ({BrokerConfig().ttl_s:g}).",
+            show_default=False,
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option(
+            "--insecure",
+            help="Listen outside loopback although anybody there could command this broker.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            help="Options from a file; those given here win. Fields: address, backend, "
+            "durability, events_port, advertise, ttl_s, insecure, checkpoint_events, "
+            "journal_warning_bytes, and a table limits.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a broker until Ctrl-C or SIGTERM; it then drains, writes a checkpoint and exits 0.
+
+    One line says where it listens and where its journal is, once it is ready.
+    """
+    given = serve_config.read_file(config) if config is not None else {}
+    before: Given = ctx.obj or Given()
+    options: dict[str, Any] = {
+        "address": address or before.address,
+        "backend": backend,
+        "durability": durability,
+        "events_port": events_port,
+        "advertise": advertise,
+        "ttl_s": ttl,
+        "insecure": insecure,
+    }
+    given.update({name: value for name, value in options.items() if value is not None})
+    wanted = serve_config.broker_config(given)
+    serve_config.make_room(wanted)
+    _log_to_stderr()
+    _run(wanted, as_json=as_json)
+
+
+def _run(config: BrokerConfig, *, as_json: bool) -> None:
+    from ezgraph.backends.base import Backend
+    from ezgraph.broker.service import BrokerService
+
+    with Backend.from_url(config.backend).connect() as connection:
+        service = BrokerService(config, connection.open_journal())
+        _stop_on_signals(service)
+        try:
+            service.bind()
+        except BaseException:
+            service.close()
+            raise
+        say(_ready_json(service) if as_json else _ready(service))
+        service.run()
+        if sys.stderr.isatty():
+            tell(f"stopped at seq {service.engine.state.seq}, checkpoint written")
+
+
+def _stop_on_signals(service: BrokerService) -> None:
+    """Stop at the first signal; a second one ends the process as it would any other."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler's form
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)
+        service.stop()
+
+    for each in numbers:
+        signal.signal(each, stop)
+
+
+def _ready(service: BrokerService) -> str:
+    state = service.engine.state
+    where = "memory only: nothing survives this process"
+    if (path := _journal_file(service.config)) is not None:
+        where = f"journal {path} ({_durability(service.config)})"
+    return (
+        f"ezgraph broker at {service.address}, {where}, seq {state.seq}, epoch {state.epoch}; "
+        f"Ctrl-C ends it"
+    )
+
+
+def _ready_json(service: BrokerService) -> str:
+    from ezgraph.cli.as_json import dumps
+
+    state, config = service.engine.state, service.config
+    return dumps(
+        {
+            "address": str(service.address),
+            "pid": os.getpid(),
+            "backend": config.backend,
+            "journal": _journal_file(config),
+            "durability": _durability(config),
+            "seq": state.seq,
+            "epoch": state.epoch,
+            "cluster_id": service.journal.cluster_id,
+        }
+    )
+
+
+def _journal_file(config: BrokerConfig) -> str | None:
+    """Return the path of a journal that is a file."""
+    from urllib.parse import unquote, urlsplit
+
+    parts = urlsplit(config.backend)
+    return unquote(parts.path[1:]) if parts.scheme == "sqlite" else None
+
+
+def _durability(config: BrokerConfig) -> str | None:
+    if not config.backend.startswith("sqlite:"):
+        return None
+    return "normal" if "synchronous=normal" in config.backend.lower() else "full"
+
+
+class _OneLine(logging.Formatter):
+    """A log line without a traceback: what went wrong on purpose is told at the end."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, ARG002, N802 - logging's name
+        return ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).rstrip("\n")
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])

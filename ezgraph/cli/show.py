@@ -1,0 +1,161 @@
+"""``status`` and ``ls``: how the broker is, and what there is."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ezgraph.cli.options import AddressOption, JsonOption, Target, TimeoutOption, target
+from ezgraph.cli.paper import Part, paper, say, tell
+from ezgraph.errors import BrokerUnreachableError
+
+if TYPE_CHECKING:
+    from ezgraph.cli.listing import Listing
+    from ezgraph.protocol.replies import StatusReport
+
+_WAIT_STEP_S = 2.0
+_FOREVER_S = 10 * 365 * 86400.0
+
+
+# --- status ---
+
+
+def status(
+    ctx: typer.Context,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="Wait until a broker answers; without end, unless --timeout is given."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+    address: AddressOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Say how the broker is: sessions, seq, epoch, journal, disk, uptime."""
+    broker = target(ctx, address, timeout)
+    report, answered_at = _status(broker, wait=wait)
+    if as_json:
+        from ezgraph.cli.as_json import dumps, plain
+
+        say(dumps({"address": answered_at, **plain(report)}, indent=2))
+        return
+    write = paper().line
+    rows = _status_rows(report, answered_at)
+    widest = max(len(name) for name, _ in rows)
+    for name, parts in rows:
+        write((f"{name:<{widest}}  ", "dim"), *parts)
+    if report.journal_warning:
+        write((f"warning: {report.journal_warning}", "yellow"))
+
+
+def _status(broker: Target, *, wait: bool) -> tuple[StatusReport, str]:
+    if not wait:
+        return _ask_status(broker)
+    from ezgraph.clock import SystemClock
+
+    clock = SystemClock()
+    deadline = clock.monotonic() + (broker.timeout_s if broker.timeout_given else _FOREVER_S)
+    told = False
+    while True:
+        left = deadline - clock.monotonic()
+        step = Target(broker.addresses, max(0.05, min(_WAIT_STEP_S, left)), timeout_given=True)
+        try:
+            return _ask_status(step)
+        except BrokerUnreachableError:
+            if left <= _WAIT_STEP_S:
+                raise
+            if not told:
+                tell(f"waiting for a broker at {broker}")
+            told = True
+
+
+def _ask_status(broker: Target) -> tuple[StatusReport, str]:
+    from ezgraph.cli.guest import ask, guest
+    from ezgraph.protocol.commands import GetStatus
+    from ezgraph.protocol.replies import StatusReport
+
+    with guest(broker) as session:
+        report = ask(session, GetStatus(), StatusReport, timeout_s=broker.timeout_s)
+        return report, str(session.address)
+
+
+def _status_rows(report: StatusReport, address: str) -> list[tuple[str, list[Part]]]:
+    from ezgraph.cli.words import age, count, size
+    from ezgraph.protocol.wiring import visible
+
+    state = [("paused", "yellow bold")] if report.paused else [("running", "green")]
+    if report.insecure:
+        state.append((", insecure: anybody who reaches it may command it", "yellow"))
+    free = "" if report.free_disk_bytes is None else f", {size(report.free_disk_bytes)} free"
+    oldest = "" if report.floor <= 1 else f", replayable from {report.floor:,}"
+    return [
+        ("broker", [(address, "bold"), (f"  ezgraph {report.version}, pid {report.pid}", "")]),
+        ("state", [*state, (f", up {age(report.uptime_s)}", "")]),
+        ("seq", [(f"{report.head:,}", "bold"), (f"  epoch {report.epoch}{oldest}", "")]),
+        (
+            "has",
+            [
+                (
+                    f"{count(report.sessions, 'session')}, {count(report.processes, 'process')}, "
+                    f"{count(report.components, 'component')}, {count(report.edges, 'edge')}, "
+                    f"{report.watched_prefixes:,} watched",
+                    "",
+                )
+            ],
+        ),
+        ("journal", [(visible(report.backend), "")]),
+        ("size", [(f"{size(report.journal_bytes)}{free}", "")]),
+        ("cluster", [(visible(report.cluster_id), "")]),
+    ]
+
+
+# --- ls ---
+
+
+class Room(enum.StrEnum):
+    """What ``ls`` can list."""
+
+    SESSIONS = "sessions"
+    PROCESSES = "processes"
+    EDGES = "edges"
+    COMPONENTS = "components"
+    SETTINGS = "settings"
+
+
+def ls(
+    ctx: typer.Context,
+    what: Annotated[
+        Room | None, typer.Argument(help="One kind; without it, all.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+    address: AddressOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """List what there is: sessions, processes, edges, components, settings."""
+    from ezgraph.cli.listing import read
+
+    broker = target(ctx, address, timeout)
+    rooms = [what] if what is not None else list(Room)
+    listing = read(broker, [room.value for room in rooms])
+    if as_json:
+        from ezgraph.cli.as_json import dumps
+
+        found: Any = {room.value: listing.records(room.value) for room in rooms}
+        say(dumps(found if what is None else found[what.value], indent=2))
+        return
+    for number, room in enumerate(rooms):
+        if number:
+            paper().line(("", ""))
+        _write_room(listing, room, with_title=what is None)
+
+
+def _write_room(listing: Listing, room: Room, *, with_title: bool) -> None:
+    heads, rows, right = listing.columns(room.value)
+    if with_title or not rows:
+        title = f"{len(rows):,} {room.value}" if rows else f"no {room.value}"
+        paper().line((title, "bold" if rows else "dim"))
+    if rows:
+        paper().table(heads, rows, right=right)

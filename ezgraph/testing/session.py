@@ -1,0 +1,168 @@
+"""A session on the simulated network, so that contexts run there unchanged.
+
+Its methods are coroutines that never suspend: they let time pass on the network instead. So
+`ezgraph.client.blocking.run` drives a `GraphContext` made with ``session_factory``::
+
+    context = GraphContext(str(ADDRESS), session_factory=simulated_sessions(network))
+    run(context.open())
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ezgraph.config import DEFAULT_TIMEOUT_S, Address, parse_address
+from ezgraph.errors import ContextClosedError, EzGraphError
+from ezgraph.protocol.commands import Command, Goodbye, Sync
+from ezgraph.testing.client import SimulatedClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ezgraph.client.core import LeaseState
+    from ezgraph.client.engine import Feed
+    from ezgraph.client.watch import Watch
+    from ezgraph.graph.sessions import SessionFactory
+    from ezgraph.names import Key
+    from ezgraph.protocol.replies import Reply, Welcome
+    from ezgraph.state.graph import GraphState
+    from ezgraph.testing.network import Network
+
+
+def simulated_sessions(network: Network) -> SessionFactory:
+    """Return what a `GraphContext` takes as ``session_factory`` to live on ``network``."""
+
+    def make(
+        addresses: Sequence[Address],
+        *,
+        kind: str = "session",
+        program: str | None = None,
+        ttl_s: float | None = None,
+        patience_s: float = 60.0,
+    ) -> SimulatedSession:
+        name = f"{program or 'program'} {network.number()}"
+        return SimulatedSession(
+            SimulatedClient(
+                network, name, kind=kind, addresses=addresses, ttl_s=ttl_s, patience_s=patience_s
+            )
+        )
+
+    return make
+
+
+class SimulatedSession:
+    """What `ezgraph.client.aio.Session` is, on the simulated network; ``client`` does the work."""
+
+    def __init__(self, client: SimulatedClient) -> None:
+        self.client = client
+
+    def __repr__(self) -> str:
+        return f"<SimulatedSession {self.client!r}>"
+
+    @property
+    def state(self) -> LeaseState:
+        """Where this client stands with the broker."""
+        return self.client.engine.core.state
+
+    @property
+    def welcome(self) -> Welcome | None:
+        """What the broker said at the last HELLO or RESUME."""
+        return self.client.engine.core.welcome
+
+    @property
+    def client_id(self) -> str | None:
+        """The public id of the lease."""
+        return self.client.lease_id or None
+
+    @property
+    def address(self) -> Address:
+        """The address that is dialled now."""
+        return parse_address(self.client.engine.core.address)
+
+    async def open(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:  # noqa: ASYNC109
+        """Join the broker."""
+        self.client.start()
+        await self.call(Sync(), timeout=timeout)
+
+    async def close(self) -> None:
+        """Say goodbye and hang up."""
+        call = self.client.call(Goodbye(), timeout=1.0)
+        self.client.network.run_until(lambda: call.ended is not None, 1.1)
+        self.client.crash()
+
+    async def call(self, command: Command, *, timeout: float = DEFAULT_TIMEOUT_S) -> Reply:  # noqa: ASYNC109
+        """Return the broker's reply, having let time pass until it came."""
+        call = self.client.call(command, timeout=timeout)
+        self.client.network.run_until(lambda: call.ended is not None, timeout + 1.0)
+        if isinstance(call.result, EzGraphError):
+            raise call.result
+        if call.result is None:
+            raise AssertionError(f"G9: {call} has not ended")
+        return call.result
+
+    async def fetch_state(
+        self, rooms: Sequence[str] = (), *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> tuple[GraphState, int]:
+        """Return the state (or some rooms of it) at one seq, and the floor."""
+        taken: list[tuple[GraphState | EzGraphError, int]] = []
+        network, engine = self.client.network, self.client.engine
+        engine.pull_snapshot(list(rooms), network.now + timeout, lambda *each: taken.append(each))
+        network.run_until(lambda: bool(taken), timeout + 1.0)
+        state, floor = taken[0]
+        if isinstance(state, EzGraphError):
+            raise state
+        return state, floor
+
+    def watch(
+        self, prefix: Key = (), after: int | None = None, *, start_with_snapshot: bool = False
+    ) -> _Items:
+        """Return what a watcher is given, as an async iterator that never suspends."""
+        if start_with_snapshot:
+            raise ContextClosedError("only replicas start with a snapshot here")
+        return _Items(self.client, prefix, after)
+
+    def open_feed(self, watch: Watch, on_ready: Callable[[], None]) -> Feed:
+        """Feed a watcher."""
+        return self.client.open_feed(watch, on_ready)
+
+    def serve_feed(self, feed: Feed) -> None:
+        """Look at a watcher again."""
+        self.client.serve_feed(feed)
+
+    def close_feed(self, feed: Feed) -> None:
+        """Feed it no longer."""
+        self.client.close_feed(feed)
+
+    async def until(self, reached: Callable[[], bool], *, timeout: float, what: str) -> None:  # noqa: ASYNC109
+        """Let time pass until ``reached()``."""
+        await self.client.until(reached, timeout=timeout, what=what)
+
+
+class _Items:
+    """The items of a watcher, one by one."""
+
+    def __init__(self, client: SimulatedClient, prefix: Key, after: int | None) -> None:
+        self._record = client.watch(prefix, after)
+        self._client = client
+        self._taken = 0
+
+    def __aiter__(self) -> _Items:
+        return self
+
+    async def __anext__(self) -> object:
+        """Return the next item, having let time pass until it came."""
+        items = self._record.items
+        await self._client.until(
+            lambda: len(items) > self._taken or self._record.watch.error is not None,
+            timeout=60.0,
+            what="the next item",
+        )
+        if len(items) == self._taken and self._record.watch.error is not None:
+            raise self._record.watch.error
+        self._taken += 1
+        return items[self._taken - 1]
+
+    async def aclose(self) -> None:
+        """End it."""
+        if self._record.feed is not None:
+            self._client.engine.close_feed(self._record.feed)

@@ -1,0 +1,91 @@
+"""The benchmark at tiny sizes: every row is there, whatever the figures are."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rich.console import Console
+
+from ezgraph.bench.main import SECTIONS, run
+from ezgraph.bench.scale import Scale
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+TINY = Scale(
+    rounds=1,
+    seconds=0.02,
+    in_flight=8,
+    reports=5,
+    subscribers=2,
+    subscriber_processes=2,
+    reports_to_many=3,
+    history=(50, 300),
+    edges=(20, 40, 80),
+    components=(3, 10),
+    events_in_memory=300,
+    starts=1,
+)
+DURABILITIES = ("memory", "SQLite NORMAL", "SQLite FULL")
+EXPECTED = {
+    "a": [f"one in flight, {each}, {d}" for each in ("blocking", "asyncio") for d in DURABILITIES],
+    "b": [f"8 in flight, asyncio, {durability}" for durability in DURABILITIES],
+    "c": [
+        "one commit, SQLite FULL",
+        "report to receipt, 1 subscriber, memory",
+        "report to receipt, 1 subscriber, SQLite FULL",
+        "report to the last of 2 subscribers, memory",
+        "report to the last of 2 subscribers, SQLite FULL",
+    ],
+    "d": [
+        "catch-up of 50 events",
+        "a command during it, p99 (50)",
+        "catch-up of 300 events",
+        "a command during it, p99 (300)",
+    ],
+    "e": [
+        f"{shape}, {count} edges"
+        for shape in ("chain", "reversed chain", "layered", "star", "random")
+        for count in (20, 40, 80)
+    ],
+    "f": [
+        text
+        for schemas in ("without", "with")
+        for count in (3, 10)
+        for text in (
+            f"snapshot of {count} components {schemas} schemas",
+            f"a command during it, p99 ({count} components {schemas} schemas)",
+        )
+    ],
+    "g": [
+        "idle broker, resident",
+        "more after 300 events, SQLite FULL",
+        "broker process to its first reply",
+        "import ezgraph",
+        "from ezgraph import GraphContext",
+    ],
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_each_section_gives_its_rows_to_people_and_to_machines(
+    section: str, tmp_path: Path
+) -> None:
+    printed, json_path = StringIO(), tmp_path / "bench.json"
+
+    code = run(
+        TINY, only=[section], json_path=json_path, console=Console(file=printed, width=200)
+    )
+
+    found: dict[str, Any] = json.loads(json_path.read_text())
+    assert [row["name"] for row in found["rows"]] == EXPECTED[section], found["rows"]
+    assert all(row["measured"] is not None and row["section"] == section for row in found["rows"])
+    assert [row["name"] for row in found["rows"] if row["name"] not in printed.getvalue()] == []
+    assert code == (0 if found["passed"] else 1)
+    assert "pyzmq" in printed.getvalue().splitlines()[-1]
+    assert found["machine"]["cores"] >= 1
