@@ -32,12 +32,15 @@ async def amplifier(address: str) -> None:
     async with GraphContext(address) as ctx:
         await ctx.register_metadata(GraphMetadata(components={AMPLIFIER.address: AMPLIFIER}))
         await ctx.connect("RIG/AMPLIFIER/SIGNAL", "RIG/FILTER/INPUT")
+        await asyncio.to_thread(sys.stdin.read)  # until the other one has seen enough
 
 
 async def watch(address: str) -> None:
     async with GraphContext(address) as ctx:
         changes = ctx.subscribe()  # everything, from now on
-        child = await asyncio.create_subprocess_exec(sys.executable, __file__, address)
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, __file__, address, stdin=asyncio.subprocess.PIPE
+        )
         print(f"this is session {ctx.session_id}; started process {child.pid}")
 
         async for change in changes:
@@ -49,6 +52,8 @@ async def watch(address: str) -> None:
                 settings = snapshot.settings["RIG/AMPLIFIER"].structured_value
                 print(f"        the wiring now: {snapshot.graph}")
                 print(f"        settings of RIG/AMPLIFIER: {settings}")
+                if child.stdin is not None:
+                    child.stdin.close()  # enough seen: it may go
             if change.kind == "SessionClosed":
                 break
         print(f"the other process ended with {await child.wait()}, and left nothing behind:")

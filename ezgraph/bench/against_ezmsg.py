@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import sys
 import time
 from contextlib import ExitStack, contextmanager
@@ -382,6 +383,7 @@ def _parsed(text: str) -> Address:
 
 def _serve() -> None:
     server = _core("graphserver").GraphServer()
+    logging.getLogger("ezmsg").setLevel(logging.WARNING)  # it tells where it listens; so do we
     server.start(("127.0.0.1", 0))
     say(port=server.address.port)
     while sys.stdin.readline():

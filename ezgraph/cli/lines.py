@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ezgraph.cli import as_json, words
 from ezgraph.cli.keys import key_text
 from ezgraph.cli.paper import Part, paper, say
-from ezgraph.protocol.events import SettingsChanged
+from ezgraph.protocol.events import EdgeConnected, EdgeDisconnected, SettingsChanged
 from ezgraph.protocol.wiring import visible
 
 if TYPE_CHECKING:
@@ -27,24 +27,21 @@ class EventLines:
     def __init__(self, *, dated: bool) -> None:
         self._dated = dated
         self._last: dict[str, dict[str, str]] = {}
-        self._key_width = _KEY_WIDTH
 
     def write(self, event: Event) -> None:
         """Write one event."""
         told = words.tell(event.body)
         today = None if self._dated else dt.datetime.now(dt.UTC).astimezone().date()
-        key = key_text(event.key)
-        if len(key) <= 2 * _KEY_WIDTH:
-            self._key_width = max(self._key_width, len(key))
-        reason = f"  because: {visible(event.source.reason)}" if event.source.reason else ""
+        what = self._what(event, told)
+        if event.source.reason:
+            what.append((f"  because: {visible(event.source.reason)}", "italic"))
         paper().line(
             (f"{event.seq:>6}  ", "bold"),
             (f"{words.moment(event.wall_time, today=today)}  ", "dim"),
             (f"{told.kind:<{_KIND_WIDTH}}  ", told.style),
-            (f"{key:<{self._key_width}}  ", "cyan"),
-            *self._what(event, told),
-            (reason, "italic"),
-            (f"  by {words.who(event.source)}", "dim"),
+            (f"{_key(event):<{_KEY_WIDTH}}  ", "cyan"),
+            middle=what,
+            end=[(f"  by {words.who(event.source)}", "dim")],
         )
 
     def _what(self, event: Event, told: words.Told) -> list[Part]:
@@ -65,6 +62,15 @@ class EventLines:
                 was = f" (was {old})" if old is not None else ""
                 parts.append((f"{name}={value}{was}", "bold"))
         return parts
+
+
+def _key(event: Event) -> str:
+    """Return the key; of an edge, which is hard to read as a key, its topics."""
+    match event.body:
+        case EdgeConnected() | EdgeDisconnected() as edge:
+            return visible(f"{edge.from_topic} -> {edge.to_topic}")
+        case _:
+            return key_text(event.key)
 
 
 def write_json(event: Event) -> None:

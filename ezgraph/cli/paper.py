@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+_LEAST_MIDDLE = 30
+
 Part = tuple[str, str]
 """Some text and its style in Rich's words; the style is dropped in a pipe."""
 
@@ -22,8 +24,10 @@ Part = tuple[str, str]
 class Paper(Protocol):
     """What a command writes on."""
 
-    def line(self, *parts: Part) -> None:
-        """Write one line; a terminal cuts it to its width."""
+    def line(
+        self, *parts: Part, middle: Sequence[Part] = (), end: Sequence[Part] = ()
+    ) -> None:
+        """Write one line; a terminal cuts it to its width, and what is in the ``middle`` first."""
         ...
 
     def table(
@@ -36,9 +40,11 @@ class Paper(Protocol):
 class Pipe:
     """Plain text."""
 
-    def line(self, *parts: Part) -> None:
+    def line(
+        self, *parts: Part, middle: Sequence[Part] = (), end: Sequence[Part] = ()
+    ) -> None:
         """Write one whole line."""
-        say("".join(text for text, _ in parts).rstrip())
+        say("".join(text for text, _ in (*parts, *middle, *end)).rstrip())
 
     def table(
         self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
@@ -59,11 +65,17 @@ class Terminal:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def line(self, *parts: Part) -> None:
+    def line(
+        self, *parts: Part, middle: Sequence[Part] = (), end: Sequence[Part] = ()
+    ) -> None:
         """Write one line, cut to the width."""
         from rich.text import Text
 
-        text = Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
+        text, inner, tail = (Text.assemble(*each) for each in (parts, middle, end))
+        room = self._console.width - text.cell_len - tail.cell_len
+        if inner.cell_len > room:
+            inner.truncate(max(room, _LEAST_MIDDLE), overflow="ellipsis")
+        text.append_text(inner).append_text(tail)
         self._console.print(text, no_wrap=True, overflow="ellipsis", highlight=False)
 
     def table(

@@ -98,7 +98,8 @@ def _follow(
                 case Progress(seq=seq) if not is_live:
                     is_live = True
                     if is_terminal():
-                        tell(f"watching {wanted} at {session.address} from seq {seq}; Ctrl-C ends")
+                        keys = str(wanted) if wanted.prefix else "everything"
+                        tell(f"watching {keys} at {session.address} from seq {seq}; Ctrl-C ends")
                 case _:
                     pass
 

@@ -59,16 +59,15 @@ class RecordFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("a+b")
-        self._file.seek(0)
-        written = self._file.read()
+        written = path.read_bytes() if path.exists() else b""
         whole, _, rest = written.rpartition(b"\n")
+        lines = whole.splitlines()
+        self.last_seq = _seq_of(lines[-1], path) if lines else 0
+        self.lines = len(lines)
         self.cut_bytes = len(rest)
         if rest:
             os.truncate(path, len(written) - len(rest))
-        lines = whole.splitlines()
-        self.lines = len(lines)
-        self.last_seq = _seq_of(lines[-1], path) if lines else 0
+        self._file = path.open("ab")
 
     def __repr__(self) -> str:
         return f"<RecordFile {self.path} lines={self.lines} last_seq={self.last_seq}>"

@@ -131,15 +131,25 @@ def decode(packed: bytes | memoryview, family: type[T] | Any) -> T:  # noqa: ANN
     Raises:
         MalformedMessageError: it spells none.
     """
-    try:
-        decoded: T = _union_decoder(family)(values.unpack(packed))
-    except _Misfit as misfit:
-        raise MalformedMessageError(str(misfit), unknown=misfit.unknown) from None
-    except MalformedMessageError:
-        raise
-    except Exception as error:
-        raise MalformedMessageError(f"a message cannot be read: {error!r}") from error
+    decoded: T = decoder_of(family)(packed)
     return decoded
+
+
+def decoder_of(family: Any) -> Callable[[bytes | memoryview], Any]:  # noqa: ANN401
+    """Return `decode` for one family; keep it where many messages come in."""
+    decode_plain = _union_decoder(family)
+
+    def decode_packed(packed: bytes | memoryview) -> Any:  # noqa: ANN401
+        try:
+            return decode_plain(values.unpack(packed))
+        except _Misfit as misfit:
+            raise MalformedMessageError(str(misfit), unknown=misfit.unknown) from None
+        except MalformedMessageError:
+            raise
+        except Exception as error:
+            raise MalformedMessageError(f"a message cannot be read: {error!r}") from error
+
+    return decode_packed
 
 
 class EncodedEvent(NamedTuple):
@@ -228,7 +238,7 @@ def _decode_with(resolve: Callable[[int, bytes], Any], packed: bytes | memoryvie
 
 def _event(plain: Any) -> Event:  # noqa: ANN401
     try:
-        event: Event = _union_decoder(Event)(_upgraded(plain))
+        event: Event = _decode_event_fields(_upgraded(plain))
     except _Misfit as misfit:
         raise MalformedMessageError(str(misfit)) from None
     except MalformedMessageError:
@@ -659,3 +669,6 @@ def _members_of(family: Any) -> list[type]:  # noqa: ANN401
     if typing.get_origin(family) in (typing.Union, types.UnionType):
         return _members_of(typing.get_args(family))
     return [family, *(cls for each in family.__subclasses__() for cls in _members_of(each))]
+
+
+_decode_event_fields = _union_decoder(Event)

@@ -32,6 +32,10 @@ _LINK_BYTES = _LINK.size
 _LINKS = [struct.Struct(f"!{count}Q") for count in range(40)]
 
 
+_decode_command = codec.decoder_of(Command)
+_decode_reply = codec.decoder_of(Reply)
+
+
 class Header(NamedTuple):
     """What can be read of a request before its command."""
 
@@ -62,7 +66,7 @@ def read_command(frame: bytes) -> Command:
     Raises:
         MalformedMessageError: there is none; says which field.
     """
-    command: Command = codec.decode(memoryview(frame)[_REQUEST.size :], Command)
+    command: Command = _decode_command(memoryview(frame)[HEADER_BYTES:])
     return command
 
 
@@ -80,7 +84,7 @@ def read_reply(frame: bytes) -> tuple[int, Reply]:
     if len(frame) < _REPLY.size or frame[:4] != _START:
         raise MalformedMessageError(f"{len(frame)} bytes do not start like a reply")
     _, request_id = _REPLY.unpack_from(frame)
-    return request_id, codec.decode(memoryview(frame)[_REPLY.size :], Reply)
+    return request_id, _decode_reply(memoryview(frame)[_REPLY.size :])
 
 
 def links_frame(links: Sequence[Link]) -> bytes:

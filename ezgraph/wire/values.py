@@ -12,18 +12,17 @@ code  type                          content
 4     complex                       [real, imag]
 5     datetime, date, time          [kind, ISO 8601 text, fold]
 6     timedelta                     [days, seconds, microseconds]
-7     numpy.ndarray                 [dtype text or field list, shape, order, raw bytes]
-8     numpy scalar                  [dtype text or field list, raw bytes]
+7     numpy.ndarray                 [dtype, shape, order, raw bytes]
+8     numpy scalar                  [dtype, raw bytes]
 9     enum member                   [module, qualname, member name, value]
 10    path                          [flavour, text]
 11    int beyond 64 bit             decimal text
 12    UUID                          16 bytes
-13    bytearray                     bytes
 14    content-addressed blob        16 bytes: the blob's name (snapshots only)
 ====  ============================  =============================================
 
 A name from the wire is never imported: an enum member arrives as `EnumValue`. Object arrays are
-refused. NumPy is imported only when an array is met.
+refused. A bytearray arrives as bytes. NumPy is imported only when an array is met.
 """
 
 from __future__ import annotations
@@ -43,7 +42,8 @@ import msgpack
 from ezgraph.errors import MalformedMessageError
 
 TUPLE, SET, FROZENSET, COMPLEX, DATETIME, TIMEDELTA = range(1, 7)
-NDARRAY, SCALAR, ENUM, PATH, BIGINT, UUID_, BYTEARRAY, BLOB = range(7, 15)
+NDARRAY, SCALAR, ENUM, PATH, BIGINT, UUID_ = range(7, 13)
+BLOB = 14
 MAX_DEPTH = 64
 MAX_EXTENSION_DEPTH = 8  # msgpack's unpacker takes some 50 KB of stack for each
 _MAX_EMPTY_ITEMS = 1_000_000
@@ -67,7 +67,7 @@ class _Nesting(threading.local):
     depth = 0
 
     def __enter__(self) -> None:
-        if self.depth > MAX_EXTENSION_DEPTH:
+        if self.depth >= MAX_EXTENSION_DEPTH:
             raise MalformedMessageError(
                 f"tuples, sets and other extended types stand more than {MAX_EXTENSION_DEPTH} "
                 f"deep within each other; use lists, or flatten the value"
@@ -88,8 +88,7 @@ def pack(value: object) -> bytes:
         MalformedMessageError: it holds something that cannot be encoded; says what.
     """
     try:
-        with _nesting:
-            packed: bytes = msgpack.packb(value, default=extend, strict_types=True)
+        packed: bytes = msgpack.packb(value, default=extend, strict_types=True)
     except MalformedMessageError:
         raise
     except (TypeError, ValueError, OverflowError, UnicodeEncodeError, RecursionError) as error:
@@ -104,14 +103,19 @@ def unpack(packed: bytes | memoryview) -> Any:  # noqa: ANN401
         MalformedMessageError: the bytes spell no value, or one nested deeper than 64.
     """
     try:
-        with _nesting:
-            return msgpack.unpackb(packed, ext_hook=from_extension, strict_map_key=False)
+        return msgpack.unpackb(packed, ext_hook=from_extension, strict_map_key=False)
     except MalformedMessageError:
         raise
     except Exception as error:
         raise MalformedMessageError(
             f"{len(packed)} bytes are no msgpack value: {type(error).__name__}: {error}"
         ) from error
+
+
+def _pack_within(value: object) -> bytes:
+    """Pack the content of an extension."""
+    with _nesting:
+        return pack(value)
 
 
 def check_depth(value: object, limit: int = MAX_DEPTH) -> None:
@@ -142,12 +146,12 @@ def extend(value: Any) -> Any:  # noqa: ANN401 - one line per type
         case enum.Enum():
             kind = type(value)
             content = [kind.__module__, kind.__qualname__, value.name, value.value]
-            return msgpack.ExtType(ENUM, pack(content))
+            return msgpack.ExtType(ENUM, _pack_within(content))
         case EnumValue():
             content = [value.module, value.qualname, value.name, value.value]
-            return msgpack.ExtType(ENUM, pack(content))
+            return msgpack.ExtType(ENUM, _pack_within(content))
         case tuple():
-            return msgpack.ExtType(TUPLE, pack(list(value)))
+            return msgpack.ExtType(TUPLE, _pack_within(list(value)))
         case frozenset():
             return msgpack.ExtType(FROZENSET, _members(value))
         case set():
@@ -157,36 +161,36 @@ def extend(value: Any) -> Any:  # noqa: ANN401 - one line per type
             if kind_name not in _MOMENTS:
                 kind_name = "datetime" if isinstance(value, dt.datetime) else "date"
             content = [kind_name, value.isoformat(), getattr(value, "fold", 0)]
-            return msgpack.ExtType(DATETIME, pack(content))
+            return msgpack.ExtType(DATETIME, _pack_within(content))
         case dt.timedelta():
             return msgpack.ExtType(
-                TIMEDELTA, pack([value.days, value.seconds, value.microseconds])
+                TIMEDELTA, _pack_within([value.days, value.seconds, value.microseconds])
             )
         case pathlib.PurePath():
             flavour = "windows" if isinstance(value, pathlib.PureWindowsPath) else "posix"
-            return msgpack.ExtType(PATH, pack([flavour, str(value)]))
+            return msgpack.ExtType(PATH, _pack_within([flavour, str(value)]))
         case UUID():
             return msgpack.ExtType(UUID_, value.bytes)
-        case bytearray():
-            return msgpack.ExtType(BYTEARRAY, bytes(value))
         case _:
             return _extend_array(value)
 
 
 def _extend_array(value: Any) -> Any:  # noqa: ANN401
     if (numpy := sys.modules.get("numpy")) is not None:
+        if isinstance(value, numpy.ma.MaskedArray):
+            raise TypeError("a masked array is two arrays: give its data and its mask")
         if isinstance(value, numpy.ndarray):
             return msgpack.ExtType(NDARRAY, _array_content(value))
         if isinstance(value, numpy.generic):
             content = [_dtype_content(value.dtype), value.tobytes()]
-            return msgpack.ExtType(SCALAR, pack(content))
+            return msgpack.ExtType(SCALAR, _pack_within(content))
     return _extend_number_or_subclass(value)
 
 
 def _extend_number_or_subclass(value: Any) -> Any:  # noqa: ANN401
     match value:
         case complex():
-            return msgpack.ExtType(COMPLEX, pack([value.real, value.imag]))
+            return msgpack.ExtType(COMPLEX, _pack_within([value.real, value.imag]))
         case bool() | int():
             return msgpack.ExtType(BIGINT, str(int(value)).encode())
         case float():
@@ -207,31 +211,39 @@ def _extend_number_or_subclass(value: Any) -> Any:  # noqa: ANN401
 
 
 def _members(value: set[Any] | frozenset[Any]) -> bytes:
-    return pack([unpack(each) for each in sorted(map(pack, value))])
+    return _pack_within([unpack(each) for each in sorted(map(pack, value))])
 
 
 def _dtype_content(dtype: Any) -> Any:  # noqa: ANN401
+    """Spell a dtype: its text; a mapping of fields with their places; or [dtype, shape]."""
     if dtype.hasobject:
         raise TypeError(f"an array of dtype {dtype} holds Python objects; convert it first")
-    return dtype.str if dtype.fields is None else [list(each) for each in dtype.descr]
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return [_dtype_content(base), list(shape)]
+    if dtype.fields is None:
+        return dtype.str
+    return {
+        "names": list(dtype.names),
+        "formats": [_dtype_content(dtype.fields[name][0]) for name in dtype.names],
+        "offsets": [dtype.fields[name][1] for name in dtype.names],
+        "itemsize": dtype.itemsize,
+    }
 
 
 def _array_content(array: Any) -> bytes:  # noqa: ANN401
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-    return pack([_dtype_content(array.dtype), list(array.shape), order, array.tobytes(order)])
+    return _pack_within([_dtype_content(array.dtype), list(array.shape), order, array.tobytes(order)])
 
 
 def _dtype(content: Any) -> Any:  # noqa: ANN401
     import numpy as np
 
     if isinstance(content, list):
-        parts = [(tuple(each[0]) if isinstance(each[0], list) else each[0], *each[1:])
-                 for each in content]
-        content = [
-            (name, _dtype(kind) if isinstance(kind, list) else kind,
-             *[tuple(shape) for shape in rest])
-            for name, kind, *rest in parts
-        ]
+        base, shape = content
+        content = (_dtype(base), tuple(shape))
+    elif isinstance(content, dict):
+        content = {**content, "formats": [_dtype(each) for each in content["formats"]]}
     dtype = np.dtype(content)
     if dtype.hasobject:
         raise MalformedMessageError(f"an array of dtype {dtype} would hold Python objects")
@@ -273,8 +285,6 @@ def from_extension(code: int, content: bytes) -> Any:  # noqa: ANN401
         raise MalformedMessageError("a reference to a blob stands where none may stand")
     if code == UUID_:
         return UUID(bytes=content)
-    if code == BYTEARRAY:
-        return bytearray(content)
     if code == BIGINT:
         if len(content) > 4000:
             raise MalformedMessageError(f"an integer of {len(content)} digits")
@@ -282,7 +292,8 @@ def from_extension(code: int, content: bytes) -> Any:  # noqa: ANN401
     decode = _DECODERS.get(code)
     if decode is None:
         raise MalformedMessageError(f"extension type {code} is unknown to this version")
-    return decode(unpack(content))
+    with _nesting:
+        return decode(unpack(content))
 
 
 _DECODERS: dict[int, Any] = {

@@ -35,7 +35,7 @@ METADATA = GraphMetadata(
 
 def brokers_state(server: GraphServer) -> GraphState:
     """The broker's own state; compare it while nobody commands."""
-    state: GraphState = server._runner._service.engine.state  # type: ignore[union-attr]
+    state: GraphState = server._runner._outcome.engine.state  # type: ignore[union-attr]
     return state
 
 

@@ -231,7 +231,7 @@ def test_a_restart_folds_a_checkpoint_and_the_tail_after_it(tmp_path: Path) -> N
             server.kill()
     with GraphServer(config=config) as server:
         after = sync.GraphService(server.address).snapshot()
-        fingerprint = server._runner._service.engine.state.fingerprint()  # type: ignore[union-attr]
+        fingerprint = server._runner._outcome.engine.state.fingerprint()  # type: ignore[union-attr]
 
     assert after == before.snapshot()
     assert fingerprint == before.fingerprint()

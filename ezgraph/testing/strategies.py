@@ -1,0 +1,247 @@
+"""Hypothesis strategies for everything the bus speaks of. The only module that needs Hypothesis.
+
+`messages` makes instances of any message type from its annotations, so a new message is tried
+without a new strategy. NaN is left out throughout: it equals nothing, itself included.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import pathlib
+import types
+import typing
+from dataclasses import fields, is_dataclass
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from ezgraph.names import MAX_SEGMENTS, Key
+from ezgraph.protocol.commands import (
+    Command,
+    Connect,
+    Disconnect,
+    RegisterMetadata,
+    ReportSettings,
+    Revert,
+    SetPause,
+    UpdateUnits,
+)
+from ezgraph.protocol.events import Body, Event, Source, key_of
+from ezgraph.protocol.metadata import (
+    CollectionMetadata,
+    ComponentMetadata,
+    DynamicSettingsMetadata,
+    GraphMetadata,
+    UnitMetadata,
+)
+from ezgraph.protocol.replies import Reply
+from ezgraph.protocol.settings import SettingsSnapshotValue
+from ezgraph.wire.values import EnumValue
+
+TOPICS = ("a", "b", "c", "d", "a/b")
+ADDRESSES = ("SYS", "SYS/A", "SYS/B")
+
+segments = st.text(min_size=1, max_size=12)
+"""Segments of keys: any text, `/`, `%`, control characters and NUL among it."""
+
+keys: st.SearchStrategy[Key] = st.lists(segments, max_size=MAX_SEGMENTS).map(tuple)
+seqs = st.integers(0, 2**62)
+
+
+# --- values: whatever a settings object may hold ---
+
+_hashable = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(2**80), 2**80)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=20)
+    | st.binary(max_size=20)
+    | st.uuids()
+    | st.complex_numbers(allow_nan=False)
+    | st.datetimes()
+    | st.datetimes(timezones=st.just(dt.UTC))
+    | st.dates()
+    | st.times()
+    | st.timedeltas()
+    | st.sampled_from([pathlib.PurePosixPath("/data/a.nwb"), pathlib.PureWindowsPath("C:/x")])
+    | st.builds(EnumValue, st.text(max_size=5), st.text(max_size=5), st.text(max_size=5), st.integers())
+)
+_dtypes = (
+    arrays.boolean_dtypes()
+    | arrays.integer_dtypes()
+    | arrays.unsigned_integer_dtypes()
+    | arrays.floating_dtypes(sizes=(32, 64))
+    | arrays.complex_number_dtypes(sizes=(64, 128))
+    | arrays.datetime64_dtypes()
+    | arrays.byte_string_dtypes(min_len=1, max_len=5)
+    | arrays.unicode_string_dtypes(min_len=1, max_len=5)
+)
+_arrays = arrays.arrays(_dtypes, arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
+
+
+def _containers(item: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return (
+        st.lists(item, max_size=4)
+        | st.lists(item, max_size=4).map(tuple)
+        | st.dictionaries(st.text(max_size=8) | st.integers(), item, max_size=4)
+    )
+
+
+values: st.SearchStrategy[Any] = st.recursive(
+    _hashable
+    | st.sets(_hashable, max_size=4)
+    | st.frozensets(_hashable, max_size=4)
+    | st.binary(max_size=9).map(bytearray)
+    | _arrays,
+    _containers,
+    max_leaves=12,
+)
+"""Anything the lossless encoding carries, arrays of every kind included."""
+
+plain_values: st.SearchStrategy[Any] = st.recursive(_hashable, _containers, max_leaves=8)
+"""Values that ``==`` can compare."""
+
+structures = st.dictionaries(st.text(max_size=8), plain_values, max_size=4)
+
+
+# --- messages of every type, from their annotations ---
+
+
+def messages(cls: type) -> st.SearchStrategy[Any]:
+    """Return instances of a message type, or of any of its subclasses."""
+    if cls is Event:
+        return events
+    hints = typing.get_type_hints(cls)
+    own = st.builds(cls, **{each.name: _of(hints[each.name]) for each in fields(cls)})
+    return st.one_of(own, *(messages(each) for each in cls.__subclasses__()))
+
+
+def members(union: Any) -> list[type]:  # noqa: ANN401
+    """Return the message types of a union such as `Command`."""
+    return list(typing.get_args(union))
+
+
+_PLAIN: dict[Any, st.SearchStrategy[Any]] = {
+    int: seqs | st.integers(-(2**70), 2**70),
+    str: st.text(max_size=20),
+    bool: st.booleans(),
+    bytes: st.binary(max_size=20),
+    float: st.floats(allow_nan=False),
+    UUID: st.uuids(),
+    types.NoneType: st.none(),
+    Any: plain_values,
+    dict[str, Any]: structures,
+}
+
+
+def _of(hint: Any) -> st.SearchStrategy[Any]:  # noqa: ANN401
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return st.one_of(*map(_of, arguments))
+    if origin is list:
+        return st.lists(_of(arguments[0]), max_size=3)
+    if origin is tuple:
+        return st.tuples(*map(_of, arguments))
+    if origin is dict:
+        return st.dictionaries(_of(arguments[0]), _of(arguments[1]), max_size=3)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return st.sampled_from(hint)
+    if isinstance(hint, type) and issubclass(hint, tuple):
+        own = typing.get_type_hints(hint)
+        return st.builds(hint, *[_of(own[name]) for name in hint._fields])  # type: ignore[attr-defined]
+    if is_dataclass(hint):
+        return st.deferred(lambda: messages(typing.cast("type", hint)))
+    raise TypeError(f"no strategy for {hint!r}")
+
+
+def _event(body: Any, source: Source, seq: int, span: tuple[int, int], times: Any) -> Event:  # noqa: ANN401
+    before, behind = span
+    return Event(
+        epoch=1,
+        seq=seq,
+        prev=seq - 1,
+        txn_first=seq - before,
+        txn_last=seq + behind,
+        wall_time=times[0],
+        mono_time=times[1],
+        key=key_of(body),
+        source=source,
+        request_id=times[2],
+        body=body,
+    )
+
+
+events: st.SearchStrategy[Event] = st.builds(
+    _event,
+    st.deferred(lambda: st.one_of(*map(messages, members(Body)))),
+    st.deferred(lambda: messages(Source)),
+    st.integers(1, 2**60),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    st.tuples(st.floats(0, 2e9), st.floats(0, 1e6), st.none() | seqs),
+)
+any_command: st.SearchStrategy[Command] = st.one_of(*map(messages, members(Command)))
+any_reply: st.SearchStrategy[Reply] = st.one_of(*map(messages, members(Reply)))
+
+
+# --- programs: commands that meet each other ---
+
+settings_values = st.builds(
+    SettingsSnapshotValue,
+    serialized=st.none() | st.binary(max_size=3),
+    repr_value=structures | st.text(max_size=5),
+    structured_value=st.none() | structures,
+)
+
+
+def _component(cls: type[ComponentMetadata], address: str, gain: int) -> ComponentMetadata:
+    return cls(
+        address=address,
+        name=address,
+        component_type=f"lab.{cls.__name__}",
+        settings_type="lab.Settings",
+        initial_settings=(None, {"gain": gain}),
+        dynamic_settings=DynamicSettingsMetadata(enabled=False),
+    )
+
+
+metadata = st.dictionaries(
+    st.sampled_from(ADDRESSES),
+    st.tuples(st.sampled_from([UnitMetadata, CollectionMetadata]), st.integers(0, 3)),
+    max_size=3,
+).map(lambda parts: GraphMetadata(components={a: _component(k, a, n) for a, (k, n) in parts.items()}))
+
+_topics = st.sampled_from(TOPICS)
+_addresses = st.lists(st.sampled_from(ADDRESSES), max_size=2)
+
+
+class Step(NamedTuple):
+    """Something a client does, or the end of its lease (``command`` None: nobody hears of it)."""
+
+    client: int
+    command: Command | None
+
+
+changes: st.SearchStrategy[Command] = st.one_of(
+    st.builds(Connect, _topics, _topics, reason=st.none() | st.text(max_size=3)),
+    st.builds(Connect, _topics, _topics),
+    st.builds(Disconnect, _topics, _topics),
+    st.builds(RegisterMetadata, metadata),
+    st.builds(UpdateUnits, _addresses, _addresses),
+    st.builds(ReportSettings, st.sampled_from(ADDRESSES), settings_values, st.none() | st.floats(0, 1e9)),
+    st.builds(SetPause, st.booleans()),
+    st.builds(Revert),
+)
+"""Commands on a few topics and addresses, so that cycles, collisions and refusals happen."""
+
+programs: st.SearchStrategy[list[Step]] = st.lists(
+    st.builds(Step, st.integers(0, 5), changes | changes | changes | changes | st.none()),
+    max_size=40,
+)
+"""What six clients do: by number modulo three a session, a process, a guest."""

@@ -1,0 +1,75 @@
+"""Each example runs alone, ends by itself, and prints what its reader is to see."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+EXPECTED = {
+    "01_two_processes.py": [
+        "ComponentRegistered component / RIG/AMPLIFIER",
+        "the wiring now: {'RIG/AMPLIFIER/SIGNAL': ['RIG/FILTER/INPUT'], 'RIG/FILTER/INPUT': []}",
+        "settings of RIG/AMPLIFIER: {'gain': 1000.0, 'rate_hz': 30000.0}",
+        "EdgeDisconnected    edge / RIG/AMPLIFIER/SIGNAL / RIG/FILTER/INPUT",
+        "the other process ended with 0, and left nothing behind:",
+        "        {}",
+    ],
+    "02_watch_and_resume.py": [
+        "{'cutoff_hz': 40.0}",
+        "{'cutoff_hz': 30.0}",
+        "the watcher leaves; it remembers seq 4",
+        "the broker is killed with SIGKILL, and started on its journal",
+        "{'cutoff_hz': 20.0}",
+        "{'cutoff_hz': 10.0}",
+        "missed 0",
+    ],
+    "03_blocking_client.py": [
+        "refused, and nothing has changed: edge 'RIG/STIMULATOR/TRIGGER'",
+        "RIG/STIMULATOR is now {'current_ua': 50.0, 'pulse_us': 200}",
+        "RIG/STIMULATOR is now {'current_ua': 80.0, 'pulse_us': 200}",
+        "('RIG/STIMULATOR/PULSE', 'RIG/RECORDER/INPUT')]",
+        "clients: session, process",
+    ],
+    "04_embedded_broker.py": [
+        "--- Monday",
+        "already wired: nothing",
+        "set up by the technician",
+        "--- Tuesday",
+        "already wired: {'RIG/CAMERA/FRAMES': ['RIG/TRACKER/INPUT'], 'RIG/TRACKER/INPUT': []}",
+        "only for a look",
+    ],
+}
+
+
+def run_example(name: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_every_example_is_tested():
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_an_example_ends_by_itself_and_prints_what_it_promises_in_this_order(name: str):
+    done = run_example(name)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    position = 0
+    for line in EXPECTED[name]:
+        found = done.stdout.find(line, position)
+        assert found >= 0, f"{line!r} does not follow in\n{done.stdout}"
+        position = found + len(line)

@@ -1,0 +1,140 @@
+"""State is the fold of events: by history, by live events, by checkpoint and tail; and refusals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ezgraph.backends import Record
+from ezgraph.broker.engine import BrokerEngine
+from ezgraph.config import BrokerConfig
+from ezgraph.names import topic_of
+from ezgraph.protocol.events import slot_of
+from ezgraph.protocol.replies import Done, Refusal
+from ezgraph.state.graph import GraphState
+from ezgraph.testing import FlakyMemory, History, SequentialIds
+from ezgraph.testing import strategies as ours
+from ezgraph.testing.guarantees import check_history, is_true
+from ezgraph.testing.programs import KINDS, CoreProgram
+from ezgraph.wire import codec
+
+if TYPE_CHECKING:
+    from ezgraph.protocol.events import Event, Slot
+    from ezgraph.testing.strategies import Step
+
+slow = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=150)
+
+
+def fold(events: list[Event]) -> GraphState:
+    state = GraphState()
+    for event in events:
+        state.apply(event)
+    return state
+
+
+@given(ours.programs)
+@slow
+def test_replaying_the_history_gives_the_state(steps: list[Step]) -> None:
+    program = CoreProgram().run(steps)
+
+    replayed = fold([codec.decode_event(codec.encode_event(e).event) for e in program.events])
+
+    assert replayed.fingerprint() == program.state.fingerprint() or not program.events
+    assert replayed.snapshot() == program.state.snapshot() or not program.events
+
+
+@given(ours.programs)
+@slow
+def test_the_live_events_fold_to_the_state_at_every_point_of_a_history(steps: list[Step]) -> None:
+    program = CoreProgram().run(steps)
+
+    live: dict[Slot, Event] = {}
+    state = GraphState()
+    for event in program.events:
+        slot, filled = slot_of(event.body)
+        live.pop(slot, None)
+        if filled:
+            live[slot] = event
+        state.apply(event)
+        if event.seq == event.txn_last:
+            folded = GraphState.fold(list(live.values()), epoch=event.epoch, seq=event.seq)
+            assert folded.fingerprint() == state.fingerprint()
+
+
+@given(ours.programs)
+@slow
+def test_every_history_keeps_the_invariants_and_says_what_ended(steps: list[Step]) -> None:
+    check_history(History(CoreProgram().run(steps).events))
+
+
+@given(ours.programs)
+@slow
+def test_a_refused_command_changes_nothing_and_an_accepted_one_is_true(steps: list[Step]) -> None:
+    program = CoreProgram()
+    for client, command in steps:
+        program.do(client, command)
+        if command is None:
+            continue
+        before, events = program.state.fingerprint(), len(program.events)
+        reply = program.do(client, command)
+        after = program.state.fingerprint()
+        if isinstance(reply, Refusal):
+            assert (after, len(program.events)) == (before, events)
+            assert len(reply.message) > 20
+        elif isinstance(reply, Done):
+            lease = {b"%d" % client: lease for lease in program.core.leases for b in lease.peers}
+            del lease
+            assert reply.seq == program.state.seq
+            assert (after == before) == (len(program.events) == events)
+            holder = next(
+                each for each in program.core.leases if b"%d" % client in each.peers
+            )
+            assert is_true(program.state, command, holder.client, KINDS[client % len(KINDS)])
+
+
+@given(ours.programs, st.data())
+@slow
+def test_a_start_from_checkpoint_and_tail_is_a_start_from_all_of_history(
+    steps: list[Step], data: st.DataObject
+) -> None:
+    events = CoreProgram().run(steps).events
+    ends = [0, *(event.seq for event in events if event.seq == event.txn_last)]
+    at = data.draw(st.sampled_from(ends))
+    disk = FlakyMemory()
+    with disk.open_journal() as journal:
+        journal.append([record(event) for event in events[:at]])
+        started(disk_journal=journal).write_checkpoint()
+        if data.draw(st.booleans()) and journal.checkpoint_seq is not None:
+            journal.drop_below(at + 1)
+        journal.append([record(event) for event in events[at:]])
+
+    with disk.open_journal() as journal:
+        engine = started(disk_journal=journal)
+        whole = fold(events)
+        whole.epoch = 1
+        assert engine.state.fingerprint() == whole.fingerprint()
+        assert engine.state.snapshot() == whole.snapshot()
+
+
+def record(event: Event) -> Record:
+    return Record(event.seq, topic_of(event.key), codec.encode_event(event).event)
+
+
+def started(disk_journal: object) -> BrokerEngine:
+    return BrokerEngine(BrokerConfig(), disk_journal, SequentialIds(), events_port=1, now=0.0)  # type: ignore[arg-type]
+
+
+@given(ours.programs, ours.programs)
+@slow
+def test_equal_states_have_equal_fingerprints_and_different_ones_have_not(
+    one: list[Step], other: list[Step]
+) -> None:
+    states = [CoreProgram().run(steps).state for steps in (one, other)]
+    equal = states[0].fingerprint() == states[1].fingerprint()
+
+    if equal:
+        assert states[0].snapshot() == states[1].snapshot()
+    if states[0].snapshot() != states[1].snapshot():
+        assert not equal
