@@ -29,7 +29,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ezgraph.bench.catchup import idle_wait
-from ezgraph.bench.children import Child, answer, say
+from ezgraph.bench.children import Child, answer, be, say
 from ezgraph.bench.fanout import UNIT, pause_for, receipt_time
 from ezgraph.bench.probe import Probe, probe, serve
 from ezgraph.bench.receipts import Receipts, report_value
@@ -425,8 +425,8 @@ if __name__ == "__main__":
         case ["serve"]:
             _serve()
         case ["listen", where, count]:
-            asyncio.run(_listen(_parsed(where), int(count)))
+            be(_listen(_parsed(where), int(count)))
         case ["probe", where]:
-            asyncio.run(_probe(_parsed(where)))
+            be(_probe(_parsed(where)))
         case words:
             raise SystemExit(f"{words!r}: give serve, listen ADDRESS COUNT, or probe ADDRESS")

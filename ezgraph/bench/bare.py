@@ -38,6 +38,11 @@ _HOST = "tcp://127.0.0.1"
 TOPIC = b"settings/"
 
 
+def zeromq_versions() -> tuple[str, str]:
+    """Return the versions of pyzmq and of libzmq."""
+    return zmq.pyzmq_version(), zmq.zmq_version()
+
+
 def echo() -> None:
     """Answer every request, for ever."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

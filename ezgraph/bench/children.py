@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ezgraph.errors import DeadlineError, EzGraphError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from types import TracebackType
 
 ANSWER_S = 60.0
@@ -59,7 +59,7 @@ class Child:
 
         Raises:
             DeadlineError: there was none in a minute.
-            EzGraphError: it has ended.
+            EzGraphError: it failed, or has ended.
         """
         self.tell(**request)
         return self.hear()
@@ -79,6 +79,8 @@ class Child:
         if not line:
             raise EzGraphError(f"{self!r} ended without an answer; its error stands above")
         answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise EzGraphError(f"{self!r} failed: {answer['error']}")
         return answer
 
     def close(self) -> None:
@@ -114,6 +116,18 @@ def ask_all(children: Sequence[Child], **request: object) -> list[dict[str, Any]
 
 
 # --- inside a child ---
+
+
+def be(main: Coroutine[Any, Any, None]) -> None:
+    """Run the child; if it fails, say why instead of the next answer."""
+    try:
+        asyncio.run(main)
+    except (EzGraphError, OSError, ExceptionGroup) as error:
+        first: BaseException = error
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        say(error=f"{type(first).__name__}: {first}")
+        sys.exit(1)
 
 
 def say(**what: object) -> None:

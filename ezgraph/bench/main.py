@@ -109,7 +109,7 @@ def measure(
     try:
         return section(scale, progress)
     except _FAILURES as error:
-        log.exception("section failed name=%s", name)
+        log.debug("section failed name=%s", name, exc_info=True)
         note = f"{type(error).__name__}: {error}"
         return [Row(name, f"section {name}", "s", None, note=note)]
 

@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ezgraph.bench.children import Child, answer, say
+from ezgraph.bench.children import Child, answer, be, say
 from ezgraph.bench.rows import MS
 from ezgraph.graph.context import GraphContext
 
@@ -93,4 +93,4 @@ async def _main(address: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1]))
+    be(_main(sys.argv[1]))

@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from ezgraph.bench.children import answer, say
+from ezgraph.bench.children import answer, be, say
 from ezgraph.graph.context import GraphContext
 from ezgraph.protocol.commands import ReportSettings
 from ezgraph.protocol.events import Event, SettingsChanged
@@ -101,4 +101,4 @@ async def _main(kind: str, where: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    be(_main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

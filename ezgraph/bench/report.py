@@ -10,12 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import zmq
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from ezgraph._version import __version__
+from ezgraph.bench.bare import zeromq_versions
 from ezgraph.bench.rows import shown
 
 if TYPE_CHECKING:
@@ -99,11 +99,12 @@ def summary(rows: Sequence[Row], scale: Scale, *, quick: bool) -> str:
 
 def machine() -> dict[str, Any]:
     """Return what the figures depend on."""
+    pyzmq, libzmq = zeromq_versions()
     return {
         "ezgraph": __version__,
         "python": platform.python_version(),
-        "pyzmq": zmq.pyzmq_version(),
-        "libzmq": zmq.zmq_version(),
+        "pyzmq": pyzmq,
+        "libzmq": libzmq,
         "msgpack": _version("msgpack"),
         "ezmsg": _version("ezmsg"),
         "cores": _cores(),

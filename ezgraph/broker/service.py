@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 _NOBLOCK = int(zmq.NOBLOCK)
 _IDLE_MS = 1_000
 _BIND_TRIES = 50
-_FAREWELL_S = 0.5
+_FAREWELL_S = 1.5  # longer than a client waits before it repeats a request
 _FLUSH_MS = 200
 _FRAMES_PER_MESSAGE = 1 + 256
 

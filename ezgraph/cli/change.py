@@ -68,7 +68,10 @@ def disconnect(
     address: AddressOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
-    """Remove a persistent edge. Sessions that hold it too go on holding it."""
+    """Remove a persistent edge.
+
+    Sessions that hold it too go on holding it.
+    """
     from ezgraph.client.blocking import run
 
     broker = target(ctx, address, timeout)
@@ -112,7 +115,10 @@ def shutdown(
     address: AddressOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
-    """Stop the broker. While sessions live it asks on a terminal; elsewhere it refuses (code 1)."""
+    """Stop the broker.
+
+    While sessions live it asks first on a terminal, and refuses elsewhere (exit code 1).
+    """
     from ezgraph.client.blocking import run
 
     broker = target(ctx, address, timeout)

@@ -50,7 +50,10 @@ def log(
     address: AddressOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
-    """Show stored events, oldest first, one line each: seq, time, kind, key, what, who."""
+    """Show stored events, oldest first.
+
+    One line each: seq, time, kind, key, what, who.
+    """
     from ezgraph.cli.lines import EventLines, write_json
     from ezgraph.cli.when import parse_when
     from ezgraph.clock import SystemClock

@@ -55,7 +55,10 @@ def graph(
     address: AddressOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
-    """Draw the wiring: ezgraph graph -f graphviz | dot -Tsvg > rig.svg."""
+    """Draw the wiring: as text, for Mermaid or for Graphviz.
+
+    For example: ezgraph graph -f graphviz | dot -Tsvg > rig.svg
+    """
     from ezgraph.protocol import drawing
 
     if compact_level and fmt is Format.TEXT:

@@ -97,9 +97,10 @@ def serve(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a broker until Ctrl-C or SIGTERM; it then drains, writes a checkpoint and exits 0.
+    """Run a broker until Ctrl-C or SIGTERM.
 
-    One line says where it listens and where its journal is, once it is ready.
+    One line says where it listens and where its journal is, once it is ready. At the end it
+    drains, writes a checkpoint and exits 0; 4 if it cannot start, or its journal fails.
     """
     given = serve_config.read_file(config) if config is not None else {}
     before: Given = ctx.obj or Given()

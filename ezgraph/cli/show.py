@@ -128,7 +128,8 @@ class Room(enum.StrEnum):
 def ls(
     ctx: typer.Context,
     what: Annotated[
-        Room | None, typer.Argument(help="One kind; without it, all.", show_default=False)
+        Room | None,
+        typer.Argument(metavar="WHAT", help="One of them; without it, all.", show_default=False),
     ] = None,
     as_json: JsonOption = False,
     address: AddressOption = None,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PrefixArgument = Annotated[
     str,
     typer.Argument(
-        metavar="[PREFIX]",
+        metavar="PREFIX",
         help="Which keys: settings/SYS/UNIT_A is one component, settings/SYS/ all below SYS/, "
         "settings or edge a whole room; edge/FROM/TO, with a slash inside a topic as %2F. "
         "Without it: everything.",
@@ -53,10 +53,10 @@ def watch(
     address: AddressOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
-    """Show events as they happen, one line each, until Ctrl-C (exit code 0).
+    """Show events as they happen.
 
-    A line has seq, time, kind, key, what, and who. When the broker goes, it waits and goes on
-    where it was: no event is shown twice and none is left out.
+    One line each: seq, time, kind, key, what, who. When the broker goes, it waits and goes on
+    where it was: no event is shown twice and none is left out. Ctrl-C ends it (exit code 0).
     """
     from ezgraph.cli.lines import EventLines, write_json
 

@@ -65,7 +65,10 @@ class Story:
         for number, step in enumerate(STEPS):
             self._view.begin(number)
             shown = await step.act(self)
-            self._view.done(number, shown)
+            if self.verdict is None or self.verdict.ok:
+                self._view.done(number, shown)
+            else:
+                self._view.failed(number, shown)
             await self.breathe(0.8)
 
     async def breathe(self, seconds: float) -> None:
@@ -299,7 +302,7 @@ async def compare_both(story: Story) -> str:
     verdict = story.verdict = compare(read_journal(story.rig.journal), lines)
     if verdict.ok:
         return f"{verdict.recorded} of {verdict.expected} equal"
-    return f"{len(verdict.differences)} differences"
+    return f"the record differs from the journal: {verdict.differences[0]}"
 
 
 STEPS = (

@@ -90,6 +90,10 @@ class View(ABC):
         """Step ``number`` is done and has shown this."""
 
     @abstractmethod
+    def failed(self, number: int, shown: str) -> None:
+        """Step ``number`` is over, and what it has shown is not as it must be."""
+
+    @abstractmethod
     def event(self, event: Event, before: GraphState) -> None:
         """An event has arrived; ``before`` is the state without it."""
 
@@ -122,9 +126,15 @@ def verdict_line(verdict: Verdict, *, kills: int, elapsed_s: float) -> str:
             f"equal to the {journal}; {kills} kills, {elapsed_s:.1f} s"
         )
     return (
-        f"verdict: NOT OK, {len(verdict.differences)} differences: the record has "
+        f"verdict: NOT OK, {count_differences(verdict)}: the record has "
         f"{verdict.recorded} lines for {kinds} ({journal}); {kills} kills, {elapsed_s:.1f} s"
     )
+
+
+def count_differences(verdict: Verdict) -> str:
+    """Return the number of differences in words."""
+    count = len(verdict.differences)
+    return "1 difference" if count == 1 else f"{count} differences"
 
 
 class PlainView(View):
@@ -153,6 +163,10 @@ class PlainView(View):
     def done(self, number: int, shown: str) -> None:
         """Print what was shown."""
         self.say(f"  ✓ step {number + 1}: {shown}", "green")
+
+    def failed(self, number: int, shown: str) -> None:
+        """Print what was shown, as a failure."""
+        self.say(f"  ✗ step {number + 1}: {shown}", "red")
 
     def event(self, event: Event, before: GraphState) -> None:
         """Print the event."""
@@ -189,7 +203,7 @@ class LiveView(View):
         super().__init__(console, clock)
         self._rig: Rig | None = None
         self._step = 0
-        self._shown: dict[int, str] = {}
+        self._shown: dict[int, Text] = {}
         self._events: deque[tuple[int, Wording]] = deque(maxlen=_EVENTS_KEPT)
         self._hot: dict[tuple[str, str], float] = {}
         self._doing = ""
@@ -215,8 +229,8 @@ class LiveView(View):
         self.say("ezgraph demo", "bold")
         for number, step in enumerate(STEPS):
             if number in self._shown:
-                self.console.print(Text.assemble(("✓ ", "green"), (step.title, "bold")))
-                self.console.print(Text(f"    {self._shown[number]}"))
+                self.console.print(Text(step.title, "bold"))
+                self.console.print(Text("  ") + self._shown[number])
 
     def attach(self, rig: Rig) -> None:
         """Look at this rig from now on."""
@@ -232,7 +246,11 @@ class LiveView(View):
 
     def done(self, number: int, shown: str) -> None:
         """Tick the step off."""
-        self._shown[number] = shown
+        self._shown[number] = Text.assemble(("✓ ", "green"), shown)
+
+    def failed(self, number: int, shown: str) -> None:
+        """Cross the step."""
+        self._shown[number] = Text.assemble(("✗ ", "red"), (shown, "red"))
 
     def event(self, event: Event, before: GraphState) -> None:
         """Add the event to the list."""
@@ -284,7 +302,7 @@ class LiveView(View):
             Group(
                 Text(step.why, style="italic"),
                 Text(f"→ {self._doing}" if self._doing else "", style="cyan"),
-                Text(f"✓ {shown}" if shown else "", style="green"),
+                shown or Text(),
             ),
             title=f"[bold]step {self._step + 1} of {len(STEPS)}: {step.title}[/bold]",
             title_align="left",
@@ -295,12 +313,13 @@ class LiveView(View):
         lines: list[Text] = []
         for number, step in enumerate(STEPS):
             if number in self._shown:
-                lines.append(Text.assemble(("✓ ", "green"), step.title))
-                lines.append(Text(f"    {self._shown[number]}", style="dim"))
+                lines.append(Text(step.title))
+                lines.append(Text("  ") + self._shown[number])
             elif number == self._step:
-                lines.append(Text.assemble(("▶ ", "cyan"), (step.title, "bold")))
+                lines.append(Text.assemble((step.title, "bold cyan")))
+                lines.append(Text("  …", style="cyan"))
             else:
-                lines.append(Text(f"  {step.title}", style="dim"))
+                lines.append(Text(step.title, style="dim"))
         for line in lines:
             line.no_wrap, line.overflow = True, "ellipsis"
         return Panel(Group(*lines), title="[bold]what happens[/bold]", title_align="left")

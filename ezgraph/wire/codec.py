@@ -358,7 +358,7 @@ def _decoder(cls: type) -> Decode:
     source = f"""
 def decode(p):
     try:
-{read}        if {fits or True}:
+{read}        if {fits or "type(p) is dict"}:
             return cls({", ".join(f"v{i}" for i in range(len(parts)))})
     except (KeyError, TypeError, Misfit):
         pass

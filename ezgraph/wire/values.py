@@ -233,7 +233,8 @@ def _dtype_content(dtype: Any) -> Any:  # noqa: ANN401
 
 def _array_content(array: Any) -> bytes:  # noqa: ANN401
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-    return _pack_within([_dtype_content(array.dtype), list(array.shape), order, array.tobytes(order)])
+    content = [_dtype_content(array.dtype), list(array.shape), order, array.tobytes(order)]
+    return _pack_within(content)
 
 
 def _dtype(content: Any) -> Any:  # noqa: ANN401

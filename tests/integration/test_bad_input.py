@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 import struct
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,10 +34,10 @@ from ezgraph import (
     Progress,
     ProtocolVersionError,
     RefusedError,
+    UnsupportedError,
     sync,
 )
-from ezgraph.backends import base
-from ezgraph.backends.memory import MemoryBackend, MemoryConnection, MemoryJournal
+from ezgraph.backends import base, memory
 from ezgraph.protocol.commands import Command, Connect, GetStatus, Hello, Resume, Sync
 from ezgraph.protocol.replies import Done, Refusal, Reply, Welcome
 from ezgraph.wire import codec, frames, values
@@ -126,8 +127,7 @@ MALFORMED: list[tuple[object, str]] = [
     (b"\x91" * 100_000, "no msgpack value"),
     ("Sync", r"expected \[tag, fields\], got 'Sync'"),
     (["Sync"], r"expected \[tag, fields\]"),
-    ([1, {}], "unknown message 1"),
-    (["Sync", []], "expected the fields of Sync"),
+    (["SetPause", []], "expected the fields of SetPause"),
     (["Connect", {}], "Connect lacks the field 'from_topic'"),
     (["Connect", {"from_topic": 3, "to_topic": "b"}], "from_topic: expected text, got 3"),
     (["Connect", {"from_topic": b"a", "to_topic": "b"}], "from_topic: expected text"),
@@ -138,14 +138,16 @@ MALFORMED: list[tuple[object, str]] = [
     (["ReadEvents", {"prefix": [], "after": True}], "after: expected an integer, got True"),
     (["Heartbeat", {"main_loop_age_s": "x"}], "main_loop_age_s: expected a number"),
     (["Heartbeat", {"main_loop_age_s": 10**400}], "main_loop_age_s"),
-    (["RegisterMetadata", {"metadata": {"components": {"A": ["Unit", {}]}}}], "unknown message"),
     (["RegisterMetadata", {"metadata": {"components": {"A": {}}}}], r"'A'.*expected \[tag"),
-    (["UpdateUnits", {"added": [1], "removed": []}], "added: expected text, got 1"),
+    (["UpdateUnits", {"added": [1], "removed": []}], "added.*: expected text, got 1"),
     (msgpack.ExtType(99, b""), "extension type 99 is unknown"),
     (msgpack.ExtType(values.BLOB, b"x" * 16), "reference to a blob"),
     (msgpack.ExtType(values.NDARRAY, values.pack(["O", [1], "C", b"\0" * 8])), "Python objects"),
-    (msgpack.ExtType(values.NDARRAY, values.pack(["|S0", [1 << 40], "C", b""])), ""),
-    (msgpack.ExtType(values.NDARRAY, values.pack(["<f8", [1 << 40], "C", b"\0" * 8])), ""),
+    (msgpack.ExtType(values.NDARRAY, values.pack(["|S0", [1 << 40], "C", b""])), "array|bytes"),
+    (
+        msgpack.ExtType(values.NDARRAY, values.pack(["<f8", [1 << 40], "C", b"\0" * 8])),
+        "array|bytes",
+    ),
 ]
 
 
@@ -194,14 +196,18 @@ def test_values_nested_too_deep_are_refused(server: GraphServer, depth: int) -> 
 
 
 def test_an_unknown_command_is_refused_by_name(server: GraphServer) -> None:
+    unknown_part = {"metadata": {"components": {"A": ["Drone", {}]}}}
     with raw(server) as client:
         client.ask(HELLO, 0)
-        client.socket.send(body(["Fly", {"height_m": 3}]))
+        for message, name in (
+            (["Fly", {"height_m": 3}], "unknown message 'Fly'"),
+            (["RegisterMetadata", unknown_part], "unknown message 'Drone'"),
+        ):
+            client.socket.send(body(message))
+            _, reply = client.receive()
 
-        _, reply = client.receive()
-
-        assert isinstance(reply, Refusal)
-        assert "Fly" in reply.message
+            with pytest.raises(UnsupportedError, match=f"{name}.*known are"):
+                raise_refusal(reply)
 
 
 def test_fields_of_a_newer_client_are_ignored(server: GraphServer) -> None:
@@ -408,19 +414,16 @@ def test_a_journal_from_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     _pretend_newer(path)
     before = path.read_bytes()
 
-    for run_in in ("thread", "process"):
-        with pytest.raises(JournalVersionError, match="newer"):
-            GraphServer(backend=url, run_in=run_in).start()  # type: ignore[arg-type]
+    with pytest.raises(JournalVersionError, match="newer"):
+        GraphServer(backend=url).start()
+    with pytest.raises(JournalVersionError, match="newer"):
+        GraphServer(backend=url, run_in="process").start()
 
     assert path.read_bytes() == before
 
 
 def _pretend_newer(path: Path) -> None:
-    import sqlite3
-    from contextlib import closing
-
     with closing(sqlite3.connect(path)) as db, db:
-        db.execute("PRAGMA journal_mode = DELETE")
         db.execute("UPDATE meta SET value = 99 WHERE key = 'format'")
 
 
@@ -448,7 +451,7 @@ def test_on_a_full_disk_nothing_that_was_answered_is_lost(tmp_path: Path) -> Non
         said, _ = broker.communicate(timeout=20)
         ctx._sessions[-1]._shut()
 
-    assert isinstance(error, JournalFailedError | DeadlineError)
+    assert isinstance(error, JournalFailedError)
     assert broker.returncode == 1
     assert json.loads(said)["code"] == "journal_failed"
     assert "Free disk space or repair the disk, then restart" in json.loads(said)["message"]
@@ -468,7 +471,7 @@ def connect_until_it_fails(ctx: sync.GraphContext) -> tuple[int, EzGraphError]:
             return answered, error
 
 
-class _FailingJournal(MemoryJournal):
+class _FailingJournal(memory.MemoryJournal):
     """Stores 20 records and then has no room."""
 
     def _write(self, records: Sequence[base.Record]) -> None:
@@ -477,23 +480,33 @@ class _FailingJournal(MemoryJournal):
         super()._write(records)
 
 
-class _FailingConnection(MemoryConnection):
-    def open_journal(self, **options: object) -> MemoryJournal:
+class _FailingConnection(memory.MemoryConnection):
+    def open_journal(self, **options: object) -> memory.MemoryJournal:
         super().open_journal()
         assert self._store is not None
         self._journal = _FailingJournal(self._store)
         return self._journal
 
 
-class FailingBackend(MemoryBackend):
+class FailingBackend(memory.MemoryBackend):
     """``failing://``: what the tests below mean by a full disk."""
 
     @classmethod
     def parse(cls, url: str) -> FailingBackend:
         return cls()
 
-    def connect(self) -> MemoryConnection:
+    def connect(self) -> memory.MemoryConnection:
         return _FailingConnection()
+
+
+def ask_until_answered(client: RawClient, request_id: int) -> tuple[int, Reply]:
+    """Ask again and again: what came with the failed batch gets no answer, later ones do."""
+    client.socket.set(zmq.RCVTIMEO, 50)
+    for each in range(request_id, request_id + 40):
+        client.socket.send(request(each, Sync()))
+        with suppress(zmq.Again):
+            return client.receive()
+    raise AssertionError("no answer at all")
 
 
 def test_when_an_append_fails_nothing_of_it_is_answered_or_published_and_the_broker_ends(
@@ -509,19 +522,15 @@ def test_when_an_append_fails_nothing_of_it_is_answered_or_published_and_the_bro
             assert client.ask(Connect("a", f"b{number}"), number + 1) == Done(number + 2)
 
         client.socket.send(request(20, Connect("a", "lost")))
-        client.socket.send(request(21, Sync()))
         thread = server._runner._thread  # type: ignore[union-attr]
-        request_id, reply = client.receive()
+        request_id, reply = ask_until_answered(client, 21)
 
-        assert isinstance(reply, Refusal)
-        assert (request_id > 20 or reply.code == "journal_failed", reply.code) == (
-            True,
-            "journal_failed",
-        )
-        assert "nothing of this batch was acknowledged" in reply.message
+        assert request_id > 20
+        with pytest.raises(JournalFailedError, match="nothing of this batch was acknowledged"):
+            raise_refusal(reply)
         thread.join(5)
         assert not server.running
-        while (item := stream._stream._subscription.next_within(0.5)) is not None:  # type: ignore[attr-defined]
+        while (item := stream._stream.next_within(0.5)) is not None:  # type: ignore[attr-defined]
             assert item.seq <= 20
     assert "journal failed, broker ends" in caplog.text
     server.stop()

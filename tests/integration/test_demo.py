@@ -43,7 +43,7 @@ def pids_in(text: str) -> set[int]:
     return {int(pid) for pid in re.findall(r"\(pid (\d+)\)", text)}
 
 
-def test_the_demo_ends_with_a_verdict_that_its_own_files_bear_out(tmp_path: Path):
+def test_the_demo_ends_with_a_verdict_that_its_own_files_bear_out(tmp_path: Path) -> None:
     keep = tmp_path / "kept"
 
     done = subprocess.run(
@@ -81,7 +81,7 @@ def test_the_demo_ends_with_a_verdict_that_its_own_files_bear_out(tmp_path: Path
 
 def test_a_record_that_was_tampered_with_gives_exit_code_1_and_says_what_differs(
     capsys: pytest.CaptureFixture[str],
-):
+) -> None:
     def lose_one_and_change_one(record: Path) -> None:
         lines = record.read_text().splitlines()
         lines[3] = lines[3].replace('"epoch": 1', '"epoch": 2')
@@ -102,7 +102,7 @@ def test_a_record_that_was_tampered_with_gives_exit_code_1_and_says_what_differs
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_the_middle_it_leaves_no_process_and_no_folder(
     tmp_path: Path, number: signal.Signals
-):
+) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", DEMO],
         stdout=subprocess.PIPE,
@@ -128,14 +128,14 @@ def test_stopped_in_the_middle_it_leaves_no_process_and_no_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_holds_an_earlier_run_is_refused(tmp_path: Path):
+def test_a_folder_that_holds_an_earlier_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "journal.db").touch()
 
     with pytest.raises(ConfigError, match=r"journal\.db of an earlier run; name a new folder"):
         run_demo(pace=0, keep=tmp_path, plain=True)
 
 
-def test_a_negative_pace_is_refused():
+def test_a_negative_pace_is_refused() -> None:
     with pytest.raises(ConfigError, match="pace -1"):
         run_demo(pace=-1)
 
@@ -160,7 +160,7 @@ def run_recorder(address: str, record: Path, *, until: str) -> list[dict[str, ob
     return said
 
 
-def test_a_recorder_cuts_a_torn_line_and_resumes_without_loss_or_repetition(tmp_path: Path):
+def test_a_recorder_cuts_a_torn_line_and_resumes_without_loss_or_repetition(tmp_path: Path) -> None:
     journal, record = tmp_path / "journal.db", tmp_path / "record.jsonl"
     with (
         GraphServer(backend=journal_url(journal)) as server,
@@ -183,7 +183,7 @@ def test_a_recorder_cuts_a_torn_line_and_resumes_without_loss_or_repetition(tmp_
     assert verdict.ok, verdict.differences
 
 
-def test_a_role_that_dies_unasked_ends_the_demo_with_its_name(tmp_path: Path):
+def test_a_role_that_dies_unasked_ends_the_demo_with_its_name(tmp_path: Path) -> None:
     async def scenario() -> None:
         rig = Rig(tmp_path, on_event=lambda *_: None, on_change=lambda: None)
         async with rig:

@@ -58,12 +58,12 @@ def run_example(name: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_example_is_tested():
+def test_every_example_is_tested() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED)
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_an_example_ends_by_itself_and_prints_what_it_promises_in_this_order(name: str):
+def test_an_example_ends_by_itself_and_prints_what_it_promises_in_this_order(name: str) -> None:
     done = run_example(name)
 
     assert done.returncode == 0, done.stdout + done.stderr

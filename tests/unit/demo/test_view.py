@@ -50,7 +50,7 @@ def fed(view: View, folder: Path, history: list[Event]) -> Rig:
 
 def test_plain_lines_tell_steps_events_and_outcomes_in_order(
     tmp_path: Path, history: list[Event]
-):
+) -> None:
     console, out = console_of(80, 24)
 
     fed(PlainView(console, StandingClock()), tmp_path, history)
@@ -73,7 +73,7 @@ def test_plain_lines_tell_steps_events_and_outcomes_in_order(
 @pytest.mark.parametrize(("width", "height"), [(MIN_WIDTH, MIN_HEIGHT), (80, 24), (120, 40)])
 def test_the_picture_fits_the_terminal_and_shows_wiring_settings_and_events(
     tmp_path: Path, history: list[Event], width: int, height: int
-):
+) -> None:
     console, out = console_of(width, height)
     view = LiveView(console, StandingClock())
     fed(view, tmp_path, history)
@@ -92,7 +92,29 @@ def test_the_picture_fits_the_terminal_and_shows_wiring_settings_and_events(
     assert "✓ this was shown" in text
 
 
-def test_the_last_line_of_the_verdict_has_the_numbers(tmp_path: Path, history: list[Event]):
+def test_a_failed_step_is_crossed_and_not_ticked(tmp_path: Path, history: list[Event]) -> None:
+    console, out = console_of(120, 40)
+    plain, live = PlainView(console, StandingClock()), LiveView(console, StandingClock())
+    for view in (plain, live):
+        fed(view, tmp_path, history)
+        view.failed(0, "this was wrong")
+
+    console.print(live, end="")
+
+    assert out.getvalue().count("✗ this was wrong") == 2  # the step's panel, and the list
+    assert "✗ step 1: this was wrong" in out.getvalue()
+
+
+def test_one_difference_is_not_called_differences(history: list[Event]) -> None:
+    console, out = console_of(80, 24)
+    lines = [line_of(event) for event in history if is_recorded(event)]
+
+    PlainView(console, StandingClock()).verdict(compare(history, lines[1:]), kills=0)
+
+    assert "NOT OK, 1 difference: the record has 4 lines" in out.getvalue()
+
+
+def test_the_last_line_of_the_verdict_has_the_numbers(tmp_path: Path, history: list[Event]) -> None:
     console, out = console_of(80, 24)
     lines = [line_of(event) for event in history if is_recorded(event)]
 
@@ -106,7 +128,7 @@ def test_the_last_line_of_the_verdict_has_the_numbers(tmp_path: Path, history: l
 
 def test_a_bad_verdict_lists_its_differences_and_counts_those_it_leaves_out(
     history: list[Event],
-):
+) -> None:
     console, out = console_of(80, 24)
     verdict = compare(history, ["no event"] * 20)
 

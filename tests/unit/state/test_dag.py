@@ -566,7 +566,7 @@ def test_ten_times_the_edges_cost_little_more_than_ten_times_the_steps(
     few = steps_to_build(shape(600), monkeypatch)
     many = steps_to_build(shape(6_000), monkeypatch)
 
-    assert many < 25 * few  # n log n gives about 14, a quadratic algorithm 100
+    assert many < 20 * few  # n log n gives about 14, a quadratic algorithm 100; no chance in it
 
 
 def test_deciding_and_then_adding_searches_once(monkeypatch: pytest.MonkeyPatch) -> None:

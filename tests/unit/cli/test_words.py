@@ -1,0 +1,107 @@
+"""How things are said to people."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import pytest
+
+from ezgraph import SettingsSnapshotValue
+from ezgraph.cli import words
+from ezgraph.protocol.events import (
+    EdgeConnected,
+    EdgeDisconnected,
+    EndReason,
+    SessionClosed,
+    SettingsChanged,
+    SettingsLayer,
+    Source,
+)
+from ezgraph.protocol.settings import SettingsEventType
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.04, "0.0s"),
+        (9.94, "9.9s"),
+        (9.96, "10s"),
+        (59.4, "59s"),
+        (59.6, "1m 0s"),
+        (192, "3m 12s"),
+        (3600, "1h 0m"),
+        (86399, "23h 59m"),
+        (190_000, "2d 4h"),
+        (-3, "-3.0s"),
+    ],
+)
+def test_an_age_has_its_two_largest_units(seconds: float, said: str) -> None:
+    assert words.age(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "said"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (12_897_485, "12.3 MiB"),
+        (1024**2 - 1, "1.0 MiB"),
+        (5 * 1024**4, "5.0 TiB"),
+    ],
+)
+def test_a_size_is_in_binary_units(size_bytes: int, said: str) -> None:
+    assert words.size(size_bytes) == said
+
+
+def test_a_count_agrees_with_its_noun() -> None:
+    assert words.count(1, "edge") == "1 edge"
+    assert words.count(0, "process") == "0 processes"
+    assert words.count(12_345, "session") == "12,345 sessions"
+
+
+def test_a_moment_of_today_needs_no_date() -> None:
+    wall = dt.datetime(2026, 11, 22, 14, 3, 22, 123_456).astimezone()
+
+    assert words.moment(wall.timestamp(), today=wall.date()) == "14:03:22.123"
+    assert words.moment(wall.timestamp()) == "2026-11-22 14:03:22.123"
+
+
+def test_settings_are_one_line_with_large_arrays_by_their_shape() -> None:
+    value = {"gain": 2.0, "w": np.zeros((3, 4)), "few": np.array([1, 2]), "raw": b"abc", "d": {"a": 1}}
+
+    said = words.setting(SettingsSnapshotValue(None, "text", value))
+
+    assert said == "gain=2.0 w=<float64 3x4> few=[1, 2] raw=<3 B> d={a=1}"
+
+
+def test_what_others_named_cannot_steer_a_terminal() -> None:
+    value = SettingsSnapshotValue(None, "\x1b[2J\n", {"\x1b": "\x07"})
+
+    assert words.setting(value).isprintable()
+    assert words.setting(SettingsSnapshotValue(None, "\x1b[2J\nx")).isprintable()
+    assert words.who(Source(program="\x1b[31m", host="h\n", login="\u202eabc")).isprintable()
+
+
+def test_an_edge_says_who_holds_it_and_whether_others_do() -> None:
+    connected = words.tell(EdgeConnected("a", "b", None, topology_changed=True))
+    kept = words.tell(EdgeDisconnected("a", "b", "s1", topology_changed=False))
+
+    assert (connected.kind, connected.what) == ("edge connected", "persistent")
+    assert kept.what == "session s1, others still hold it"
+
+
+def test_an_ended_session_says_why() -> None:
+    assert words.tell(SessionClosed("s", EndReason.EXPIRED)).what == "silent for its whole lease"
+
+
+def test_a_setting_back_at_its_initial_value_says_so() -> None:
+    body = SettingsChanged(
+        "A",
+        SettingsEventType.SETTINGS_UPDATED,
+        SettingsLayer.INITIAL,
+        SettingsSnapshotValue(None, {"g": 1}, {"g": 1}),
+    )
+
+    assert words.tell(body).what == "g=1 (back to initial)"
