@@ -103,6 +103,7 @@ class GraphContext:
         ttl_s: float | None = None,
         replica: bool = False,
         patience_s: float = 60.0,
+        program: str | None = None,
     ) -> None:
         self._sessions: list[blocking.Session] = []
         self._context = context.GraphContext(
@@ -111,6 +112,7 @@ class GraphContext:
             ttl_s=ttl_s,
             replica=replica,
             patience_s=patience_s,
+            program=program,
             session_factory=self._make,
         )
 
@@ -296,9 +298,14 @@ class ProcessControlClient:
         *,
         ttl_s: float | None = None,
         patience_s: float = 60.0,
+        program: str | None = None,
     ) -> None:
         self._client = process.ProcessControlClient(
-            address, ttl_s=ttl_s, patience_s=patience_s, session_factory=blocking.Session
+            address,
+            ttl_s=ttl_s,
+            patience_s=patience_s,
+            program=program,
+            session_factory=blocking.Session,
         )
 
     def __repr__(self) -> str:

@@ -1,5 +1,8 @@
 """Where the bus keeps what happened: backends, their connections, and the journal."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from ezgraph.backends.base import (
     Backend,
     Checkpoint,
@@ -12,8 +15,10 @@ from ezgraph.backends.base import (
     Record,
     masked,
 )
-from ezgraph.backends.memory import MemoryBackend
-from ezgraph.backends.sqlite import SQLiteBackend
+
+if TYPE_CHECKING:
+    from ezgraph.backends.memory import MemoryBackend
+    from ezgraph.backends.sqlite import SQLiteBackend
 
 __all__ = [
     "Backend",
@@ -29,3 +34,12 @@ __all__ = [
     "SQLiteBackend",
     "masked",
 ]
+
+_HOME = {"MemoryBackend": "ezgraph.backends.memory", "SQLiteBackend": "ezgraph.backends.sqlite"}
+
+
+def __getattr__(name: str) -> object:
+    """Load a backend when it is first named: not every program needs SQLite."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -161,7 +161,7 @@ def _fan_out(scale: Scale) -> Figures:
         scale, scale.subscribers, scale.subscriber_processes, scale.reports_to_many
     )
     return {
-        "report to receipt, 1 subscriber, memory": median(few),
+        "report to 1 subscriber, memory": median(few),
         f"report to the last of {scale.subscribers} subscribers, memory": median(many),
     }
 

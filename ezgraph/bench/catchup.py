@@ -23,6 +23,8 @@ from ezgraph.graph.context import GraphContext
 from ezgraph.protocol.events import Event
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ezgraph.bench.scale import Scale
     from ezgraph.config import Address
 
@@ -31,10 +33,10 @@ _GOAL = at_least(75_000, "/s")
 _GOAL_WAIT = at_most(10.0, "ms")
 
 
-def catch_up(scale: Scale, progress: Progress) -> list[Row]:
+def catch_up(scale: Scale, progress: Progress) -> Iterator[Row]:
     """Measure section d."""
-    small, large = scale.history
-    return [*_measure(small, scale, progress), *_measure(large, scale, progress)]
+    for count in scale.history:
+        yield from _measure(count, scale, progress)
 
 
 def _measure(count: int, scale: Scale, progress: Progress) -> list[Row]:

@@ -15,6 +15,7 @@ import asyncio
 import itertools
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,7 +30,7 @@ from ezgraph.graph.process import ProcessControlClient
 from ezgraph.protocol.commands import ReportSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
     from ezgraph.bench.scale import Scale
@@ -46,64 +47,66 @@ _COMMITS = 20
 _NS = 1e-9
 
 
-def fan_out(scale: Scale, progress: Progress) -> list[Row]:
+def fan_out(scale: Scale, progress: Progress) -> Iterator[Row]:
     """Measure section c."""
-    with folder() as where:
-        commits: list[float] = []
-        few = _measure(scale, 1, 1, scale.reports, progress, where, commits)
-        many = _measure(
-            scale,
-            scale.subscribers,
-            scale.subscriber_processes,
-            scale.reports_to_many,
-            progress,
-            where,
-            commits,
-        )
-    commit = alone("c", "one commit, SQLite FULL", "ms", [each * MS for each in commits])
-    return [
-        commit,
-        *_rows("report to receipt, 1 subscriber", few, 1.4, commit),
-        *_rows(f"report to the last of {scale.subscribers} subscribers", many, 1.3, commit),
-    ]
+    few = _Layout("1 subscriber", 1, 1, scale.reports, 1.4)
+    many = _Layout(
+        f"the last of {scale.subscribers} subscribers",
+        scale.subscribers,
+        scale.subscriber_processes,
+        scale.reports_to_many,
+        1.3,
+    )
+    for layout in (few, many):
+        with folder() as where:
+            commits: list[float] = []
+            times = _measure(layout, scale.rounds, progress, where, commits)
+        yield from _rows(layout, times, commits)
 
 
-def _rows(name: str, times: dict[str, list[float]], share: float, commit: Row) -> list[Row]:
-    bare, extra = median(times["relay"]), commit.measured or 0.0
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Who receives, and how many times the bare relay's time a broker may take."""
+
+    name: str
+    subscribers: int
+    processes: int
+    reports: int
+    share: float
+
+
+def _rows(
+    layout: _Layout, times: dict[str, list[float]], commits: list[float]
+) -> Iterator[Row]:
+    share, bare, extra = layout.share, median(times["relay"]), median(commits)
+    yield alone("c", f"one commit, SQLite FULL ({layout.name})", "ms", commits)
     why = f" ({share:.2f} x bare + one commit)"
     goals: dict[str, Goal] = {
         "memory": at_most_of_bare(share),
         "SQLite FULL": at_most(share * bare + extra, "ms", why=why),
     }
-    return [
-        compared("c", f"{name}, {each}", "ms", times[each], times["relay"], goal=goals[each])
-        for each in _DURABILITIES
-    ]
+    for each in _DURABILITIES:
+        name = f"report to {layout.name}, {each}"
+        yield compared("c", name, "ms", times[each], times["relay"], goal=goals[each])
 
 
 def _measure(
-    scale: Scale,
-    subscribers: int,
-    processes: int,
-    reports: int,
-    progress: Progress,
-    where: Path,
-    commits: list[float],
+    layout: _Layout, rounds: int, progress: Progress, where: Path, commits: list[float]
 ) -> dict[str, list[float]]:
     """Return each round's time in ms, for the relay and each kind of journal."""
     with ExitStack() as stack:
-        targets = _targets(stack, where, subscribers, processes)
+        targets = _targets(stack, where, layout.subscribers, layout.processes)
         journal = stack.enter_context(
             Backend.from_url(backend_url("SQLite FULL", where)).connect().open_journal()
         )
         return asyncio.run(
             _rounds(
                 targets,
-                scale.rounds,
-                reports,
-                pause_s=pause_for(subscribers),
-                before_each=lambda name: progress(f"c: {subscribers} subscribers, {name}"),
-                after_round=lambda: commits.append(commit_time(journal)),
+                rounds,
+                layout.reports,
+                pause_s=pause_for(layout.subscribers),
+                before_each=lambda name: progress(f"c: report to {layout.name}, {name}"),
+                after_relay=lambda: commits.append(commit_time(journal)),
             )
         )
 
@@ -140,14 +143,14 @@ async def _rounds(
     *,
     pause_s: float,
     before_each: Callable[[str], None],
-    after_round: Callable[[], None],
+    after_relay: Callable[[], None],
 ) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in targets}
     for _round, (name, (where, children)) in itertools.product(range(rounds), targets.items()):
         before_each(name)
         if name == "relay":
             times[name].append(await relay_time(where, children, reports, pause_s=pause_s))
-            after_round()
+            after_relay()
         else:
             times[name].append(await broker_time(where, children, reports, pause_s=pause_s))
     return times
@@ -218,11 +221,11 @@ async def _warm_up(report: Report, children: list[Child], *, pause_s: float) -> 
 
 
 def commit_time(journal: Journal) -> float:
-    """Return the median time of an append of one record, in seconds."""
+    """Return the median time of an append of one record, in ms."""
     times = []
     for _ in range(_COMMITS):
         record = Record(journal.head + 1, b"settings/RIG%2FFILTER/", b"\0" * 200)
         begin = time.perf_counter()
         journal.append([record])
-        times.append(time.perf_counter() - begin)
+        times.append((time.perf_counter() - begin) * MS)
     return median(times)

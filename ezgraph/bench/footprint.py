@@ -39,13 +39,12 @@ print(json.dumps([took, "numpy" in sys.modules]))
 _STATEMENTS = ("import ezgraph", "from ezgraph import GraphContext")
 
 
-def weigh(scale: Scale, progress: Progress) -> list[Row]:
+def weigh(scale: Scale, progress: Progress) -> Iterator[Row]:
     """Measure section g."""
-    return [
-        *_memory(scale, progress),
-        _start_up(scale, progress),
-        *[_import(statement, scale, progress) for statement in _STATEMENTS],
-    ]
+    yield from _memory(scale, progress)
+    yield _start_up(scale, progress)
+    for statement in _STATEMENTS:
+        yield _import(statement, scale, progress)
 
 
 def _memory(scale: Scale, progress: Progress) -> list[Row]:

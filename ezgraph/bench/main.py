@@ -23,12 +23,12 @@ from ezgraph.bench.wiring import build_graphs
 from ezgraph.errors import ConfigError, EzGraphError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from ezgraph.bench import workbench
 
-Section: TypeAlias = "Callable[[Scale, workbench.Progress], list[Row]]"
+Section: TypeAlias = "Callable[[Scale, workbench.Progress], Iterable[Row]]"
 
 log = logging.getLogger(__name__)
 
@@ -105,13 +105,15 @@ def run(
 def measure(
     name: str, section: Section, scale: Scale, progress: workbench.Progress
 ) -> list[Row]:
-    """Return a section's rows; one that says why, if it fails. The other sections go on."""
+    """Return a section's rows. If it fails, those it had, and one that says why."""
+    rows: list[Row] = []
     try:
-        return section(scale, progress)
+        rows.extend(section(scale, progress))
     except _FAILURES as error:
         log.debug("section failed name=%s", name, exc_info=True)
         note = f"{type(error).__name__}: {error}"
-        return [Row(name, f"section {name}", "s", None, note=note)]
+        rows.append(Row(name, f"section {name}", "s", None, note=note))
+    return rows
 
 
 def _chosen(only: Sequence[str]) -> list[str]:

@@ -30,6 +30,8 @@ from ezgraph.protocol.metadata import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ezgraph.bench.scale import Scale
     from ezgraph.bench.workbench import Progress
     from ezgraph.config import Address
@@ -40,13 +42,11 @@ _SNAPSHOTS = 3
 _REGISTER_S = 60.0
 
 
-def take_snapshots(scale: Scale, progress: Progress) -> list[Row]:
+def take_snapshots(scale: Scale, progress: Progress) -> Iterator[Row]:
     """Measure section f."""
-    rows = []
     for schemas in (False, True):
         for count in scale.components:
-            rows += _measure(count, scale, progress, schemas=schemas)
-    return rows
+            yield from _measure(count, scale, progress, schemas=schemas)
 
 
 def _measure(count: int, scale: Scale, progress: Progress, *, schemas: bool) -> list[Row]:

@@ -1,7 +1,9 @@
 """Section e: building the DAG of a rig, edge by edge, as the broker does.
 
 For each edge `DAG.would_close`, as the rules ask it, then `DAG.add_edge`, as `apply` does. The
-ratio of the largest size is its time for one edge over that of the size before, taken by turns.
+ratio of the largest size is its time for one edge over that of the size before, taken by turns:
+a cost of m ** 1.5 would make it 3.2, a quadratic one 10, and caches that no longer hold everything
+make it up to 2 for a linear one. Times are of the processor, as nothing here waits.
 """
 
 from __future__ import annotations
@@ -17,16 +19,19 @@ from ezgraph.bench.shapes import SHAPES, Edges
 from ezgraph.state.dag import DAG
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ezgraph.bench.scale import Scale
     from ezgraph.bench.workbench import Progress
 
 _GOAL = at_most(0.3, "s")
-_NEARLY_LINEAR = Goal("≤ 2.00 x the time per edge before", "ratio", most=2.0)
+_NEARLY_LINEAR = Goal("≤ 2.50 x the time per edge before", "ratio", most=2.5)
 
 
-def build_graphs(scale: Scale, progress: Progress) -> list[Row]:
+def build_graphs(scale: Scale, progress: Progress) -> Iterator[Row]:
     """Measure section e."""
-    return [row for shape in SHAPES for row in _rows(shape, scale, progress)]
+    for shape in SHAPES:
+        yield from _rows(shape, scale, progress)
 
 
 def _rows(shape: str, scale: Scale, progress: Progress) -> list[Row]:
@@ -57,11 +62,11 @@ def build_time(edges: Edges) -> float:
     dag = DAG()
     would_close, add_edge = dag.would_close, dag.add_edge
     gc.collect()
-    begin = time.perf_counter()
+    begin = time.process_time()
     for start, end in edges:
         if not would_close(start, end):
             add_edge(start, end)
-    took = time.perf_counter() - begin
+    took = time.process_time() - begin
     if len(dag.edge_owners) != len(edges):
         raise ValueError(f"{len(edges) - len(dag.edge_owners)} edges were refused")
     return took

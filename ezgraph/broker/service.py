@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import secrets
 import threading
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,10 @@ log = logging.getLogger(__name__)
 
 _NOBLOCK = int(zmq.NOBLOCK)
 _IDLE_MS = 1_000
-_BIND_TRIES = 50
+_BIND_TRIES = 100
+# Below what systems hand out to connecting sockets: a client that knocks while the broker is away
+# could be given the broker's own port there, and connect to itself for good.
+_FREE_PORTS = range(20_000, 32_000)
 _FAREWELL_S = 1.5  # longer than a client waits before it repeats a request
 _FLUSH_MS = 200
 _FRAMES_PER_MESSAGE = 1 + 256
@@ -127,17 +131,21 @@ class BrokerService:
         """Bind both sockets; with a free command port, try until the next port is free too."""
         wanted, events_port = self.config.address.port, self.config.events_port
         for _ in range(_BIND_TRIES):
-            port = self._bind_one(self._router, host, wanted)
+            port = wanted or _FREE_PORTS.start + secrets.randbelow(len(_FREE_PORTS))
+            bound = False
             try:
+                self._bind_one(self._router, host, port)
+                bound = True
                 found = port + 1 if events_port is None else events_port
-                found = self._bind_one(self._xpub, host, found if found < 65536 else 0)
+                found = self._bind_one(self._xpub, host, found if found < 1 << 16 else 0)
             except AddressInUseError:
-                if wanted or events_port is not None:
+                if wanted:
                     raise
-                self._router.unbind(_endpoint(self._router))
+                if bound:
+                    self._router.unbind(_endpoint(self._router))
                 continue
             return Address(self.config.address.host, port), found
-        raise AddressInUseError(f"no two free neighbouring ports on {host}; name an events port")
+        raise AddressInUseError(f"no two free neighbouring ports on {host}; name an address")
 
     def _bind_one(self, sock: zmq.Socket[bytes], host: str, port: int) -> int:
         address = Address(host, port)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,8 +16,6 @@ from ezgraph.cli.paper import say, tell
 from ezgraph.config import BrokerConfig
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from ezgraph.broker.service import BrokerService
 
 
@@ -121,34 +118,11 @@ def serve(
 
 
 def _run(config: BrokerConfig, *, as_json: bool) -> None:
-    from ezgraph.backends.base import Backend
-    from ezgraph.broker.service import BrokerService
+    from ezgraph.broker import process
 
-    with Backend.from_url(config.backend).connect() as connection:
-        service = BrokerService(config, connection.open_journal())
-        _stop_on_signals(service)
-        try:
-            service.bind()
-        except BaseException:
-            service.close()
-            raise
-        say(_ready_json(service) if as_json else _ready(service))
-        service.run()
-        if sys.stderr.isatty():
-            tell(f"stopped at seq {service.engine.state.seq}, checkpoint written")
-
-
-def _stop_on_signals(service: BrokerService) -> None:
-    """Stop at the first signal; a second one ends the process as it would any other."""
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler's form
-        for each in numbers:
-            signal.signal(each, signal.SIG_DFL)
-        service.stop()
-
-    for each in numbers:
-        signal.signal(each, stop)
+    service = process.serve(config, lambda up: say(_ready_json(up) if as_json else _ready(up)))
+    if sys.stderr.isatty():
+        tell(f"stopped at seq {service.engine.state.seq}, checkpoint written")
 
 
 def _ready(service: BrokerService) -> str:

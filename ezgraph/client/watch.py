@@ -23,7 +23,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ezgraph.errors import DivergedError, EzGraphError, WrongClusterError
+from ezgraph.errors import EzGraphError, WrongClusterError
 from ezgraph.names import Key, check_key
 from ezgraph.protocol.commands import ReadEvents
 from ezgraph.protocol.notes import UNWATCHED
@@ -96,6 +96,7 @@ class Watch:
         self._stash: deque[tuple[Event, Link]] = deque()
         self._held: list[Event] = []
         self._asked = False
+        self._must_ask = False
         self._reported = -1
 
     def __repr__(self) -> str:
@@ -159,7 +160,9 @@ class Watch:
 
     def wants(self) -> ReadEvents | None:
         """Return the next range to ask for, once; None: nothing, or not now."""
-        if self.phase is not Phase.READING or self._asked or self.position >= self._target:
+        if self.phase is not Phase.READING or self._asked:
+            return None
+        if self.position >= self._target and not self._must_ask:
             return None
         if len(self.ready) >= BUFFER_EVENTS:
             return None
@@ -168,7 +171,7 @@ class Watch:
 
     def range_arrives(self, reply: EventRange) -> None:
         """Take the header of a range: the next one can be asked for before this is decoded."""
-        self._asked = False
+        self._asked = self._must_ask = False
         self.position = max(self.position, reply.through)
 
     def range_events(self, events: Iterable[Event], reply: EventRange, *, now: float) -> None:
@@ -229,14 +232,7 @@ class Watch:
             self.phase = Phase.SNAPSHOT
             return
         self.position = note.head if self._after is None else self._after
-        if self.position > note.head:
-            self.fail(
-                DivergedError(
-                    f"after_seq={self.position} lies beyond the head {note.head} of this broker; "
-                    f"the journal is another one or was restored: take a snapshot"
-                )
-            )
-            return
+        self._must_ask = self.position > note.head  # an old note, or another history: ask
         self.phase = Phase.READING
         self._target = max(self._target, note.head)
         self._catch_up()
@@ -262,7 +258,7 @@ class Watch:
 
     def _catch_up(self) -> None:
         """Go live if nothing is missing; else stay with reading."""
-        if self.phase is not Phase.READING or self.position < self._target:
+        if self.phase is not Phase.READING or self.position < self._target or self._must_ask:
             return
         self.phase = Phase.LIVE
         stash, self._stash = self._stash, deque()

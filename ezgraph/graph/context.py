@@ -68,6 +68,7 @@ class GraphContext:
         ttl_s: how long the broker waits in silence before the session ends; None: its default.
         replica: keep a live copy of the state from the start (see `replica`).
         patience_s: how long subscriptions wait for a silent broker before they give up.
+        program: the name this program is listed under; None: the script's.
     """
 
     def __init__(
@@ -78,8 +79,10 @@ class GraphContext:
         ttl_s: float | None = None,
         replica: bool = False,
         patience_s: float = 60.0,
+        program: str | None = None,
         session_factory: SessionFactory | None = None,
     ) -> None:
+        self._program = program
         self._address = address
         self._auto_start = auto_start
         self._ttl_s = ttl_s
@@ -109,12 +112,18 @@ class GraphContext:
         self._session, self._server = await open_session(
             self._new_session, self._address, auto_start=self._auto_start, timeout=timeout
         )
-        if self._wants_replica:
-            await self.replica.ready(timeout=timeout)
+        try:
+            if self._wants_replica:
+                await self.replica.ready(timeout=timeout)
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     def _new_session(self, addresses: Sequence[Address]) -> AnySession:
-        return self._make(addresses, ttl_s=self._ttl_s, patience_s=self._patience_s)
+        return self._make(
+            addresses, program=self._program, ttl_s=self._ttl_s, patience_s=self._patience_s
+        )
 
     async def close(self) -> None:
         """End the session (what it owns goes with it) and any broker started for it."""

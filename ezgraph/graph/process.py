@@ -31,9 +31,11 @@ class ProcessControlClient:
         *,
         ttl_s: float | None = None,
         patience_s: float = 60.0,
+        program: str | None = None,
         session_factory: SessionFactory | None = None,
     ) -> None:
         self._addresses, _ = choose_addresses(address)
+        self._program = program
         self._ttl_s = ttl_s
         self._patience_s = patience_s
         self._make: SessionFactory = session_factory or aio.Session
@@ -56,7 +58,11 @@ class ProcessControlClient:
         """Open the lease and return the client."""
         if self._session is None:
             session = self._make(
-                self._addresses, kind="process", ttl_s=self._ttl_s, patience_s=self._patience_s
+                self._addresses,
+                kind="process",
+                program=self._program,
+                ttl_s=self._ttl_s,
+                patience_s=self._patience_s,
             )
             await session.open(timeout=timeout)
             self._session = session

@@ -177,7 +177,11 @@ class _ProcessRunner:
     def __init__(self, config: BrokerConfig) -> None:
         command = [sys.executable, "-m", "ezgraph.broker", config_to_json(config)]
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for its starter, whose end it notices
         )
         line = self._process.stdout.readline() if self._process.stdout else ""
         said = json.loads(line) if line.strip() else {}

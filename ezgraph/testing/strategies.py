@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import pathlib
+import sys
 import types
 import typing
 from dataclasses import fields, is_dataclass
@@ -96,7 +97,6 @@ values: st.SearchStrategy[Any] = st.recursive(
     _hashable
     | st.sets(_hashable, max_size=4)
     | st.frozensets(_hashable, max_size=4)
-    | st.binary(max_size=9).map(bytearray)
     | _arrays,
     _containers,
     max_leaves=12,
@@ -118,7 +118,14 @@ def messages(cls: type) -> st.SearchStrategy[Any]:
         return events
     hints = typing.get_type_hints(cls)
     own = st.builds(cls, **{each.name: _of(hints[each.name]) for each in fields(cls)})
-    return st.one_of(own, *(messages(each) for each in cls.__subclasses__()))
+    return st.one_of(own, *map(messages, _subclasses(cls)))
+
+
+def _subclasses(cls: type) -> list[type]:
+    """Return the subclasses, without those that ``@dataclass(slots=True)`` has replaced."""
+    return [
+        each for each in cls.__subclasses__() if getattr(sys.modules[each.__module__], each.__name__) is each
+    ]
 
 
 def members(union: Any) -> list[type]:  # noqa: ANN401

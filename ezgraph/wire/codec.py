@@ -18,6 +18,7 @@ Three spellings deserve a word:
 from __future__ import annotations
 
 import enum
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -597,7 +598,7 @@ def _spell_enum(cls: type[enum.Enum]) -> tuple[Encode, Decode]:
 
 
 def _spell_message(cls: type) -> tuple[Encode, Decode]:
-    if cls.__subclasses__():
+    if _subclasses(cls):
         return _spell_family(cls)
 
     def encode(message: Any) -> Any:  # noqa: ANN401
@@ -668,7 +669,16 @@ def _members_of(family: Any) -> list[type]:  # noqa: ANN401
         return [cls for each in family for cls in _members_of(each)]
     if typing.get_origin(family) in (typing.Union, types.UnionType):
         return _members_of(typing.get_args(family))
-    return [family, *(cls for each in family.__subclasses__() for cls in _members_of(each))]
+    return [family, *(cls for each in _subclasses(family) for cls in _members_of(each))]
+
+
+def _subclasses(cls: type) -> list[type]:
+    """Return the subclasses, without those that `dataclass` has replaced by ones with slots."""
+    return [
+        each
+        for each in cls.__subclasses__()
+        if getattr(sys.modules[each.__module__], each.__name__, each) is each
+    ]
 
 
 _decode_event_fields = _union_decoder(Event)

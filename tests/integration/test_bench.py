@@ -36,9 +36,10 @@ EXPECTED = {
     "a": [f"one in flight, {each}, {d}" for each in ("blocking", "asyncio") for d in DURABILITIES],
     "b": [f"8 in flight, asyncio, {durability}" for durability in DURABILITIES],
     "c": [
-        "one commit, SQLite FULL",
-        "report to receipt, 1 subscriber, memory",
-        "report to receipt, 1 subscriber, SQLite FULL",
+        "one commit, SQLite FULL (1 subscriber)",
+        "report to 1 subscriber, memory",
+        "report to 1 subscriber, SQLite FULL",
+        "one commit, SQLite FULL (the last of 2 subscribers)",
         "report to the last of 2 subscribers, memory",
         "report to the last of 2 subscribers, SQLite FULL",
     ],

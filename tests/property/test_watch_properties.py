@@ -22,7 +22,7 @@ from ezgraph.protocol.replies import EventRange
 if TYPE_CHECKING:
     from ezgraph.names import Key
 
-slow = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=200)
+slow = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=120)
 CLUSTER = "c1" * 16
 
 watched_keys = st.lists(st.sampled_from("ab"), max_size=3).map(tuple)

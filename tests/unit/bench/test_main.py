@@ -15,6 +15,8 @@ from ezgraph.bench.scale import Scale
 from ezgraph.errors import ConfigError, DeadlineError, MissingExtraError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ezgraph.bench.workbench import Progress
 
 
@@ -59,14 +61,16 @@ def test_a_release_of_ezmsg_without_sessions_is_refused(monkeypatch: pytest.Monk
         main.run_bench(against="ezmsg")
 
 
-def test_a_section_that_fails_is_a_failed_row_that_says_why() -> None:
-    def broken(given: Scale, progress: Progress) -> list[Row]:
+def test_a_section_that_fails_keeps_its_rows_and_has_a_failed_one_that_says_why() -> None:
+    def broken(given: Scale, progress: Progress) -> Iterator[Row]:
+        yield alone("d", "x", "s", [1.0])
         raise DeadlineError("nobody answered")
 
-    (row,) = main.measure("d", broken, Scale(), ignore)
+    before, failed = main.measure("d", broken, Scale(), ignore)
 
-    assert row.passed is False
-    assert "nobody answered" in row.note
+    assert before.name == "x"
+    assert failed.passed is False
+    assert "nobody answered" in failed.note
 
 
 @pytest.mark.parametrize(("took", "code"), [(1.0, 0), (3.0, 1)])

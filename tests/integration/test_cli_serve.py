@@ -1,0 +1,195 @@
+"""``ezgraph serve`` as a process: where it listens, how it ends, and what stops it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ezgraph import EzGraphError, GraphServer, sync
+from ezgraph.backends.base import Backend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+WAIT_S = 30.0
+SERVE = "import sys; from ezgraph.cli.main import main; sys.exit(main())"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "EZGRAPH_ADDR"}
+    return {**kept, "XDG_DATA_HOME": str(tmp_path / "data")}
+
+
+@contextmanager
+def _serve(
+    environment: dict[str, str], *words: str, before: str = ""
+) -> Iterator[subprocess.Popen[str]]:
+    """Run ``ezgraph serve``; ``before`` is Python to run first in its process."""
+    command = [sys.executable, "-c", f"{before}\n{SERVE}", "serve", *words]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _ready(process: subprocess.Popen[str]) -> Any:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, process.communicate()[1]
+    return json.loads(line)
+
+
+def _fails(environment: dict[str, str], *words: str) -> tuple[int, str]:
+    """Return the exit code and the last line of a broker that cannot start."""
+    with _serve(environment, *words) as process:
+        said, complaint = process.communicate(timeout=WAIT_S)
+    assert said == ""
+    assert "Traceback" not in complaint
+    return process.returncode, complaint.splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_a_checkpoint_and_exit_code_0(
+    environment: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    journal = tmp_path / "rig.db"
+    words = ["--address", "127.0.0.1:0", "--backend", str(journal), "--json"]
+    with _serve(environment, *words) as process:
+        address = _ready(process)["address"]
+        with sync.GraphContext(address) as ctx:
+            ctx.connect("a", "b")
+            sync.GraphService(address).connect("c", "d")
+
+            process.send_signal(number)
+            code = process.wait(WAIT_S)
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+
+    assert code == 0
+    with Backend.from_url(f"sqlite:///{journal}").connect() as connection:
+        kept = connection.open_journal()
+        assert kept.head == 3
+        assert kept.checkpoint_seq == kept.head
+
+
+def test_without_options_it_keeps_a_durable_journal_and_says_where(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with _serve(environment, "--address", "127.0.0.1:0") as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        process.terminate()
+        process.wait(WAIT_S)
+
+    journal = tmp_path / "data" / "ezgraph" / "bus-any-port.db"
+    assert f"journal {journal} (full), seq 0, epoch 1" in line
+    assert line.count("\n") == 1
+    assert "\x1b" not in line
+    assert journal.is_file()
+
+
+def test_what_it_kept_is_there_again_at_the_next_start(environment: dict[str, str]) -> None:
+    with _serve(environment, "-a", "127.0.0.1:0", "--json") as process:
+        sync.GraphService(_ready(process)["address"]).connect("a", "b")
+        process.terminate()
+        process.wait(WAIT_S)
+
+    with _serve(environment, "-a", "127.0.0.1:0", "--json") as process:
+        said = _ready(process)
+        edges = sync.GraphService(said["address"]).dag().edge_owners
+        process.terminate()
+        process.wait(WAIT_S)
+
+    assert (said["seq"], list(edges)) == (1, [("a", "b")])
+
+
+def test_a_file_configures_it_and_options_win(environment: dict[str, str], tmp_path: Path) -> None:
+    config = tmp_path / "rig.toml"
+    config.write_text(f'address = "127.0.0.1:0"\nbackend = "{tmp_path}/a.db"\nttl_s = 2.5\n')
+    words = ["--config", str(config), "--durability", "normal", "--ttl", "3.5", "--json"]
+
+    with _serve(environment, *words) as process:
+        said = _ready(process)
+        with sync.GraphContext(said["address"]) as ctx:
+            ttl_s = ctx.clients()[0].ttl_s
+        process.terminate()
+        process.wait(WAIT_S)
+
+    assert (said["journal"], said["durability"]) == (f"{tmp_path}/a.db", "normal")
+    assert ttl_s == 3.5
+
+
+def test_a_taken_port_is_exit_code_4(environment: dict[str, str]) -> None:
+    with GraphServer() as other:
+        address = other.address
+        code, line = _fails(environment, "-a", str(address), "--backend", "memory")
+
+    assert code == 4
+    assert f"ezgraph: somebody listens on {address} already" in line
+
+
+def test_a_journal_of_another_broker_is_exit_code_4(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with GraphServer(backend=f"sqlite:///{tmp_path}/rig.db"):
+        words = ["-a", "127.0.0.1:0", "--backend", f"{tmp_path}/rig.db"]
+        code, line = _fails(environment, *words)
+
+    assert code == 4
+    assert f"{tmp_path}/rig.db" in line
+
+
+def test_a_place_outside_loopback_needs_insecure(environment: dict[str, str]) -> None:
+    code, line = _fails(environment, "-a", "0.0.0.0:0", "--backend", "memory")
+
+    assert code == 2
+    assert "--insecure" in line
+
+
+def test_a_wrong_configuration_file_is_exit_code_2_and_names_the_field(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    config = tmp_path / "rig.toml"
+    config.write_text("durabilty = 'full'\n")
+
+    code, line = _fails(environment, "--config", str(config))
+
+    assert code == 2
+    assert "'durabilty'; did you mean 'durability'?" in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the size of files")
+def test_a_journal_that_fails_is_exit_code_4_and_one_last_line(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    full = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))  # as a full disk would"
+    )
+    words = ["-a", "127.0.0.1:0", "--backend", f"{tmp_path}/rig.db", "--json"]
+
+    with _serve(environment, *words, before=full) as process:
+        service = sync.GraphService(_ready(process)["address"])
+        with pytest.raises(EzGraphError):
+            for number in range(200):
+                service.connect(f"{number} {'x' * 3_000}", "sink", timeout=5.0)
+        _, complaint = process.communicate(timeout=WAIT_S)
+
+    assert process.returncode == 4
+    assert "Traceback" not in complaint
+    assert complaint.splitlines()[-1].startswith("ezgraph: ")
+    assert "rig.db" in complaint.splitlines()[-1]

@@ -1,0 +1,164 @@
+"""Keys and slots of events: where each kind is published, and what makes it irrelevant."""
+
+from __future__ import annotations
+
+from typing import get_args
+from uuid import UUID
+
+import pytest
+
+from ezgraph.protocol.events import (
+    Body,
+    ComponentRegistered,
+    ComponentRemoved,
+    EdgeConnected,
+    EdgeDisconnected,
+    EndReason,
+    Event,
+    GraphRegistered,
+    GraphRemoved,
+    PauseChanged,
+    ProcessClosed,
+    ProcessOpened,
+    ProcessUnitsChanged,
+    SessionClosed,
+    SessionOpened,
+    SettingsChanged,
+    SettingsLayer,
+    Source,
+    key_of,
+    slot_of,
+)
+from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata
+from ezgraph.protocol.settings import SettingsEventType, SettingsSnapshotValue
+
+P = UUID(int=7)
+COMPONENT = ComponentMetadata(
+    "SYS/A", "A", "m.A", "m.S", (None, ""), DynamicSettingsMetadata(enabled=False)
+)
+VALUE = SettingsSnapshotValue(None, {"gain": 1}, {"gain": 1})
+
+
+def settings(event_type: SettingsEventType) -> SettingsChanged:
+    return SettingsChanged("SYS/A", event_type, SettingsLayer.INITIAL, VALUE)
+
+
+# body, key, slot, whether the slot is filled by it
+KINDS: list[tuple[Body, tuple[str, ...], tuple[str, ...], bool]] = [
+    (SessionOpened("s", 6.0), ("session", "s"), ("session", "s"), True),
+    (SessionClosed("s", EndReason.CLOSED), ("session", "s"), ("session", "s"), False),
+    (ProcessOpened(P, 6.0), ("process", str(P)), ("process", str(P)), True),
+    (ProcessClosed(P, EndReason.EXPIRED), ("process", str(P)), ("process", str(P)), False),
+    (
+        ProcessUnitsChanged(P, ["A"], ["A"], []),
+        ("process", str(P)),
+        ("process", str(P), "units"),
+        True,
+    ),
+    (
+        ProcessUnitsChanged(P, [], [], ["A"]),
+        ("process", str(P)),
+        ("process", str(P), "units"),
+        False,
+    ),
+    (
+        EdgeConnected("a", "b", "s", topology_changed=True),
+        ("edge", "a", "b"),
+        ("edge", "a", "b", "s"),
+        True,
+    ),
+    (
+        EdgeConnected("a", "b", None, topology_changed=False),
+        ("edge", "a", "b"),
+        ("edge", "a", "b", ""),
+        True,
+    ),
+    (
+        EdgeDisconnected("a", "b", "s", topology_changed=True),
+        ("edge", "a", "b"),
+        ("edge", "a", "b", "s"),
+        False,
+    ),
+    (GraphRegistered("s", 1, None), ("graph", "s"), ("graph", "s"), True),
+    (GraphRemoved("s"), ("graph", "s"), ("graph", "s"), False),
+    (
+        ComponentRegistered("s", COMPONENT),
+        ("component", "SYS/A"),
+        ("component", "SYS/A"),
+        True,
+    ),
+    (ComponentRemoved("s", "SYS/A"), ("component", "SYS/A"), ("component", "SYS/A"), False),
+    (
+        settings(SettingsEventType.INITIAL_SETTINGS),
+        ("settings", "SYS/A"),
+        ("settings", "SYS/A"),
+        True,
+    ),
+    (
+        settings(SettingsEventType.SETTINGS_UPDATED),
+        ("settings", "SYS/A"),
+        ("settings", "SYS/A"),
+        True,
+    ),
+    (
+        settings(SettingsEventType.SETTINGS_REMOVED),
+        ("settings", "SYS/A"),
+        ("settings", "SYS/A"),
+        False,
+    ),
+    (PauseChanged(paused=True), ("control", "pause"), ("control", "pause"), True),
+    (PauseChanged(paused=False), ("control", "pause"), ("control", "pause"), False),
+]
+
+
+def test_every_kind_of_event_is_in_the_table_below() -> None:
+    assert {type(body) for body, *_ in KINDS} == set(get_args(Body))
+
+
+@pytest.mark.parametrize(("body", "key", "slot", "filled"), KINDS)
+def test_a_body_has_a_key_and_a_slot(
+    body: Body, key: tuple[str, ...], slot: tuple[str, ...], filled: bool
+) -> None:
+    assert key_of(body) == key
+    assert slot_of(body) == (slot, filled)
+
+
+@pytest.mark.parametrize("body", [body for body, *_ in KINDS])
+def test_the_room_of_a_slot_is_the_first_segment_of_the_key(body: Body) -> None:
+    slot, _ = slot_of(body)
+
+    assert slot[0] == key_of(body)[0]
+
+
+def test_what_ends_something_clears_the_slot_that_its_beginning_filled() -> None:
+    pairs = [
+        (SessionOpened("s", 6.0), SessionClosed("s", EndReason.LOST)),
+        (ProcessOpened(P, 6.0), ProcessClosed(P, EndReason.LOST)),
+        (GraphRegistered("s", 1, "R"), GraphRemoved("s")),
+        (ComponentRegistered("s", COMPONENT), ComponentRemoved("s", "SYS/A")),
+        (
+            EdgeConnected("a", "b", None, topology_changed=True),
+            EdgeDisconnected("a", "b", None, topology_changed=True),
+        ),
+        (PauseChanged(paused=True), PauseChanged(paused=False)),
+    ]
+
+    for begin, end in pairs:
+        assert slot_of(begin) == (slot_of(end)[0], True)
+        assert not slot_of(end)[1]
+
+
+def test_two_owners_of_one_edge_have_two_slots_under_one_key() -> None:
+    one = EdgeConnected("a", "b", "s1", topology_changed=True)
+    two = EdgeConnected("a", "b", None, topology_changed=False)
+
+    assert key_of(one) == key_of(two)
+    assert slot_of(one) != slot_of(two)
+
+
+def test_an_event_is_of_the_kind_of_its_body() -> None:
+    body = PauseChanged(paused=True)
+
+    event = Event(1, 5, 4, 5, 5, 1.0, 2.0, key_of(body), Source(), None, body)
+
+    assert event.kind == "PauseChanged"
