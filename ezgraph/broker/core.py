@@ -11,7 +11,8 @@ Requests that read stored bytes (`ReadEvents`, `OpenSnapshot`, `ReadSnapshot`, `
 let through here and answered by the shell, which has the bytes.
 
 States of a connection: unbound -> bound (HELLO or RESUME) -> unbound when its lease ends.
-States of a lease: open -> closed by goodbye | expired by silence. A guest's lease owns nothing and
+States of a lease: open -> suspended (its last connection has closed) -> open again by RESUME, or
+lost; open -> closed by goodbye | expired by silence. A guest's lease owns nothing and
 makes no events; it may read, and change what is persistent.
 """
 
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from ezgraph._version import __version__
 from ezgraph.broker import rules_graph, rules_metadata, rules_process
-from ezgraph.broker.leases import Answers, Lease, Leases
+from ezgraph.broker.leases import Answers, Connection, Descriptor, Lease, Leases
 from ezgraph.errors import (
     DivergedError,
     EzGraphError,
@@ -84,6 +85,7 @@ UNBOUND = Refusal(
     "unbound", "this connection belongs to no lease; say HELLO or RESUME on it, then repeat"
 )
 _SPENT_NONCES = 10_000
+_CLOSED_CONNECTIONS = 4
 Change = Connect | Disconnect | RegisterMetadata | UpdateUnits | ReportSettings | SetPause | Revert
 ReadCommand = ReadEvents | OpenSnapshot | ReadSnapshot | GetStatus
 
@@ -127,7 +129,8 @@ class BrokerCore:
         self._config = config
         self._ids = ids
         self._events_port = events_port
-        self._bound: dict[bytes, Lease] = {}
+        self._bound: dict[bytes, Connection] = {}
+        self._by_descriptor: dict[Descriptor, set[bytes]] = {}
         self._by_nonce: dict[str, Lease] = {}
         self._spent: dict[str, None] = {}
         self._restored: dict[str, Answers] = {}
@@ -137,26 +140,37 @@ class BrokerCore:
 
     # --- requests ---
 
-    def receive(self, peer: bytes, request: Request, *, now: float, wall: float) -> Outcome:
-        """Decide on one request from the connection ``peer``.
+    def receive(
+        self,
+        peer: bytes,
+        request: Request,
+        *,
+        now: float,
+        wall: float,
+        descriptor: Descriptor | None = None,
+    ) -> Outcome:
+        """Decide on one request from the connection ``peer``, which came in on ``descriptor``.
 
         ``now`` is the broker's monotonic clock and ``wall`` its wall clock, both in seconds.
         """
+        command = request.command
         try:
+            if isinstance(command, Hello):
+                return self._hello(peer, command, descriptor, now=now, wall=wall)
+            if isinstance(command, Resume):
+                return self._resume(peer, command, descriptor, now=now)
             return self._decide(peer, request, now=now, wall=wall)
         except EzGraphError as error:
             return Outcome(Refusal(error.code, str(error)))
 
     def _decide(self, peer: bytes, request: Request, *, now: float, wall: float) -> Outcome:
         command = request.command
-        if isinstance(command, Hello):
-            return self._hello(peer, command, now=now, wall=wall)
-        if isinstance(command, Resume):
-            return self._resume(peer, command, now=now)
-        lease = self._bound.get(peer)
-        if lease is None:
+        connection = self._bound.get(peer)
+        if connection is None:
             return Outcome(UNBOUND)
-        lease.last_heard = now
+        lease = connection.lease
+        if not connection.closed:
+            lease.last_heard = now
         if isinstance(command, Heartbeat):
             lease.main_loop_age_s = command.main_loop_age_s
             return Outcome(Beat(self.state.seq, wall, now))
@@ -260,18 +274,20 @@ class BrokerCore:
 
     # --- leases ---
 
-    def _hello(self, peer: bytes, hello: Hello, *, now: float, wall: float) -> Outcome:
+    def _hello(
+        self, peer: bytes, hello: Hello, descriptor: Descriptor | None, *, now: float, wall: float
+    ) -> Outcome:
         self._check_hello(hello)
         if hello.nonce in self._spent:
             raise SessionExpiredError("the lease that this HELLO opened has ended; open a new one")
         known = self._by_nonce.get(hello.nonce)
         if known is not None:
-            self._bind(peer, known, now)
+            self._bind(peer, known, descriptor, now)
             return Outcome(self._welcome(known))
         lease = self._new_lease(hello, now)
         self.leases.add(lease)
         self._by_nonce[hello.nonce] = lease
-        self._bind(peer, lease, now)
+        self._bind(peer, lease, descriptor, now)
         bodies: tuple[Body, ...] = ()
         if lease.kind == "session":
             bodies = (SessionOpened(lease.client, lease.ttl_s),)
@@ -336,7 +352,9 @@ class BrokerCore:
         lease.answers = self._restored.pop(client, lease.answers)
         return lease
 
-    def _resume(self, peer: bytes, resume: Resume, *, now: float) -> Outcome:
+    def _resume(
+        self, peer: bytes, resume: Resume, descriptor: Descriptor | None, *, now: float
+    ) -> Outcome:
         self._check_version(resume.protocol)
         self._check_cluster(resume.cluster_id)
         if not hmac.compare_digest(resume.token, self._token(resume.client)):
@@ -356,16 +374,45 @@ class BrokerCore:
                 f"the client has seen (epoch {resume.epoch}, seq {resume.seq}), this broker ends "
                 f"at (epoch {self.state.epoch}, seq {self.state.seq}); take a snapshot"
             )
-        self._bind(peer, lease, now)
+        self._bind(peer, lease, descriptor, now)
         return Outcome(self._welcome(lease))
 
-    def _bind(self, peer: bytes, lease: Lease, now: float) -> None:
-        before = self._bound.get(peer)
-        if before is not None:
-            before.peers.discard(peer)
-        self._bound[peer] = lease
-        lease.peers.add(peer)
+    def _bind(
+        self, peer: bytes, lease: Lease, descriptor: Descriptor | None, now: float
+    ) -> None:
+        self._unbind(peer)
+        self._bound[peer] = lease.connections[peer] = Connection(lease, descriptor)
+        if descriptor is not None:
+            self._by_descriptor.setdefault(descriptor, set()).add(peer)
         lease.last_heard = now
+        lease.suspended_at = None
+        closed = [each for each, known in lease.connections.items() if known.closed]
+        for each in closed[:-_CLOSED_CONNECTIONS]:
+            self._unbind(each)
+
+    def _unbind(self, peer: bytes) -> None:
+        connection = self._bound.pop(peer, None)
+        if connection is None:
+            return
+        connection.lease.connections.pop(peer, None)
+        if connection.descriptor is not None:
+            peers = self._by_descriptor.get(connection.descriptor, set())
+            peers.discard(peer)
+            if not peers:
+                self._by_descriptor.pop(connection.descriptor, None)
+
+    def knows(self, peer: bytes) -> bool:
+        """Return whether ``peer`` is bound to a lease."""
+        return peer in self._bound
+
+    def connection_closed(self, descriptor: Descriptor, *, now: float) -> None:
+        """The peer at ``descriptor`` is gone; a lease with no connection left is suspended."""
+        for peer in self._by_descriptor.pop(descriptor, ()):
+            connection = self._bound[peer]
+            connection.closed = True
+            lease = connection.lease
+            if lease.suspended_at is None and all(c.closed for c in lease.connections.values()):
+                self.leases.suspend(lease, now)
 
     def _welcome(self, lease: Lease) -> Welcome:
         return Welcome(
@@ -391,9 +438,9 @@ class BrokerCore:
         return Outcome(Done(self.state.seq), events)
 
     def expire(self, *, now: float, wall: float) -> list[tuple[Event, ...]]:
-        """End every lease nobody was heard on for its TTL; one transaction each."""
+        """End every lease that was silent or suspended for too long; one transaction each."""
         over = [
-            self._end(lease, EndReason.EXPIRED, None, now=now, wall=wall)
+            self._end(lease, _reason(lease), None, now=now, wall=wall)
             for lease in self.leases.expired(now)
         ]
         return [events for events in over if events]
@@ -409,8 +456,8 @@ class BrokerCore:
         self.leases.remove(lease.client)
         self._by_nonce.pop(lease.nonce, None)
         self._spend(lease.nonce)
-        for peer in lease.peers:
-            self._bound.pop(peer, None)
+        for peer in list(lease.connections):
+            self._unbind(peer)
         return self._transaction(bodies, lease.source, request_id, now=now, wall=wall)
 
     def _spend(self, nonce: str) -> None:
@@ -486,10 +533,15 @@ class BrokerCore:
             last_heard_s=now - lease.last_heard,
             main_loop_age_s=lease.main_loop_age_s,
             ttl_s=lease.ttl_s,
+            suspended=lease.suspended_at is not None,
             edges=state.edges_of(lease.client) if session else [],
             components=sorted(session.components) if session else [],
             units=sorted(process.units) if process else [],
         )
+
+
+def _reason(lease: Lease) -> EndReason:
+    return EndReason.EXPIRED if lease.suspended_at is None else EndReason.LOST
 
 
 def _owner(lease: Lease) -> str | None:

@@ -44,6 +44,7 @@ from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
     from ezgraph.backends.base import Checkpoint, CheckpointWriter, Journal
+    from ezgraph.broker.leases import Descriptor
     from ezgraph.broker.live import LiveEntry
     from ezgraph.config import BrokerConfig
     from ezgraph.ids import IdSource
@@ -151,8 +152,19 @@ class BrokerEngine:
 
     # --- one pass ---
 
-    def take_command(self, peer: bytes, frame: bytes, *, now: float, wall: float) -> None:
-        """Decide on one request frame. What is no request of this protocol gets no answer."""
+    def take_command(
+        self,
+        peer: bytes,
+        frame: bytes,
+        *,
+        now: float,
+        wall: float,
+        descriptor: Descriptor | None = None,
+    ) -> None:
+        """Decide on one request frame. What is no request of this protocol gets no answer.
+
+        ``descriptor`` is what the frame came in on, as `connection_closed` will name it.
+        """
         try:
             request_id, lowest_open = frames.read_header(frame)
         except MalformedMessageError:
@@ -164,7 +176,7 @@ class BrokerEngine:
             self._answers.append((peer, request_id, Refusal(code, str(error))))
             return
         request = Request(request_id, lowest_open, command)
-        outcome = self.core.receive(peer, request, now=now, wall=wall)
+        outcome = self.core.receive(peer, request, now=now, wall=wall, descriptor=descriptor)
         if outcome.events:
             self._decided(outcome.events)
         if outcome.read is not None:
@@ -172,6 +184,14 @@ class BrokerEngine:
         if outcome.reply is not None:
             self._answers.append((peer, request_id, outcome.reply))
         self.stopping = self.stopping or outcome.stop
+
+    def connection_closed(self, descriptor: Descriptor, *, now: float) -> None:
+        """Take note that the peer at ``descriptor`` is gone."""
+        self.core.connection_closed(descriptor, now=now)
+
+    def knows(self, peer: bytes) -> bool:
+        """Return whether ``peer`` is bound, so that its frames need no descriptor."""
+        return self.core.knows(peer)
 
     def finish_pass(self, *, now: float, wall: float) -> None:
         """Store what was decided; then `replies` has the answers, and `publications` the rest.

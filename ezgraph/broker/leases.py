@@ -1,9 +1,10 @@
 """Leases: who is there, until when, and what has been answered to whom. Pure.
 
-A lease ends when nobody has been heard on it for its TTL. Deadlines are in the broker's monotonic
-seconds and live only here: they are neither journaled nor replicated. A restarted broker gives
-every known lease one fresh TTL. Deadlines only move forward, so the queue keeps old ones and
-looks again when they come up.
+A lease ends when nobody has been heard on it for its TTL, or sooner when its last connection has
+closed: then it is *suspended*, and ends after a grace in which its client may resume. Deadlines
+are in the broker's monotonic seconds and live only here: they are neither journaled nor
+replicated. A restarted broker gives every known lease one fresh TTL. The queue keeps deadlines
+that have moved on since, and looks again when they come up.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ezgraph.errors import RequestTooOldError
+
+GRACE_S = 0.7
+Descriptor = tuple[int, int]
+"""A file descriptor and its generation."""
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +68,20 @@ class Answers:
 
 
 @dataclass(slots=True, eq=False)
+class Connection:
+    """One routing id of the ROUTER, and the descriptor (with its generation) it came in on.
+
+    Descriptors are numbers that the system gives out again at once; the generation tells one
+    owner of the number from the next. Frames that come late on a closed connection are executed,
+    but keep nothing alive.
+    """
+
+    lease: Lease
+    descriptor: Descriptor | None
+    closed: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class Lease:
     """One client's hold on the broker. ``kind``: session, process or guest."""
 
@@ -74,8 +93,14 @@ class Lease:
     last_heard: float
     nonce: str = ""
     main_loop_age_s: float | None = None
-    peers: set[bytes] = field(default_factory=set)
+    connections: dict[bytes, Connection] = field(default_factory=dict)
     answers: Answers = field(default_factory=Answers)
+    suspended_at: float | None = None
+
+    def due(self) -> float:
+        """Return when the lease ends unless something is heard."""
+        silent = self.last_heard + self.ttl_s
+        return silent if self.suspended_at is None else min(silent, self.suspended_at + GRACE_S)
 
 
 class Leases:
@@ -100,6 +125,11 @@ class Leases:
         self._by_client[lease.client] = lease
         heapq.heappush(self._queue, (lease.last_heard + lease.ttl_s, lease.client))
 
+    def suspend(self, lease: Lease, now: float) -> None:
+        """The last connection of a lease has closed: it ends after the grace."""
+        lease.suspended_at = now
+        heapq.heappush(self._queue, (lease.due(), lease.client))
+
     def remove(self, client: str) -> None:
         """End a lease."""
         self._by_client.pop(client, None)
@@ -109,14 +139,14 @@ class Leases:
         return self._queue[0][0] if self._queue else None
 
     def expired(self, now: float) -> list[Lease]:
-        """Return the leases nobody was heard on for their TTL; each is returned once."""
+        """Return the leases that are over, silent or suspended for too long; each once."""
         over = []
         while self._queue and self._queue[0][0] <= now:
             _, client = heapq.heappop(self._queue)
             lease = self._by_client.get(client)
             if lease is None:
                 continue
-            due = lease.last_heard + lease.ttl_s
+            due = lease.due()
             if due <= now:
                 over.append(lease)
             else:

@@ -2,6 +2,13 @@
 
 Each pass drains what is waiting into the engine, lets it decide and store, and then sends what
 it hands out: replies first, then publications. `ezgraph.broker.engine` keeps the order.
+
+Whose connection has closed is learnt from the ROUTER's monitor, which speaks of file descriptors;
+which connection a frame came in on, from the frame (``SRCFD``). Descriptors are given out again at
+once, so each has a generation, raised whenever the monitor says ACCEPTED. A batch is read from the
+ROUTER first, then the monitor is drained and obeyed, and then the batch is decided on: what the
+monitor says by then includes the acceptance of every connection in the batch. If a descriptor
+changed hands in between, a binding is at worst to a later generation: only the TTL ends it then.
 """
 
 from __future__ import annotations
@@ -10,8 +17,9 @@ import errno
 import logging
 import os
 import secrets
+import struct
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 
@@ -44,7 +52,19 @@ _BIND_TRIES = 100
 _FREE_PORTS = range(20_000, 32_000)
 _FAREWELL_S = 1.5  # longer than a client waits before it repeats a request
 _FLUSH_MS = 200
-_FRAMES_PER_MESSAGE = 1 + 256
+_FRAMES_PER_MESSAGE = 256
+_RCVMORE = int(zmq.RCVMORE)
+_ACCEPTED = int(zmq.EVENT_ACCEPTED)
+_WATCHED_EVENTS = _ACCEPTED | int(zmq.EVENT_DISCONNECTED)
+_MONITOR_EVENT = struct.Struct("=Hi")
+
+
+class _Message(NamedTuple):
+    """What one peer sent; ``fd`` is known of a peer that is not bound yet."""
+
+    peer: bytes
+    fd: int | None
+    parts: list[bytes]
 
 
 class BrokerService:
@@ -96,6 +116,8 @@ class BrokerService:
             each.set(zmq.BACKLOG, 1024)
             each.set(zmq.SNDHWM, limits.high_water_mark)
             each.set(zmq.RCVHWM, limits.high_water_mark)
+        self._monitor = self._router.get_monitor_socket(_WATCHED_EVENTS)
+        self._generations: dict[int, int] = {}
         self.address, events_port = self._bind_pair(host)
         self.engine = BrokerEngine(
             self.config,
@@ -107,6 +129,7 @@ class BrokerService:
         self._poller = zmq.Poller()
         self._poller.register(self._router, zmq.POLLIN)
         self._poller.register(self._xpub, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
         self._poller.register(self._wake_reader, zmq.POLLIN)
         log.info(
             "broker listens address=%s events_port=%d epoch=%d seq=%d",
@@ -195,8 +218,11 @@ class BrokerService:
         now, wall = clock.monotonic(), clock.wall()
         if self._xpub in ready:
             self._take_subscriptions(now)
-        if self._router in ready:
-            self._take_commands(now, wall)
+        batch = self._read_batch() if self._router in ready else []
+        if batch or self._monitor in ready:
+            self._obey_monitor(now)
+        for message in batch:
+            self._take_message(message, now, wall)
         engine.finish_pass(now=now, wall=wall)
         for message in engine.replies():
             self._send_reply(message)
@@ -220,15 +246,48 @@ class BrokerService:
                 return
             self.engine.take_subscription(message, now=now)
 
-    def _take_commands(self, now: float, wall: float) -> None:
-        receive, take = self._router.recv_multipart, self.engine.take_command
-        for _ in range(self.config.limits.commands_per_pass):
-            try:
-                message = receive(_NOBLOCK)
-            except zmq.Again:
-                return
-            for frame in message[1:_FRAMES_PER_MESSAGE]:
-                take(message[0], frame, now=now, wall=wall)
+    def _read_batch(self) -> list[_Message]:
+        batch: list[_Message] = []
+        try:
+            while len(batch) < self.config.limits.commands_per_pass:
+                batch.append(self._read_message())
+        except zmq.Again:
+            pass
+        return batch
+
+    def _read_message(self) -> _Message:
+        """Read one message; of a peer that is not bound yet, the descriptor too."""
+        router = self._router
+        peer = router.recv(_NOBLOCK)
+        if self.engine.knows(peer):
+            parts = []
+            while router.get(_RCVMORE):
+                parts.append(router.recv(_NOBLOCK))
+            return _Message(peer, None, parts)
+        found = router.recv_multipart(_NOBLOCK, copy=False) if router.get(_RCVMORE) else []
+        fd = int(found[0].get(zmq.SRCFD)) if found else None
+        return _Message(peer, fd, [frame.bytes for frame in found])
+
+    def _take_message(self, message: _Message, now: float, wall: float) -> None:
+        fd = message.fd
+        descriptor = None if fd is None else (fd, self._generations.get(fd, 0))
+        for frame in message.parts[:_FRAMES_PER_MESSAGE]:
+            self.engine.take_command(
+                message.peer, frame, now=now, wall=wall, descriptor=descriptor
+            )
+
+    def _obey_monitor(self, now: float) -> None:
+        try:
+            while True:
+                packed, _ = self._monitor.recv_multipart(_NOBLOCK)
+                event, fd = _MONITOR_EVENT.unpack(packed)
+                generation = self._generations.get(fd, 0)
+                if event == _ACCEPTED:
+                    self._generations[fd] = generation + 1
+                else:
+                    self.engine.connection_closed((fd, generation), now=now)
+        except zmq.Again:
+            return
 
     def _send_reply(self, message: Sequence[bytes]) -> None:
         try:
@@ -256,6 +315,8 @@ class BrokerService:
         if self._closed:
             return
         self._closed = True
+        if hasattr(self, "_monitor"):
+            self._router.disable_monitor()
         for each in (getattr(self, "_router", None), getattr(self, "_xpub", None)):
             if each is not None:
                 each.close(linger=_FLUSH_MS)

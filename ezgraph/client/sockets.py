@@ -21,8 +21,8 @@ _POLLIN = int(zmq.POLLIN)
 
 _contexts: dict[int, zmq.Context[zmq.Socket[bytes]]] = {}
 _FLUSH_MS = 200
-_RECONNECT_MS = 20
-_RECONNECT_MAX_MS = 500
+RECONNECT_MS = 20
+RECONNECT_MAX_MS = 500
 
 
 def shared_context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -123,5 +123,5 @@ class ClientSockets:
 
 def _configure(sock: zmq.Socket[bytes]) -> None:
     sock.set(zmq.LINGER, 0)
-    sock.set(zmq.RECONNECT_IVL, _RECONNECT_MS)
-    sock.set(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
+    sock.set(zmq.RECONNECT_IVL, RECONNECT_MS)
+    sock.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
