@@ -317,6 +317,7 @@ class BrokerService:
         self._closed = True
         if hasattr(self, "_monitor"):
             self._router.disable_monitor()
+            self._monitor.close(linger=0)
         for each in (getattr(self, "_router", None), getattr(self, "_xpub", None)):
             if each is not None:
                 each.close(linger=_FLUSH_MS)

@@ -1,4 +1,4 @@
-"""Events as lines: ``seq time kind key what who``, or one JSON object each."""
+"""Events as lines: ``seq time verb key what who``, or one JSON object each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ezgraph.protocol.events import Event
 
 _KEY_WIDTH = 24
-_KIND_WIDTH = 17
+_VERB_WIDTH = 9
 
 
 class EventLines:
@@ -38,7 +38,7 @@ class EventLines:
         paper().line(
             (f"{event.seq:>6}  ", "bold"),
             (f"{words.moment(event.wall_time, today=today)}  ", "dim"),
-            (f"{told.kind:<{_KIND_WIDTH}}  ", told.style),
+            (f"{told.verb:<{_VERB_WIDTH}}  ", told.style),
             (f"{_key(event):<{_KEY_WIDTH}}  ", "cyan"),
             middle=what,
             end=[(f"  by {words.who(event.source)}", "dim")],
@@ -50,7 +50,7 @@ class EventLines:
             return [(told.what, "")]
         before, now = self._last.get(body.address), words.fields_of(body.value)
         self._last[body.address] = now
-        if before is None or "" in now or told.kind != "settings changed":
+        if before is None or "" in now or told.verb != "changed":
             return [(told.what, "")]
         parts: list[Part] = []
         for name, value in now.items():
@@ -65,10 +65,10 @@ class EventLines:
 
 
 def _key(event: Event) -> str:
-    """Return the key; of an edge, which is hard to read as a key, its topics."""
+    """Return the key; of an edge, which is hard to read as a key, the room and the topics."""
     match event.body:
         case EdgeConnected() | EdgeDisconnected() as edge:
-            return visible(f"{edge.from_topic} -> {edge.to_topic}")
+            return visible(f"edge {edge.from_topic} -> {edge.to_topic}")
         case _:
             return key_text(event.key)
 

@@ -10,6 +10,7 @@ from ezgraph.cli.guest import ask, guest
 from ezgraph.cli.words import age, count, setting, who
 from ezgraph.client.blocking import run
 from ezgraph.protocol.commands import Heartbeat, ListClients
+from ezgraph.protocol.events import Source
 from ezgraph.protocol.replies import Beat, ClientList
 from ezgraph.protocol.snapshot import PERSISTENT
 from ezgraph.protocol.wiring import visible
@@ -86,16 +87,11 @@ class Listing:
 
     def _client_columns(self, what: str) -> Columns:
         is_session = what == "sessions"
-        heads = ["id", "program", "pid", "host", "login", "age", "heard", "loop", "owns"]
-        if not is_session:
-            heads[-1] = "units"
+        heads = ["id", "who", "age", "heard", "loop", "owns" if is_session else "units"]
         rows = [
             [
                 visible(each.id),
-                visible(each.program),
-                str(each.pid),
-                visible(each.host),
-                visible(each.login),
+                _name(each),
                 age(each.age_s),
                 _heard(each),
                 "" if each.main_loop_age_s is None else age(each.main_loop_age_s),
@@ -103,7 +99,7 @@ class Listing:
             ]
             for each in self._clients(what)
         ]
-        return heads, rows, [2, 5, 6, 7]
+        return heads, rows, [2, 3, 4]
 
     def _edges(self) -> list[tuple[str, str, list[str]]]:
         owners = self.state.dag.edge_owners
@@ -150,6 +146,14 @@ class Listing:
             for address, entry in sorted(self.state.settings.items())
         ]
         return ["component", "settings", "layer", "age", "seq", "set by"], rows, [3, 4]
+
+
+def _name(client: ClientInfo) -> str:
+    proved = f" key {visible(client.key_name)}" if client.key_name else ""
+    claimed = Source(
+        program=client.program, host=client.host, pid=client.pid, login=client.login
+    )
+    return who(claimed) + proved
 
 
 def _heard(client: ClientInfo) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from ezgraph.cli.keys import KeyFilter, parse_filter
 from ezgraph.cli.options import AddressOption, JsonOption, Target, TimeoutOption, target
+from ezgraph.cli.paper import is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ def log(
 ) -> None:
     """Show stored events, oldest first.
 
-    One line each: seq, time, kind, key, what, who.
+    One line each: seq, time, what happened, key, details, who.
     """
     from ezgraph.cli.lines import EventLines, write_json
     from ezgraph.cli.when import parse_when
@@ -62,7 +63,7 @@ def log(
     start = parse_when(after or "0", now=now)
     end = parse_when(until, now=now) if until is not None else None
     broker = target(ctx, address, timeout)
-    write = write_json if as_json else EventLines(dated=True).write
+    write = write_json if as_json else EventLines(dated=not is_terminal()).write
     found = (
         event
         for event in _stored(broker, wanted, start, end)

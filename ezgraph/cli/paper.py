@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Paper(Protocol):
     def table(
         self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
     ) -> None:
-        """Write rows in columns; those in ``right`` are aligned there."""
+        """Write rows in columns; those in ``right`` are aligned there. The first one is a name."""
         ...
 
 
@@ -94,8 +94,9 @@ class Terminal:
             border_style="dim",
         )
         for number, head in enumerate(heads):
-            justify = "right" if number in right else "left"
-            table.add_column(head, justify=justify, overflow="fold")  # type: ignore[arg-type]
+            justify: Literal["left", "right"] = "right" if number in right else "left"
+            is_name = number == 0
+            table.add_column(head, justify=justify, overflow="fold", no_wrap=is_name)
         for row in rows:
             table.add_row(*map(Text, row))
         self._console.print(table)

@@ -153,10 +153,22 @@ def ls(
         _write_room(listing, room, with_title=what is None)
 
 
+def _title(room: Room, number: int) -> str:
+    from ezgraph.cli.words import count
+
+    match room:
+        case Room.SETTINGS:
+            return f"settings of {count(number, 'component')}"
+        case Room.PROCESSES:
+            return count(number, "process")
+        case _:
+            return count(number, room.value.removesuffix("s"))
+
+
 def _write_room(listing: Listing, room: Room, *, with_title: bool) -> None:
     heads, rows, right = listing.columns(room.value)
     if with_title or not rows:
-        title = f"{len(rows):,} {room.value}" if rows else f"no {room.value}"
+        title = _title(room, len(rows)) if rows else f"no {room.value}"
         paper().line((title, "bold" if rows else "dim"))
     if rows:
         paper().table(heads, rows, right=right)

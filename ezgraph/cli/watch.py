@@ -55,8 +55,8 @@ def watch(
 ) -> None:
     """Show events as they happen.
 
-    One line each: seq, time, kind, key, what, who. When the broker goes, it waits and goes on
-    where it was: no event is shown twice and none is left out. Ctrl-C ends it (exit code 0).
+    One line each: seq, time, what happened, key, details, who. When the broker goes, it waits and
+    goes on where it was: no event is shown twice and none is left out. Ctrl-C ends it (code 0).
     """
     from ezgraph.cli.lines import EventLines, write_json
 

@@ -126,39 +126,35 @@ def _inner(value: Any) -> str:  # noqa: ANN401
 
 
 class Told(NamedTuple):
-    """An event in words: what kind, in which colour, and what is not in its key."""
+    """An event in words: what happened to the thing its key names, its colour, and the rest."""
 
-    kind: str
+    verb: str
     style: str
     what: str
 
 
-ADDED, GONE, CHANGED, QUIET = "green", "red", "yellow", "dim"
+ADDED, GONE, CHANGED = "green", "red", "yellow"
 
 
 def tell(body: Body) -> Told:
     """Return an event in words."""
     match body:
         case SessionOpened() | ProcessOpened():
-            noun = "session" if isinstance(body, SessionOpened) else "process"
-            return Told(f"{noun} opened", ADDED, f"lease of {body.ttl_s:g} s")
+            return Told("opened", ADDED, f"lease of {body.ttl_s:g} s")
         case SessionClosed() | ProcessClosed():
-            noun = "session" if isinstance(body, SessionClosed) else "process"
-            return Told(f"{noun} closed", GONE, _ENDED[body.reason])
+            return Told("closed", GONE, _ENDED[body.reason])
         case ProcessUnitsChanged():
-            return Told("units changed", CHANGED, _units(body))
+            return Told("changed", CHANGED, _units(body))
         case EdgeConnected():
-            return Told("edge connected", ADDED, _held(body))
+            return Told("connected", ADDED, _held(body))
         case EdgeDisconnected():
-            return Told("edge removed", GONE, _held(body))
+            return Told("removed", GONE, _held(body))
         case GraphRegistered():
-            return Told("graph registered", ADDED, f"root {visible(body.root_name or '(none)')}")
-        case GraphRemoved():
-            return Told("graph removed", GONE, "")
+            return Told("added", ADDED, f"root {visible(body.root_name or '(none)')}")
         case ComponentRegistered():
-            return Told("component added", ADDED, visible(body.component.component_type))
-        case ComponentRemoved():
-            return Told("component removed", GONE, "")
+            return Told("added", ADDED, visible(body.component.component_type))
+        case GraphRemoved() | ComponentRemoved():
+            return Told("removed", GONE, "")
         case SettingsChanged():
             return _settings(body)
         case PauseChanged():
@@ -167,7 +163,7 @@ def tell(body: Body) -> Told:
 
 
 _ENDED = {
-    EndReason.CLOSED: "closed",
+    EndReason.CLOSED: "by itself",
     EndReason.EXPIRED: "silent for its whole lease",
     EndReason.LOST: "connection lost",
 }
@@ -189,10 +185,10 @@ def _held(body: EdgeConnected | EdgeDisconnected) -> str:
 def _settings(body: SettingsChanged) -> Told:
     match body.event_type:
         case SettingsEventType.INITIAL_SETTINGS:
-            return Told("settings initial", ADDED, setting(body.value))
+            return Told("initial", ADDED, setting(body.value))
         case SettingsEventType.SETTINGS_REMOVED:
-            return Told("settings removed", GONE, f"last {setting(body.value)}")
+            return Told("removed", GONE, f"last {setting(body.value)}")
         case SettingsEventType.SETTINGS_UPDATED:
             back = " (back to initial)" if body.layer is SettingsLayer.INITIAL else ""
-            return Told("settings changed", CHANGED, setting(body.value) + back)
+            return Told("changed", CHANGED, setting(body.value) + back)
     assert_never(body.event_type)

@@ -79,6 +79,7 @@ class KeepAlive(threading.Thread):
             self._renew(dealer, monitor)
         finally:
             dealer.disable_monitor()
+            monitor.close(linger=0)
             dealer.close()
 
     def _renew(self, dealer: zmq.Socket[bytes], monitor: zmq.Socket[bytes]) -> None:

@@ -43,7 +43,7 @@ def lay_out(
     nodes: Sequence[Path], arrows: Sequence[Arrow], rank_of: dict[Path, int]
 ) -> Layout:
     """Return a rank and a row for every node, and a bend where a long arrow passes a rank."""
-    layout = Layout([[] for _ in range(max(rank_of.values()) + 1)], {**rank_of})
+    layout = Layout([[] for _ in range(max(rank_of.values()) + 1)], dict(rank_of.items()))
     for path in nodes:
         layout.ranks[rank_of[path]].append(path)
     neighbours: defaultdict[object, list[object]] = defaultdict(list)
@@ -133,9 +133,16 @@ def _order(layout: Layout, neighbours: dict[object, list[object]]) -> None:
             wanted = {node: _mean_row(node, -step, layout, neighbours) for node in rank}
             rank.sort(key=lambda node: wanted[node])
             _place(rank, wanted, layout.row)
-    top = min(layout.row.values())
-    for node in layout.row:
-        layout.row[node] -= top
+    _close_gaps(layout.row)
+
+
+def _close_gaps(row: dict[object, float]) -> None:
+    """Move everything up as far as no row of free space is left between two parts."""
+    last, shift = 0.0, min(row.values())
+    for node in sorted(row, key=lambda node: row[node]):
+        shift = max(shift, row[node] - last - 1)
+        row[node] -= shift
+        last = row[node]
 
 
 def _mean_row(

@@ -168,7 +168,8 @@ def _drawing(wiring: Wiring) -> str:
         ranks = ranks_of(drawn.nodes, arrows)
         if sum(ranks[each.end] - ranks[each.start] for each in arrows) > DRAWN_STOPS:
             continue
-        note = f"<div class='quiet'>without the {_count(level, 'innermost level')}</div>"
+        levels = "innermost level" if level == 1 else f"{level} innermost levels"
+        note = f"<div class='quiet'>drawn without the {levels}</div>"
         return _svg(lay_out(drawn.nodes, arrows, ranks)) + (note if level else "")
     return (
         f"<div class='quiet'>{_count(len(wiring.nodes), 'topic')}, "
@@ -205,7 +206,7 @@ def _svg(layout: Layout) -> str:
 
 
 def _width(node: tuple[str, ...]) -> float:
-    return max(_cells(_title(node)), _cells(_home(node)) * 0.85) * _CHAR + 18
+    return max(_cells(_title(node)), _cells(_home(node)) * 0.9) * _CHAR + 18
 
 
 def _title(path: Path) -> str:

@@ -43,7 +43,11 @@ class SimulatedBroker:
     """
 
     def __init__(
-        self, network: Network, config: BrokerConfig | None = None, *, disk: FlakyMemory | None = None
+        self,
+        network: Network,
+        config: BrokerConfig | None = None,
+        *,
+        disk: FlakyMemory | None = None,
     ) -> None:
         self.network = network
         self.config = replace(config or BrokerConfig(), address=ADDRESS)
@@ -54,6 +58,7 @@ class SimulatedBroker:
         self._journal: Journal | None = None
         self._port: BrokerPort | None = None
         self._ids = SequentialIds()
+        self._generations: dict[int, int] = {}
         self._archive: list[Event] = []
         self._pass_at: float | None = None
         self._stalled_until = 0.0
@@ -83,6 +88,7 @@ class SimulatedBroker:
             events_port=ADDRESS.port + 1,
             now=self.network.now,
         )
+        self._generations = {}
         self._port = BrokerPort(self.network, self._wake)
         self.network.bind(self._port, ADDRESS, Address(ADDRESS.host, ADDRESS.port + 1))
         self._wake()
@@ -164,10 +170,14 @@ class SimulatedBroker:
         now, wall = self.network.now, self.network.clock.wall()
         while port.subscriptions:
             engine.take_subscription(port.subscriptions.popleft(), now=now)
-        for _ in range(min(len(port.requests), self.config.limits.commands_per_pass)):
-            peer, message = port.requests.popleft()
+        size = min(len(port.requests), self.config.limits.commands_per_pass)
+        batch = [port.requests.popleft() for _ in range(size)]
+        known = [engine.knows(peer) for peer, _, _ in batch]
+        self._obey_monitor(engine, port, now)
+        for is_known, (peer, fd, message) in zip(known, batch, strict=True):
+            descriptor = None if is_known else (fd, self._generations.get(fd, 0))
             for frame in message:
-                engine.take_command(peer, frame, now=now, wall=wall)
+                engine.take_command(peer, frame, now=now, wall=wall, descriptor=descriptor)
         if self._crashes("decided"):
             return
         try:
@@ -179,6 +189,15 @@ class SimulatedBroker:
             return
         if not self._crashes("stored"):
             self._send(engine, port, now)
+
+    def _obey_monitor(self, engine: BrokerEngine, port: BrokerPort, now: float) -> None:
+        while port.monitor:
+            what, fd = port.monitor.popleft()
+            generation = self._generations.get(fd, 0)
+            if what == "accepted":
+                self._generations[fd] = generation + 1
+            else:
+                engine.connection_closed((fd, generation), now=now)
 
     def _send(self, engine: BrokerEngine, port: BrokerPort, now: float) -> None:
         replies = engine.replies()

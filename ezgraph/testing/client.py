@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ezgraph.client.core import LeaseState
 from ezgraph.client.engine import ClientEngine, Feed, Result
 from ezgraph.client.replica import Replica
 from ezgraph.client.watch import Phase, Watch
-from ezgraph.errors import DeadlineError, EzGraphError
+from ezgraph.config import parse_address
+from ezgraph.errors import DeadlineError, EzGraphError, from_code
 from ezgraph.protocol import PROTOCOL_VERSION
-from ezgraph.protocol.commands import Command, Goodbye, Heartbeat, Hello, Sync
+from ezgraph.protocol.commands import Command, Goodbye, Heartbeat, Hello, Resume
+from ezgraph.protocol.replies import Beat, Refusal, Welcome
 from ezgraph.testing.broker import ADDRESS
 from ezgraph.testing.network import CommandLink, EventLink
+from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from ezgraph.testing.network import Network
 
 TICK_S = 0.001
+RESUME_RETRY_S = 0.25
 
 
 @dataclass(slots=True, eq=False)
@@ -70,8 +75,8 @@ class SimulatedClient:
     """One program with a lease: it calls, watches, keeps replicas, stalls, crashes.
 
     What arrives is handled at once, unless it is stalled (a stopped process); then it waits, and
-    what is beyond the event link's high-water mark is lost. Heartbeats are sent as the keep-alive
-    thread would, every third of the TTL.
+    what is beyond the event link's high-water mark is lost. ``keepalive`` stands for the thread
+    that renews the lease of a session or process on a connection of its own.
     """
 
     def __init__(
@@ -96,12 +101,14 @@ class SimulatedClient:
         self.gone = False
         self.busy_until = 0.0
         self.commands = CommandLink(network, self._replies_arrive)
+        self.keepalive: SimulatedKeepAlive | None = None
         self.events = EventLink(
             network, self._publication_arrives, high_water_mark=high_water_mark
         )
         self._inbox: list[Callable[[], None]] = []
         self._tick_at: float | None = None
-        hello = Hello(PROTOCOL_VERSION, kind, f"nonce {name}", name, "sim", 1, "tester", ttl_s=ttl_s)
+        nonce = f"nonce of {name}"
+        hello = Hello(PROTOCOL_VERSION, kind, nonce, name, "sim", 1, "tester", ttl_s=ttl_s)
         self.engine = ClientEngine(hello, addresses, self, network.clock, patience_s=patience_s)
 
     def __repr__(self) -> str:
@@ -129,7 +136,6 @@ class SimulatedClient:
         """Say HELLO."""
         self.engine.start()
         self._arm()
-        self.network.after(0.5, self._beat)
         return self
 
     def call(
@@ -209,11 +215,16 @@ class SimulatedClient:
     def open_feed(self, watch: Watch, on_ready: Callable[[], None]) -> Feed:
         """Feed a replica's watcher, and note its fingerprints."""
 
+        number, shown = len(self.replicas), 0  # the replica that opens it registers after this
+
         def ready() -> None:
+            nonlocal shown
             on_ready()
-            for replica in self.replicas:
-                if replica.seq and (not self.fingerprints or self.fingerprints[-1][0] != replica.seq):
-                    self.fingerprints.append((replica.seq, replica.fingerprint()))
+            if watch.error is None and len(self.replicas) > number:
+                replica = self.replicas[number]
+                if replica.seq != shown:
+                    shown = replica.seq
+                    self.fingerprints.append((shown, replica.fingerprint()))
 
         feed = self.engine.open_feed(watch, ready)
         self._arm()
@@ -262,8 +273,12 @@ class SimulatedClient:
 
     def _take_replies(self, message: Sequence[bytes]) -> None:
         self.engine.take_replies(message)
-        if self.lease_id:
-            self.lease_ids.add(self.lease_id)
+        welcome = self.engine.core.welcome
+        if welcome is not None:
+            self.lease_ids.add(welcome.client)
+            if self.keepalive is None and self.kind != "guest":
+                address = parse_address(self.engine.core.address)
+                self.keepalive = SimulatedKeepAlive(self, address, welcome)
 
     def _publication_arrives(self, message: Sequence[bytes]) -> None:
         self._handle(lambda: self._take_publication(message))
@@ -308,21 +323,11 @@ class SimulatedClient:
         self.engine.tick()
         self._arm()
 
-    def _beat(self) -> None:
-        """Renew the lease, as the keep-alive thread does on its own connection."""
-        welcome = self.engine.core.welcome
-        if self.gone or self.lost is not None:
-            return
-        if welcome is not None and not self.stalled:
-            command = Sync() if self.kind == "guest" else Heartbeat(0.0)
-            now = self.network.now
-            try:
-                self.engine.submit(command, deadline=now + 60.0, on_result=lambda _: None)
-            except EzGraphError:
-                return
-            self.engine.flush()
-            self._arm()
-        self.network.after(welcome.ttl_s / 3 if welcome else 0.5, self._beat)
+    def lease_is_lost(self, refusal: Refusal) -> None:
+        """The keep-alive was told so: nothing can be asked any more."""
+        core = self.engine.core
+        if core.error is None:
+            core.state, core.error = LeaseState.LOST, from_code(refusal.code, refusal.message)
 
     def _collect(self, record: WatchRecord) -> None:
         """Note what is at hand; take it only if the program reads."""
@@ -337,3 +342,57 @@ class SimulatedClient:
         self.gone = True
         self.commands.close()
         self.events.close()
+        if self.keepalive is not None:
+            self.keepalive.link.close()
+
+
+class SimulatedKeepAlive:
+    """Does what `ezgraph.client.keepalive.KeepAlive` does in its thread."""
+
+    def __init__(self, client: SimulatedClient, address: Address, welcome: Welcome) -> None:
+        self.link = CommandLink(client.network, self._replies_arrive, self._connected)
+        self._client = client
+        self._welcome = welcome
+        self._bound = False
+        self._rounds = 0
+        self.link.dial(address)
+        self._renew()
+
+    def _connected(self) -> None:
+        self._bound = False
+        self._renew()
+
+    def _renew(self) -> None:
+        """Send, and send again when it is due; an earlier round ends here."""
+        client, welcome = self._client, self._welcome
+        if client.gone or client.lost is not None:
+            return
+        if client.stalled:
+            self._again(max(0.0, client.busy_until - client.network.now))
+            return
+        command: Command = Heartbeat(0.0)
+        if not self._bound:
+            shown = (welcome.client, welcome.token, welcome.cluster_id, welcome.epoch)
+            command = Resume(PROTOCOL_VERSION, *shown, seq=0)
+        self.link.send([frames.request_frame(0, 0, codec.encode(command))])
+        self._again(welcome.ttl_s / 3 if self._bound else RESUME_RETRY_S)
+
+    def _again(self, seconds: float) -> None:
+        self._rounds += 1
+        this = self._rounds
+        self._client.network.after(seconds, lambda: self._renew() if this == self._rounds else None)
+
+    def _replies_arrive(self, message: Sequence[bytes]) -> None:
+        client, was_bound = self._client, self._bound
+        if client.gone or client.stalled:
+            return  # a stopped process asks again when it goes on
+        for frame in message:
+            _, reply = frames.read_reply(frame)
+            if isinstance(reply, Welcome | Beat):
+                self._bound = True
+            elif isinstance(reply, Refusal):
+                self._bound = False
+                if reply.code in ("session_expired", "wrong_cluster", "diverged"):
+                    client.lease_is_lost(reply)
+        if self._bound is not was_bound:
+            self._renew()

@@ -90,7 +90,7 @@ class History:
 
 
 def check_history(history: History) -> None:
-    """G3, G5, G7: dense numbers, whole transactions, each request at most once, nothing orphaned."""
+    """G1, G3, G5, G7: dense, in whole transactions, each request once, nothing orphaned."""
     seen: dict[tuple[str, int], int] = {}
     closing = GraphState()
     for seq, event in enumerate(history.events, 1):
@@ -266,7 +266,7 @@ def _check_ended(client: SimulatedClient, call: Call) -> None:
         _demand(len(str(call.result)) > 20, "G8: a refusal that says nothing:", call)
 
 
-def is_true(state: GraphState, command: Command, client: str, kind: str) -> bool:  # noqa: PLR0911
+def is_true(state: GraphState, command: Command, client: str, kind: str) -> bool:
     """Return whether what ``command`` asked for holds in ``state``."""
     owner = client if kind == "session" else None
     process_id: UUID | None = next((p for p in state.processes if str(p) == client), None)

@@ -22,7 +22,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ezgraph.testing.clock import ManualClock
 
@@ -36,7 +36,10 @@ HIGH_WATER_MARK = 1_000
 
 
 class Network:
-    """The queue of everything that will happen. ``delay_s``: shortest and longest way of a frame."""
+    """The queue of everything that will happen.
+
+    ``delay_s`` are the shortest and the longest time that a frame is on its way.
+    """
 
     def __init__(self, seed: int = 0, *, delay_s: tuple[float, float] = (0.0002, 0.004)) -> None:
         self.seed = seed
@@ -64,7 +67,7 @@ class Network:
         return self.random.uniform(*self._delay_s)
 
     def at(self, when: float, action: Callable[[], None]) -> None:
-        """Do ``action`` at ``when`` (now at the earliest), after what was to be done then already."""
+        """Do ``action`` at ``when`` (now at the earliest), after what is to be done then."""
         heapq.heappush(self._queue, (max(when, self.now), self.number(), action))
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
@@ -121,15 +124,29 @@ class _Way:
         self._network.at(self._last, deliver)
 
 
+class Arrival(NamedTuple):
+    """A message in the ROUTER's inbox, and the descriptor it came in on."""
+
+    peer: bytes
+    fd: int
+    message: Sequence[bytes]
+
+
 class BrokerPort:
-    """The broker's ROUTER and XPUB. ``requests`` and ``subscriptions`` wait to be read."""
+    """The broker's ROUTER and XPUB.
+
+    ``requests``, ``subscriptions`` and what the ROUTER's ``monitor`` says wait to be read.
+    Descriptors are given out again at once, as the system does.
+    """
 
     def __init__(self, network: Network, on_arrival: Callable[[], None]) -> None:
-        self.requests: deque[tuple[bytes, Sequence[bytes]]] = deque()
+        self.requests: deque[Arrival] = deque()
         self.subscriptions: deque[bytes] = deque()
+        self.monitor: deque[tuple[str, int]] = deque()
         self._network = network
         self._on_arrival = on_arrival
         self._dealers: dict[bytes, CommandLink] = {}
+        self._descriptors: dict[bytes, int] = {}
         self._pipes: list[_Pipe] = []
         self._open = True
 
@@ -139,12 +156,15 @@ class BrokerPort:
         """Take a connection; return its routing id."""
         peer = b"\0" + self._network.number().to_bytes(4, "big")
         self._dealers[peer] = link
+        taken = set(self._descriptors.values())
+        fd = self._descriptors[peer] = next(each for each in count(10) if each not in taken)
+        self._tell_monitor("accepted", fd)
         return peer
 
     def request_arrives(self, peer: bytes, message: Sequence[bytes]) -> None:
         """Put a message into the inbox."""
         if self._open:
-            self.requests.append((peer, message))
+            self.requests.append(Arrival(peer, self._descriptors[peer], message))
             self._on_arrival()
 
     def send_reply(self, message: Sequence[bytes]) -> None:
@@ -156,6 +176,14 @@ class BrokerPort:
     def drop_dealer(self, peer: bytes) -> None:
         """The connection has gone; what had arrived on it stays in the inbox."""
         self._dealers.pop(peer, None)
+        fd = self._descriptors.pop(peer, None)
+        if fd is not None:
+            self._tell_monitor("disconnected", fd)
+
+    def _tell_monitor(self, what: str, fd: int) -> None:
+        if self._open:
+            self.monitor.append((what, fd))
+            self._on_arrival()
 
     # --- XPUB ---
 
@@ -202,6 +230,7 @@ class BrokerPort:
         self._open = False
         self.requests.clear()
         self.subscriptions.clear()
+        self.monitor.clear()
         for command_link in list(self._dealers.values()):
             self._network.after(self._network.delay(), command_link.cut)
         for pipe in self._pipes:
@@ -210,11 +239,17 @@ class BrokerPort:
 
 
 class CommandLink:
-    """A client's DEALER."""
+    """A client's DEALER; ``on_connected`` is told of every connection, as its monitor would."""
 
-    def __init__(self, network: Network, on_message: Callable[[Sequence[bytes]], None]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        on_message: Callable[[Sequence[bytes]], None],
+        on_connected: Callable[[], None] = lambda: None,
+    ) -> None:
         self._network = network
         self._on_message = on_message
+        self._on_connected = on_connected
         self._address: Address | None = None
         self._waiting: deque[Sequence[bytes]] = deque()
         self._port: BrokerPort | None = None
@@ -277,6 +312,7 @@ class CommandLink:
         waiting, self._waiting = self._waiting, deque()
         for message in waiting:
             self.send(message)
+        self._on_connected()
 
     def _reconnect_soon(self) -> None:
         if not self._closed:

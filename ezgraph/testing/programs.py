@@ -23,7 +23,8 @@ KINDS = ("session", "process", "guest")
 class CoreProgram:
     """A `BrokerCore` that clients ``0, 1, 2, …`` command; kinds are `KINDS` in turn.
 
-    ``events`` is everything decided. A client that has left joins again with its next command.
+    ``events`` is everything decided; client ``n`` says that its pid is ``n``. A client that has
+    left joins again with its next command.
     """
 
     def __init__(self) -> None:
@@ -63,7 +64,8 @@ class CoreProgram:
         self._joined.add(client)
         kind = KINDS[client % len(KINDS)]
         nonce = f"{client}:{self._requests}"
-        self._ask(client, Hello(PROTOCOL_VERSION, kind, nonce, f"program {client}", "sim", 1, "me"))
+        hello = Hello(PROTOCOL_VERSION, kind, nonce, f"program {client}", "sim", client, "me")
+        self._ask(client, hello)
 
     def _ask(self, client: int, command: Command) -> Reply | None:
         self._requests += 1

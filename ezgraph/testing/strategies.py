@@ -70,7 +70,7 @@ _hashable = (
     | st.times()
     | st.timedeltas()
     | st.sampled_from([pathlib.PurePosixPath("/data/a.nwb"), pathlib.PureWindowsPath("C:/x")])
-    | st.builds(EnumValue, st.text(max_size=5), st.text(max_size=5), st.text(max_size=5), st.integers())
+    | st.builds(EnumValue, *[st.text(max_size=5)] * 3, st.integers())
 )
 _dtypes = (
     arrays.boolean_dtypes()
@@ -82,7 +82,8 @@ _dtypes = (
     | arrays.byte_string_dtypes(min_len=1, max_len=5)
     | arrays.unicode_string_dtypes(min_len=1, max_len=5)
 )
-_arrays = arrays.arrays(_dtypes, arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
+_shapes = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
+_arrays = arrays.arrays(_dtypes, _shapes)
 
 
 def _containers(item: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -123,9 +124,8 @@ def messages(cls: type) -> st.SearchStrategy[Any]:
 
 def _subclasses(cls: type) -> list[type]:
     """Return the subclasses, without those that ``@dataclass(slots=True)`` has replaced."""
-    return [
-        each for each in cls.__subclasses__() if getattr(sys.modules[each.__module__], each.__name__) is each
-    ]
+    found: list[type] = cls.__subclasses__()
+    return [each for each in found if getattr(sys.modules[each.__module__], each.__name__) is each]
 
 
 def members(union: Any) -> list[type]:  # noqa: ANN401
@@ -207,7 +207,7 @@ settings_values = st.builds(
 )
 
 
-def _component(cls: type[ComponentMetadata], address: str, gain: int) -> ComponentMetadata:
+def _component(cls: type[ComponentMetadata], gain: int, address: str) -> ComponentMetadata:
     return cls(
         address=address,
         name=address,
@@ -218,11 +218,16 @@ def _component(cls: type[ComponentMetadata], address: str, gain: int) -> Compone
     )
 
 
+_kinds: st.SearchStrategy[type[ComponentMetadata]] = st.sampled_from(
+    [UnitMetadata, CollectionMetadata]
+)
 metadata = st.dictionaries(
-    st.sampled_from(ADDRESSES),
-    st.tuples(st.sampled_from([UnitMetadata, CollectionMetadata]), st.integers(0, 3)),
-    max_size=3,
-).map(lambda parts: GraphMetadata(components={a: _component(k, a, n) for a, (k, n) in parts.items()}))
+    st.sampled_from(ADDRESSES), st.tuples(_kinds, st.integers(0, 3)), max_size=3
+).map(
+    lambda parts: GraphMetadata(
+        components={address: _component(*part, address) for address, part in parts.items()}
+    )
+)
 
 _topics = st.sampled_from(TOPICS)
 _addresses = st.lists(st.sampled_from(ADDRESSES), max_size=2)
@@ -241,7 +246,9 @@ changes: st.SearchStrategy[Command] = st.one_of(
     st.builds(Disconnect, _topics, _topics),
     st.builds(RegisterMetadata, metadata),
     st.builds(UpdateUnits, _addresses, _addresses),
-    st.builds(ReportSettings, st.sampled_from(ADDRESSES), settings_values, st.none() | st.floats(0, 1e9)),
+    st.builds(
+        ReportSettings, st.sampled_from(ADDRESSES), settings_values, st.none() | st.floats(0, 1e9)
+    ),
     st.builds(SetPause, st.booleans()),
     st.builds(Revert),
 )

@@ -53,6 +53,11 @@ def _ready(process: subprocess.Popen[str]) -> Any:
     return json.loads(line)
 
 
+def _connect_many(service: sync.GraphService, edges: int) -> None:
+    for number in range(edges):
+        service.connect(f"{number} {'x' * 3_000}", "sink", timeout=5.0)
+
+
 def _fails(environment: dict[str, str], *words: str) -> tuple[int, str]:
     """Return the exit code and the last line of a broker that cannot start."""
     with _serve(environment, *words) as process:
@@ -185,8 +190,7 @@ def test_a_journal_that_fails_is_exit_code_4_and_one_last_line(
     with _serve(environment, *words, before=full) as process:
         service = sync.GraphService(_ready(process)["address"])
         with pytest.raises(EzGraphError):
-            for number in range(200):
-                service.connect(f"{number} {'x' * 3_000}", "sink", timeout=5.0)
+            _connect_many(service, 200)
         _, complaint = process.communicate(timeout=WAIT_S)
 
     assert process.returncode == 4

@@ -84,7 +84,7 @@ def test_it_shows_what_was_and_then_what_comes_and_ctrl_c_ends_it(server: GraphS
     assert ended == (0, "")
 
 
-def test_a_line_reads_as_seq_time_kind_key_what_who(server: GraphServer) -> None:
+def test_a_line_reads_as_seq_time_verb_key_what_who(server: GraphServer) -> None:
     with sync.ProcessControlClient(server.address) as process:
         process.register(["SYS/A"])
         process.report_settings_update("SYS/A", {"gain": 1.0, "order": 4})
@@ -94,7 +94,7 @@ def test_a_line_reads_as_seq_time_kind_key_what_who(server: GraphServer) -> None
             first, second = watching.line(), watching.line()
 
     assert first.split()[0] == "3"
-    assert "settings changed   settings/SYS/A            gain=1.0 order=4  by " in first
+    assert "changed    settings/SYS/A            gain=1.0 order=4  by " in first
     assert "gain=2.0 (was 1.0) order=4  because: too quiet  by " in second
     assert f"[{os.getpid()}]@" in second
     assert "\x1b" not in first + second

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,8 @@ def same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, np.ndarray):
-        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+        alike = (one.dtype, one.shape) == (other.dtype, other.shape)
+        return alike and bool(one.tobytes() == other.tobytes())
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict):
@@ -42,7 +44,9 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-@pytest.mark.parametrize(("family", "cls"), MESSAGES, ids=lambda each: getattr(each, "__name__", ""))
+@pytest.mark.parametrize(
+    ("family", "cls"), MESSAGES, ids=lambda each: getattr(each, "__name__", "")
+)
 @given(data=st.data())
 @settings(parent=slow, max_examples=15)
 def test_every_message_survives_the_wire(family: Any, cls: type, data: st.DataObject) -> None:
@@ -77,7 +81,9 @@ def test_every_value_comes_back_as_it_was(value: Any) -> None:
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), ours.any_command)
 @slow
-def test_a_request_frame_says_what_was_asked(request_id: int, lowest: int, command: Command) -> None:
+def test_a_request_frame_says_what_was_asked(
+    request_id: int, lowest: int, command: Command
+) -> None:
     frame = frames.request_frame(request_id, lowest, codec.encode(command))
 
     assert frames.read_header(frame) == (request_id, lowest)
@@ -143,7 +149,10 @@ NASTY = [
 ]
 
 
-@given(st.lists(ours.any_command | ours.any_reply | ours.events, min_size=5, max_size=5), st.integers())
+@given(
+    st.lists(ours.any_command | ours.any_reply | ours.events, min_size=5, max_size=5),
+    st.integers(),
+)
 @settings(parent=slow, max_examples=40)
 def test_damaged_bytes_give_one_kind_of_error_and_nothing_else(
     messages: list[Any], seed: int
@@ -157,10 +166,8 @@ def test_damaged_bytes_give_one_kind_of_error_and_nothing_else(
         for _ in range(40):
             damaged = mutated(random, packed)
             for read in READERS:
-                try:
+                with suppress(MalformedMessageError):
                     read(damaged)
-                except MalformedMessageError as error:
-                    assert str(error)
 
 
 READERS: list[Callable[[bytes], Any]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hypothesis import given
@@ -48,10 +49,5 @@ def test_ancestors_are_the_topics_of_all_prefixes(key: Key) -> None:
 
 @given(st.binary(max_size=20) | st.text("a%2F5/é", max_size=12).map(str.encode))
 def test_bytes_are_the_one_spelling_of_a_key_or_refused(topic: bytes) -> None:
-    try:
-        key = key_of(topic)
-    except InvalidKeyError as error:
-        assert "topic" in str(error) or "key" in str(error)
-        return
-
-    assert topic_of(key) == topic
+    with suppress(InvalidKeyError):
+        assert topic_of(key_of(topic)) == topic

@@ -86,7 +86,7 @@ def test_a_refused_command_changes_nothing_and_an_accepted_one_is_true(steps: li
         elif isinstance(reply, Done):
             assert reply.seq == program.state.seq
             assert (after == before) == (len(program.events) == events)
-            asker = next(each for each in program.core.leases if b"%d" % client in each.peers)
+            asker = next(each for each in program.core.leases if each.source.pid == client)
             assert is_true(program.state, command, asker.client, asker.kind)
 
 

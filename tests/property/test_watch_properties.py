@@ -26,6 +26,7 @@ slow = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=120)
 CLUSTER = "c1" * 16
 
 watched_keys = st.lists(st.sampled_from("ab"), max_size=3).map(tuple)
+other_keys = st.lists(watched_keys, max_size=3)
 transactions = st.lists(st.lists(watched_keys.filter(bool), min_size=1, max_size=4), max_size=12)
 
 
@@ -34,8 +35,9 @@ def numbered(shape: list[list[Key]], first: int = 1) -> list[list[Event]]:
     history, seq = [], first
     for keys in shape:
         last = seq + len(keys) - 1
+        body = PauseChanged(paused=True)
         history.append([
-            Event(1, at, at - 1, seq, last, 0.0, 0.0, key, Source(), None, PauseChanged(at % 2 == 0))
+            Event(1, at, at - 1, seq, last, 0.0, 0.0, key, Source(), None, body)
             for at, key in enumerate(keys, seq)
         ])
         seq = last + 1
@@ -45,7 +47,9 @@ def numbered(shape: list[list[Key]], first: int = 1) -> list[list[Event]]:
 class Line:
     """One watcher of one prefix at one broker, and a history it may read."""
 
-    def __init__(self, prefix: Key, others: list[Key], before: list[list[Event]], after: int | None):
+    def __init__(
+        self, prefix: Key, others: list[Key], before: list[list[Event]], after: int | None
+    ) -> None:
         self.prefix = prefix
         self.watches = Watches(100)
         self.history = [event for events in before for event in events]
@@ -55,6 +59,10 @@ class Line:
         self.start = self.head if after is None else after
         self.last = self.watches.add(topic_of(prefix), head=self.head, now=0.0)
         self.note()
+
+    @property
+    def phase(self) -> Phase:
+        return self.watch.phase
 
     @property
     def head(self) -> int:
@@ -100,10 +108,10 @@ class Line:
             assert not [e for e in self.matching() if last.seq < e.seq <= last.txn_last]
         for item in self.watch.ready:
             if isinstance(item, Progress):
-                assert [seq for seq in due if seq <= item.seq] == [s for s in given if s <= item.seq]
+                assert not [seq for seq in due if seq <= item.seq and seq not in given]
 
 
-@given(watched_keys, st.lists(watched_keys, max_size=3), transactions, transactions, st.integers(1, 5))
+@given(watched_keys, other_keys, transactions, transactions, st.integers(1, 5))
 @slow
 def test_a_watcher_that_gets_everything_never_sees_a_gap(
     prefix: Key, others: list[Key], before: list[list[Key]], after: list[list[Key]], rows: int
@@ -114,12 +122,12 @@ def test_a_watcher_that_gets_everything_never_sees_a_gap(
 
     for events in numbered(after, line.head + 1):
         line.publish(events, set())
-        assert line.watch.phase is Phase.LIVE
+        assert line.phase is Phase.LIVE
 
     assert line.given() == [e.seq for e in line.matching() if e.seq > line.start]
 
 
-@given(st.data(), watched_keys, st.lists(watched_keys, max_size=3), transactions, st.integers(1, 5))
+@given(st.data(), watched_keys, other_keys, transactions, st.integers(1, 5))
 @slow
 def test_any_one_lost_event_is_noticed_by_the_next_link_or_note(
     data: st.DataObject, prefix: Key, others: list[Key], shape: list[list[Key]], rows: int
@@ -135,19 +143,16 @@ def test_any_one_lost_event_is_noticed_by_the_next_link_or_note(
         line.publish(events, {lost})
         passed = any(e.seq > lost and e.key[: len(prefix)] == prefix for e in events)
         if events[-1].seq >= lost and passed:
-            assert line.watch.phase is Phase.READING
+            assert line.phase is Phase.READING
     line.note()
 
-    assert line.watch.phase is Phase.READING
+    assert line.phase.value == "reading"
     line.serve(rows)
-    assert line.watch.phase is Phase.LIVE
+    assert line.phase.value == "live"
     assert line.given() == candidates
 
 
-@given(
-    st.data(), watched_keys, st.lists(watched_keys, max_size=3), transactions, transactions,
-    st.integers(1, 5),
-)
+@given(st.data(), watched_keys, other_keys, transactions, transactions, st.integers(1, 5))
 @slow
 def test_whatever_is_lost_on_the_way_a_watcher_ends_with_everything(
     data: st.DataObject,

@@ -92,7 +92,7 @@ def test_a_topic_may_be_as_long_as_the_limit_and_no_longer() -> None:
     longest = "x" * (MAX_TOPIC_BYTES - 1)
     assert len(topic_of((longest,))) == MAX_TOPIC_BYTES
 
-    with pytest.raises(InvalidKeyError, match="4097 bytes.*at most 4096 are allowed: shorten"):
+    with pytest.raises(InvalidKeyError, match=r"4097 bytes.*at most 4096 are allowed: shorten"):
         topic_of((longest + "x",))
     with pytest.raises(InvalidKeyError, match="at most 4096"):
         topic_of(("%" * 2000,))  # 6000 bytes when escaped

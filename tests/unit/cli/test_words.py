@@ -69,7 +69,8 @@ def test_a_moment_of_today_needs_no_date() -> None:
 
 
 def test_settings_are_one_line_with_large_arrays_by_their_shape() -> None:
-    value = {"gain": 2.0, "w": np.zeros((3, 4)), "few": np.array([1, 2]), "raw": b"abc", "d": {"a": 1}}
+    arrays = {"w": np.zeros((3, 4)), "few": np.array([1, 2])}
+    value = {"gain": 2.0, **arrays, "raw": b"abc", "d": {"a": 1}}
 
     said = words.setting(SettingsSnapshotValue(None, "text", value))
 
@@ -88,7 +89,7 @@ def test_an_edge_says_who_holds_it_and_whether_others_do() -> None:
     connected = words.tell(EdgeConnected("a", "b", None, topology_changed=True))
     kept = words.tell(EdgeDisconnected("a", "b", "s1", topology_changed=False))
 
-    assert (connected.kind, connected.what) == ("edge connected", "persistent")
+    assert (connected.verb, connected.what) == ("connected", "persistent")
     assert kept.what == "session s1, others still hold it"
 
 

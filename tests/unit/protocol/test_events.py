@@ -131,7 +131,7 @@ def test_the_room_of_a_slot_is_the_first_segment_of_the_key(body: Body) -> None:
 
 
 def test_what_ends_something_clears_the_slot_that_its_beginning_filled() -> None:
-    pairs = [
+    pairs: list[tuple[Body, Body]] = [
         (SessionOpened("s", 6.0), SessionClosed("s", EndReason.LOST)),
         (ProcessOpened(P, 6.0), ProcessClosed(P, EndReason.LOST)),
         (GraphRegistered("s", 1, "R"), GraphRemoved("s")),

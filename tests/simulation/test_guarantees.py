@@ -1,0 +1,553 @@
+"""One story per promise, on the simulated network: what goes wrong, and what must hold anyway."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ezgraph.client import watch as watching
+from ezgraph.client.blocking import run
+from ezgraph.client.watch import Compacted, Phase, Progress
+from ezgraph.config import Address, BrokerConfig
+from ezgraph.errors import (
+    BrokerUnreachableError,
+    CyclicException,
+    DeadlineError,
+    JournalFailedError,
+    SessionExpiredError,
+    UnknownEdgeError,
+)
+from ezgraph.graph.context import GraphContext
+from ezgraph.protocol.commands import (
+    Command,
+    Connect,
+    Disconnect,
+    Goodbye,
+    RegisterMetadata,
+    Revert,
+    SetPause,
+)
+from ezgraph.protocol.events import Event, SessionClosed, SettingsChanged
+from ezgraph.protocol.metadata import DynamicSettingsMetadata, GraphMetadata, UnitMetadata
+from ezgraph.protocol.replies import Done
+from ezgraph.testing import Network, SimulatedBroker, SimulatedClient
+from ezgraph.testing.broker import ADDRESS
+from ezgraph.testing.guarantees import check_calls, check_history, check_replica, check_watch
+from ezgraph.testing.session import simulated_sessions
+
+if TYPE_CHECKING:
+    from ezgraph.testing import Call, WatchRecord
+
+TTL_S = 2.0
+AT_ONCE_S = 0.1
+
+
+class Rig:
+    """A broker, and clients that have joined it."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.network = Network(seed)
+        self.broker = SimulatedBroker(self.network, BrokerConfig(ttl_s=TTL_S))
+        self.clients: list[SimulatedClient] = []
+
+    def client(self, kind: str = "session") -> SimulatedClient:
+        name = f"{kind} {len(self.clients)}"
+        client = SimulatedClient(self.network, name, kind=kind, high_water_mark=100_000).start()
+        self.clients.append(client)
+        assert self.network.run_until(lambda: bool(client.lease_id), 1.0)
+        return client
+
+    def watching(
+        self, client: SimulatedClient, *prefix: str, after: int | None = None
+    ) -> WatchRecord:
+        record = client.watch(prefix, after)
+        assert self.network.run_until(lambda: record.watch.phase is Phase.LIVE, 1.0)
+        return record
+
+    def done(self, call: Call) -> int:
+        self.network.run_until(lambda: call.ended is not None, 20.0)
+        assert isinstance(call.result, Done), call
+        return call.result.seq
+
+    def check(self) -> None:
+        history = self.broker.history()
+        check_history(history)
+        for client in self.clients:
+            check_calls(history, client)
+            check_replica(history, client.fingerprints)
+            for record in client.watches:
+                check_watch(history, record)
+
+
+def components(*addresses: str) -> RegisterMetadata:
+    return RegisterMetadata(
+        GraphMetadata(
+            components={
+                address: UnitMetadata(
+                    address, address, "lab.Unit", "lab.Settings", (None, {"gain": 1}),
+                    DynamicSettingsMetadata(enabled=False),
+                )
+                for address in addresses
+            }
+        )
+    )
+
+
+def seqs(record: WatchRecord) -> list[int]:
+    return [item.seq for item in record.items if isinstance(item, Event)]
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+# --- G1, G2: ordered, once, complete ---
+
+
+@pytest.mark.parametrize("prefix", [(), ("edge",), ("edge", "a"), ("edge", "a", "b3")])
+def test_g2_a_lost_tail_is_found_within_a_second(rig: Rig, prefix: tuple[str, ...]) -> None:
+    client = rig.client()
+    record = rig.watching(client, *prefix)
+    for n in range(1_000):
+        rig.broker.engine.take_subscription(b"\x01\0other%d/\0" % n, now=rig.network.now)  # type: ignore[union-attr]
+    client.events.drop_for(0.05)
+
+    seq = rig.done(client.call(Connect("a", "b3")))
+    assert seq not in seqs(record)
+
+    assert rig.network.run_until(lambda: seq in seqs(record), 1.0)
+    rig.check()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_g1_g2_a_watcher_whose_connection_breaks_again_and_again_has_everything_in_order(
+    seed: int,
+) -> None:
+    rig = Rig(seed)
+    client, other = rig.client(), rig.client()
+    records = [rig.watching(client, *prefix) for prefix in [(), ("edge",), ("edge", "a")]]
+
+    for n in range(40):
+        other.call(Connect("a", f"b{n}"))
+        if n % 5 == 2:
+            client.events.cut()
+        if n % 9 == 4:
+            client.events.drop_for(0.02)
+        rig.network.run(rig.network.random.uniform(0.0, 0.1))
+    rig.network.run(2.0)
+
+    assert [len(seqs(record)) for record in records] == [40, 40, 40]
+    rig.check()
+
+
+def test_g2_a_slow_consumer_gets_everything_when_it_finds_the_time(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "BUFFER_EVENTS", 10)
+    monkeypatch.setattr(watching, "STASH_EVENTS", 10)
+    slow, other = rig.client(), rig.client()
+    record = rig.watching(slow, "edge", after=0)
+    record.reading = False
+
+    for n in range(200):
+        rig.done(other.call(Connect("a", f"b{n}")))
+    assert len(record.watch.ready) < 50
+    while record.watch.position < rig.broker.seq or record.watch.ready:
+        slow.read(record)
+        record.reading = False
+        rig.network.run(0.05)
+    slow.read(record)
+
+    assert len(seqs(record)) == 200
+    rig.check()
+
+
+def test_g2_below_the_floor_a_watcher_is_told_and_goes_on_from_a_snapshot(rig: Rig) -> None:
+    client = rig.client()
+    for n in range(10):
+        rig.done(client.call(Connect("a", f"b{n}")))
+    rig.broker.compact()
+    after = rig.done(client.call(Connect("a", "c")))
+
+    record = rig.watching(client, "edge", after=3)
+    seq = rig.done(client.call(Connect("a", "d")))
+    rig.network.run(1.0)
+
+    (compacted,) = [item for item in record.items if isinstance(item, Compacted)]
+    assert compacted.floor == after
+    assert compacted.snapshot.seq == after
+    assert len(compacted.snapshot.dag.edge_owners) == 11
+    assert seqs(record) == [seq]
+    rig.check()
+
+
+def test_g2_a_watcher_goes_on_after_a_broker_restart_as_if_nothing_had_been(rig: Rig) -> None:
+    client, other = rig.client(), rig.client()
+    record = rig.watching(client, "edge")
+    first = rig.done(other.call(Connect("a", "b")))
+
+    rig.broker.crash()
+    rig.broker.restart_after(0.3)
+    second = rig.done(other.call(Connect("b", "c")))
+    rig.network.run(1.0)
+
+    assert seqs(record) == [first, second]
+    rig.check()
+
+
+def test_g2_progress_is_told_to_who_watches_what_nobody_writes(rig: Rig) -> None:
+    client = rig.client()
+    record = rig.watching(client, "nobody", "writes")
+
+    seq = rig.done(client.call(Connect("a", "b")))
+    rig.network.run(6.0)
+
+    assert record.items[-1] == Progress(seq)
+
+
+# --- G3: atomic ---
+
+
+@pytest.mark.parametrize("lost", range(8))
+def test_g3_a_transaction_with_a_lost_part_arrives_whole_or_not_yet(rig: Rig, lost: int) -> None:
+    client = rig.client()
+    records = [rig.watching(client, *prefix) for prefix in [(), ("settings",), ("component",)]]
+    carry, count = client.events.carry_publication, iter(range(1_000))
+
+    def drop_one(pipe: object, message: list[bytes]) -> None:
+        if next(count) != lost:
+            carry(pipe, message)  # type: ignore[arg-type]
+
+    client.events.carry_publication = drop_one  # type: ignore[method-assign, assignment]
+    rig.done(client.call(components("SYS/A", "SYS/B", "SYS/C")))
+    rig.network.run(1.0)
+
+    assert [len(seqs(record)) for record in records] == [7, 3, 3]
+    rig.check()
+
+
+# --- G4, G5: durable, once ---
+
+
+@pytest.mark.parametrize("point", ["decided", "stored", "answering", "answered"])
+@pytest.mark.parametrize("kind", ["session", "guest"])
+def test_g4_g5_a_call_in_flight_when_the_broker_dies_takes_effect_once(
+    rig: Rig, point: str, kind: str
+) -> None:
+    client = rig.client(kind)
+    rig.done(client.call(Connect("a", "b")))
+    rig.broker.crash_at = point  # type: ignore[assignment]
+    rig.broker.restart_after(0.5)
+
+    call = client.call(Disconnect("a", "b"))
+    rig.done(call)
+    rig.broker.start()
+
+    state = rig.broker.engine.state  # type: ignore[union-attr]
+    assert not state.dag.edge_owners
+    assert rig.broker.crashes == 1
+    rig.check()
+
+
+@pytest.mark.parametrize("fails", ["before", "after"])
+def test_g4_a_failed_append_answers_nobody_and_ends_the_broker(rig: Rig, fails: str) -> None:
+    client = rig.client()
+    record = rig.watching(client)
+    rig.broker.disk.fails = fails  # type: ignore[assignment]
+
+    call = client.call(Connect("a", "b"))
+    rig.network.run(1.0)
+
+    assert call.ended is None
+    assert rig.broker.engine is None
+    assert seqs(record) == []
+    rig.broker.start()
+    rig.done(call)
+    rig.network.run(1.0)
+    assert len(seqs(record)) == 1
+    rig.check()
+
+
+def test_g4_after_a_failed_append_the_engine_hands_out_nothing(rig: Rig) -> None:
+    client = rig.client()
+    engine = rig.broker.engine
+    assert engine is not None
+    rig.broker.disk.fails = "before"
+    port = rig.broker._port
+    assert port is not None
+    client.call(Connect("a", "b"))
+    assert rig.network.run_until(lambda: bool(port.requests), 1.0)
+    for arrival in port.requests:
+        for frame in arrival.message:
+            engine.take_command(arrival.peer, frame, now=rig.network.now, wall=0.0)
+
+    with pytest.raises(JournalFailedError):
+        engine.finish_pass(now=rig.network.now, wall=0.0)
+
+    assert engine.replies() == []
+
+
+def test_g5_a_repeated_request_is_answered_from_what_it_did(rig: Rig) -> None:
+    client, other = rig.client(), rig.client()
+    rig.broker.stall(1.8)
+
+    refused = client.call(Disconnect("a", "b"))
+    accepted = client.call(Connect("a", "b"))
+    rig.network.run(3.0)
+
+    assert isinstance(refused.result, UnknownEdgeError)
+    assert isinstance(accepted.result, Done)
+    assert rig.broker.engine.state.dag.owners("a", "b") == {client.lease_id}  # type: ignore[union-attr]
+    del other
+    rig.check()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_g5_retries_across_cuts_and_restarts_do_nothing_twice(seed: int) -> None:
+    rig = Rig(seed)
+    client, other = rig.client(), rig.client("guest")
+
+    for n in range(20):
+        client.call(Connect("a", f"b{n % 4}"))
+        client.call(Revert())
+        other.call(SetPause(n % 2 == 0))
+        if n % 6 == 3:
+            rig.broker.crash_at = rig.network.random.choice(["stored", "answering"])
+            rig.broker.restart_after(0.2)
+        if n % 5 == 1:
+            client.commands.cut()
+        if n % 7 == 2:
+            rig.broker.stall(0.6)
+        rig.network.run(rig.network.random.uniform(0.0, 0.3))
+        rig.broker.start()
+    rig.network.run(12.0)
+
+    assert all(call.ended is not None for call in client.calls)
+    rig.check()
+
+
+# --- G6: read your writes ---
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_g6_a_call_returns_when_the_replica_has_what_it_did(seed: int) -> None:
+    rig = Rig(seed)
+    sessions = simulated_sessions(rig.network)
+    context = GraphContext(str(ADDRESS), session_factory=sessions, replica=True)
+    run(context.open())
+    client = context._session.client  # type: ignore[union-attr]
+
+    for n in range(10):
+        if n % 3 == 0:
+            client.events.drop_for(rig.network.random.uniform(0.0, 0.02))
+        seq = run(context.connect("a", f"b{n}"))
+        assert context.replica.seq >= seq
+        assert f"b{n}" in context.replica.state.dag.graph["a"]
+    run(context.disconnect("a", "b0"))
+    assert "b0" not in context.replica.state.dag.graph["a"]
+    run(context.close())
+
+
+# --- G7: ownership ---
+
+
+def test_g7_what_a_session_owns_ends_with_it_within_fifty_milliseconds_of_a_close(rig: Rig) -> None:
+    client, other = rig.client(), rig.client()
+    record = rig.watching(other)
+    rig.done(client.call(Connect("a", "b")))
+    rig.done(client.call(components("SYS/A")))
+    closed = rig.network.now
+
+    client.close()
+    rig.network.run(0.05)
+
+    bodies = [item.body for item in record.items if isinstance(item, Event)]
+    ended = [item for item in record.items if isinstance(item, Event) and item.mono_time >= closed]
+    assert isinstance(bodies[-1], SessionClosed)
+    assert {event.txn_last for event in ended} == {ended[-1].seq}
+    assert [type(event.body).__name__ for event in ended] == [
+        "EdgeDisconnected", "ComponentRemoved", "SettingsChanged", "GraphRemoved", "SessionClosed",
+    ]
+    removal = ended[2].body
+    assert isinstance(removal, SettingsChanged)
+    assert removal.value.repr_value == {"gain": 1}
+    rig.check()
+
+
+def test_g7_what_a_silent_session_owns_ends_at_its_ttl_and_not_before(rig: Rig) -> None:
+    client = rig.client()
+    rig.done(client.call(Connect("a", "b")))
+    rig.network.run(5.0)
+    state = rig.broker.engine.state  # type: ignore[union-attr]
+    assert state.dag.owners("a", "b")
+
+    client.stall(10.0)
+    rig.network.run(TTL_S / 2)
+    assert state.dag.owners("a", "b")
+    rig.network.run(TTL_S / 2 + 0.5)
+
+    assert not state.dag.owners("a", "b")
+    assert not state.sessions
+    rig.check()
+
+
+def test_g7_what_a_crashed_session_owns_ends_within_a_second(rig: Rig) -> None:
+    client = rig.client()
+    rig.done(client.call(Connect("a", "b")))
+    rig.network.run(5.0)
+    state = rig.broker.engine.state  # type: ignore[union-attr]
+
+    client.crash()
+    rig.network.run(0.5)
+    assert state.dag.owners("a", "b")
+    rig.network.run(0.5)
+
+    assert not state.dag.owners("a", "b")
+    assert not state.sessions
+    rig.check()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_g7_a_session_whose_every_connection_breaks_for_a_moment_lives_on(seed: int) -> None:
+    rig = Rig(seed)
+    client = rig.client()
+    rig.done(client.call(Connect("a", "b")))
+    rig.network.run(rig.network.random.uniform(0.0, 3.0))
+
+    for _ in range(3):
+        client.commands.cut()
+        client.keepalive.link.cut()  # type: ignore[union-attr]
+        client.events.cut()
+        rig.network.run(1.5)
+
+    assert rig.broker.engine.state.dag.owners("a", "b") == {client.lease_id}  # type: ignore[union-attr]
+    rig.done(client.call(Disconnect("a", "b")))
+    rig.check()
+
+
+def test_g7_who_comes_back_too_late_is_told(rig: Rig) -> None:
+    client = rig.client()
+    record = rig.watching(client)
+    client.stall(5.0)
+    rig.network.run(6.0)
+
+    call = client.call(Connect("a", "b"))
+    rig.network.run(1.0)
+
+    assert isinstance(call.result, SessionExpiredError)
+    assert isinstance(record.watch.error, SessionExpiredError)
+
+
+def test_g7_a_restarted_broker_gives_every_session_one_fresh_ttl(rig: Rig) -> None:
+    alive, dead = rig.client(), rig.client()
+    rig.done(alive.call(Connect("a", "b")))
+    rig.done(dead.call(Connect("c", "d")))
+
+    dead.crash()
+    rig.broker.crash()
+    rig.network.run(4 * TTL_S)
+    rig.broker.start()
+    rig.network.run(TTL_S - 0.1)
+    state = rig.broker.engine.state  # type: ignore[union-attr]
+    assert set(state.sessions) == {alive.lease_id, dead.lease_id}
+    rig.network.run(0.6)
+
+    assert set(state.sessions) == {alive.lease_id}
+    assert set(state.dag.edge_owners) == {("a", "b")}
+    rig.check()
+
+
+# --- G8: a refusal changes nothing ---
+
+
+def test_g8_a_refusal_names_the_loop_and_leaves_state_and_journal_as_they_were(rig: Rig) -> None:
+    client = rig.client()
+    rig.done(client.call(Connect("a", "b")))
+    rig.done(client.call(Connect("b", "c")))
+    state = rig.broker.engine.state  # type: ignore[union-attr]
+    before = (state.fingerprint(), rig.broker.seq)
+
+    call = client.call(Connect("c", "a"))
+    rig.network.run(1.0)
+
+    assert isinstance(call.result, CyclicException)
+    assert "a -> b -> c" in str(call.result)
+    assert (state.fingerprint(), rig.broker.seq) == before
+    rig.check()
+
+
+# --- G9: nothing hangs ---
+
+
+def test_g9_a_call_to_nobody_ends_at_its_deadline_and_names_the_address(rig: Rig) -> None:
+    nowhere = Address("nowhere", 9)
+    client = SimulatedClient(rig.network, "lost", addresses=[nowhere]).start()
+
+    call = client.call(Connect("a", "b"), timeout=3.0)
+    rig.network.run(10.0)
+
+    assert isinstance(call.result, BrokerUnreachableError)
+    assert call.ended == pytest.approx(3.0, abs=0.05)
+    assert "nowhere:9" in str(call.result)
+    assert "ezgraph serve" in str(call.result)
+
+
+@pytest.mark.parametrize("point", ["decided", "stored"])
+def test_g9_a_call_in_flight_when_the_broker_dies_for_good_ends_at_its_deadline(
+    rig: Rig, point: str
+) -> None:
+    client = rig.client()
+    rig.broker.crash_at = point  # type: ignore[assignment]
+
+    started = rig.network.now
+    call = client.call(Connect("a", "b"), timeout=4.0)
+    rig.network.run(20.0)
+
+    assert isinstance(call.result, DeadlineError)
+    assert call.ended == pytest.approx(started + 4.0, abs=0.05)
+    assert str(ADDRESS) in str(call.result)
+
+
+def test_g9_a_watcher_of_a_broker_that_is_gone_for_good_ends_with_an_error(rig: Rig) -> None:
+    client = rig.client()
+    record = rig.watching(client)
+
+    rig.broker.crash()
+    rig.network.run(client.engine.patience_s + 1.0)
+
+    assert isinstance(record.watch.error, BrokerUnreachableError)
+    assert str(ADDRESS) in str(record.watch.error)
+
+
+# --- G10: replica equals broker ---
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_g10_a_replica_equals_the_broker_at_every_seq_it_shows(seed: int) -> None:
+    rig = Rig(seed)
+    client, other = rig.client(), rig.client()
+    client.follow()
+    random = rig.network.random
+
+    for n in range(30):
+        register, pause = components("SYS/A", f"SYS/{n % 3}"), SetPause(n % 2 > 0)
+        commands: list[Command] = [Connect("a", f"b{n}"), register, Revert(), pause]
+        other.call(random.choice(commands))
+        if n % 8 == 5:
+            client.events.drop_for(0.1)
+        rig.network.run(random.uniform(0.0, 0.1))
+    other.call(Goodbye())
+    rig.network.run(1.0)
+
+    broker, (replica,) = rig.broker.engine, client.replicas
+    assert broker is not None
+    assert (replica.seq, replica.fingerprint()) == (broker.state.seq, broker.state.fingerprint())
+    assert len(client.fingerprints) > 10
+    rig.check()
+
+
+def test_the_config_of_a_simulated_broker_is_its_own(rig: Rig) -> None:
+    assert rig.broker.config == replace(BrokerConfig(ttl_s=TTL_S), address=ADDRESS)

@@ -1,0 +1,350 @@
+"""The broker's engine: stored before answered, answered before published, reads in turn."""
+
+from __future__ import annotations
+
+import pytest
+
+from ezgraph.backends.memory import MemoryBackend, MemoryConnection
+from ezgraph.broker.engine import BrokerEngine
+from ezgraph.config import BrokerConfig, Limits
+from ezgraph.errors import JournalFailedError
+from ezgraph.names import note_topic
+from ezgraph.protocol.commands import (
+    Command,
+    Connect,
+    GetStatus,
+    Hello,
+    OpenSnapshot,
+    ReadEvents,
+    ReadSnapshot,
+    Resume,
+    Shutdown,
+    Sync,
+)
+from ezgraph.protocol.replies import (
+    Done,
+    EventRange,
+    Refusal,
+    Reply,
+    SnapshotChunk,
+    StatusReport,
+    Welcome,
+)
+from ezgraph.testing import FlakyMemory, SequentialIds
+from ezgraph.wire import codec, frames
+
+A, B = b"peer-a", b"peer-b"
+
+
+class Bench:
+    """An engine on a journal in memory; asks in passes."""
+
+    def __init__(
+        self, config: BrokerConfig | None = None, connection: MemoryConnection | None = None
+    ) -> None:
+        self.connection = connection or MemoryBackend().connect()
+        self.journal = self.connection.open_journal()
+        self.now = 10.0
+        self.engine = BrokerEngine(
+            config or BrokerConfig(),
+            self.journal,
+            SequentialIds(),
+            events_port=1,
+            now=self.now,
+        )
+        self._last_id = 0
+
+    def take(self, peer: bytes, command: Command, request_id: int | None = None) -> int:
+        self._last_id += 1
+        number = self._last_id if request_id is None else request_id
+        frame = frames.request_frame(number, 0, codec.encode(command))
+        self.engine.take_command(peer, frame, now=self.now, wall=1e9)
+        return number
+
+    def finish(self) -> list[tuple[bytes, int, Reply]]:
+        """End the pass; return (peer, request id, reply) of everything that is answered."""
+        self.engine.finish_pass(now=self.now, wall=1e9)
+        messages = self.engine.replies()
+        self.published = self.engine.publications()
+        messages += self.engine.replies()
+        return [(m[0], *frames.read_reply(frame)) for m in messages for frame in m[1:]]
+
+    def ask(self, peer: bytes, command: Command, request_id: int | None = None) -> Reply:
+        number = self.take(peer, command, request_id)
+        for _ in range(10):
+            for to, answered, reply in self.finish():
+                if (to, answered) == (peer, number):
+                    return reply
+        raise AssertionError(f"{command} was not answered")
+
+    def join(self, peer: bytes, kind: str = "session") -> Welcome:
+        welcome = self.ask(peer, Hello(1, kind, f"{peer!r}{kind}", "p", "h", 1, "l"), 0)
+        assert isinstance(welcome, Welcome)
+        return welcome
+
+
+def test_what_is_answered_is_in_the_journal_already() -> None:
+    bench = Bench()
+    bench.join(A)
+    bench.take(A, Connect("a", "b"))
+    assert bench.journal.head == 1
+
+    bench.engine.finish_pass(now=10.0, wall=1e9)
+
+    assert bench.journal.head == 2
+    assert len(bench.engine.replies()) == 1
+    assert bench.engine.replies() == []
+
+
+def test_everything_of_a_pass_is_one_append_and_one_message_per_connection() -> None:
+    bench = Bench()
+    bench.join(A)
+    bench.join(B)
+    for number in range(50):
+        bench.take(A if number % 2 else B, Connect("a", f"b{number}"))
+
+    bench.engine.finish_pass(now=10.0, wall=1e9)
+
+    messages = bench.engine.replies()
+    assert sorted(message[0] for message in messages) == [A, B]
+    assert [len(message) for message in messages] == [26, 26]
+    assert bench.journal.head == 52
+
+
+def test_a_failed_append_answers_and_publishes_nothing_of_its_batch() -> None:
+    connection = FlakyMemory()
+    bench = Bench(connection=connection)
+    bench.join(A)
+    bench.engine.take_subscription(b"\x01", now=10.0)
+    bench.take(A, Connect("a", "b"))
+    bench.take(A, Sync())
+    connection.fails = "before"
+
+    with pytest.raises(JournalFailedError, match="nothing of this batch was acknowledged"):
+        bench.engine.finish_pass(now=10.0, wall=1e9)
+
+    assert bench.engine.replies() == []
+    assert bench.engine.publications() == []
+
+
+@pytest.mark.parametrize("frame", [b"", b"eZ", b"GET / HTTP/1.1", b"eZ\2\0" + bytes(16)])
+def test_what_is_no_request_gets_no_answer(frame: bytes) -> None:
+    bench = Bench()
+
+    bench.engine.take_command(A, frame, now=10.0, wall=1e9)
+
+    assert bench.finish() == []
+
+
+def test_a_request_that_is_no_command_is_answered_under_its_id() -> None:
+    bench = Bench()
+
+    bench.engine.take_command(A, frames.request_frame(7, 0, b"\xc1"), now=10.0, wall=1e9)
+    bench.engine.take_command(
+        A, frames.request_frame(8, 0, codec.encode(Sync())[:-1]), now=10.0, wall=1e9
+    )
+
+    (_, seven, first), (_, eight, second) = bench.finish()
+    assert (seven, eight) == (7, 8)
+    assert isinstance(first, Refusal)
+    assert isinstance(second, Refusal)
+    assert first.code == second.code == "malformed"
+
+
+def test_events_are_published_with_their_links_when_somebody_watches() -> None:
+    bench = Bench()
+    bench.join(A)
+    bench.ask(A, Connect("a", "b"))
+    assert bench.published == []
+    bench.engine.take_subscription(b"\x01edge/", now=10.0)
+    bench.engine.take_subscription(b"\x01" + note_topic(b"edge/"), now=10.0)
+    bench.finish()
+    ((topic, note),) = bench.published
+    assert topic == note_topic(b"edge/")
+    assert frames.read_note(note)[2:] == (2, 2)
+
+    bench.ask(A, Connect("b", "c"))
+
+    ((topic, links, packed),) = bench.published
+    assert topic == b"edge/b/c/"
+    assert codec.decode_event(packed).seq == 3
+    assert frames.read_link(links, 1) == (2, False)
+
+    bench.engine.take_subscription(b"\x00edge/", now=10.0)
+    bench.engine.take_subscription(b"\x00" + note_topic(b"edge/"), now=10.0)
+    bench.ask(A, Connect("c", "d"))
+    assert bench.published == []
+
+
+def test_reads_take_turns_one_per_pass_after_the_commands() -> None:
+    bench = Bench()
+    bench.join(A)
+    for _ in range(3):
+        bench.take(A, ReadEvents([], 0))
+    bench.take(A, Connect("a", "b"))
+
+    first = [reply for _, _, reply in bench.finish()]
+    second = [reply for _, _, reply in bench.finish()]
+
+    assert [type(reply) for reply in first] == [Done, EventRange]
+    assert [type(reply) for reply in second] == [EventRange]
+    assert bench.engine.next_due(bench.now) == bench.now
+    assert len(bench.finish()) == 1
+    assert bench.finish() == []
+
+
+def test_a_range_is_cut_and_says_how_far_it_is_complete() -> None:
+    bench = Bench(BrokerConfig(limits=Limits(chunk_events=10)))
+    bench.join(A)
+    for number in range(24):
+        bench.ask(A, Connect("a" if number % 2 else "z", f"b{number}"))
+
+    reply = bench.ask(A, ReadEvents(["edge", "a"], 5))
+
+    assert isinstance(reply, EventRange)
+    assert (reply.through, reply.head) == (15, 25)
+    assert [codec.decode_event(each).seq for each in reply.events] == [7, 9, 11, 13, 15]
+    rest = bench.ask(A, ReadEvents(["edge", "a"], 15, 18))
+    assert isinstance(rest, EventRange)
+    assert (rest.through, len(rest.events)) == (18, 1)
+
+
+READS: list[tuple[Command, str, str]] = [
+    (ReadEvents([], -1), "invalid_command", "a seq is 0 or more"),
+    (ReadEvents([], 99), "diverged", "after=99 lies beyond the head 1 of epoch 1"),
+    (ReadEvents([""], 0), "invalid_key", "segment ''"),
+    (ReadEvents(["x" * 5000], 0), "invalid_key", "at most 4096"),
+    (ReadSnapshot(7, [], 0), "invalid_command", "snapshot 7 is not open"),
+]
+
+
+@pytest.mark.parametrize(("command", "code", "says"), READS)
+def test_a_read_outside_the_rules_is_refused(command: Command, code: str, says: str) -> None:
+    bench = Bench()
+    bench.join(A)
+
+    reply = bench.ask(A, command)
+
+    assert isinstance(reply, Refusal)
+    assert reply.code == code
+    assert says in reply.message
+
+
+def test_below_the_floor_the_refusal_names_it() -> None:
+    bench = Bench()
+    bench.join(A)
+    for number in range(5):
+        bench.ask(A, Connect("a", f"b{number}"))
+    bench.engine.write_checkpoint()
+    bench.journal.drop_below(5)
+
+    reply = bench.ask(A, ReadEvents([], 2))
+
+    assert isinstance(reply, Refusal)
+    assert (reply.code, reply.floor) == ("compacted", 5)
+    assert isinstance(bench.ask(A, ReadEvents([], 4)), EventRange)
+
+
+def test_more_reads_than_may_wait_are_refused() -> None:
+    bench = Bench(BrokerConfig(limits=Limits(max_waiting_reads=2)))
+    bench.join(A)
+    for _ in range(4):
+        bench.take(A, ReadEvents([], 0))
+
+    replies = [reply for _ in range(3) for *_, reply in bench.finish()]
+
+    refusals = [reply for reply in replies if isinstance(reply, Refusal)]
+    assert len(refusals) == 2
+    assert {refusal.code for refusal in refusals} == {"limit"}
+
+
+def test_a_snapshot_is_the_state_in_chunks() -> None:
+    bench = Bench(BrokerConfig(limits=Limits(chunk_events=2)))
+    bench.join(A)
+    for number in range(4):
+        bench.ask(A, Connect("a", f"b{number}"))
+
+    first = bench.ask(A, OpenSnapshot([]))
+    assert isinstance(first, SnapshotChunk)
+    bench.ask(A, Connect("a", "later"))
+    second = bench.ask(A, ReadSnapshot(first.snapshot, [], first.next_start or 0))
+
+    assert isinstance(second, SnapshotChunk)
+    assert first.seq == second.seq == 5
+    assert [len(first.entries), len(second.entries)] == [2, 2]
+
+
+def test_a_status_counts_what_there_is() -> None:
+    bench = Bench(BrokerConfig(journal_warning_bytes=10))
+    bench.join(A)
+    bench.join(B, "process")
+    bench.ask(A, Connect("a", "b"))
+    bench.now += 5.0
+
+    status = bench.ask(A, GetStatus())
+
+    assert isinstance(status, StatusReport)
+    assert (status.sessions, status.processes, status.edges, status.head) == (1, 1, 1, 3)
+    assert (status.epoch, status.floor, status.uptime_s) == (1, 1, 5.0)
+    assert status.journal_warning is not None
+    assert "nothing is deleted by itself" in status.journal_warning
+    assert bench.engine.sessions == 2
+    assert repr(bench.engine) == "<BrokerEngine epoch=1 seq=3>"
+
+
+def test_a_shutdown_stops_the_engine_after_it_is_answered() -> None:
+    bench = Bench()
+    bench.join(A)
+
+    assert bench.ask(A, Shutdown()) == Done(1)
+    assert bench.engine.stopping
+
+
+def test_a_new_engine_on_the_journal_has_the_same_state_and_knows_its_clients() -> None:
+    bench = Bench()
+    welcome = bench.join(A)
+    for number in range(10):
+        bench.ask(A, Connect("a", f"b{number}"), number + 1)
+    fingerprint = bench.engine.state.fingerprint()
+    bench.journal.close()
+
+    again = Bench(connection=bench.connection)
+
+    assert again.engine.state.fingerprint() == fingerprint
+    resume = Resume(1, welcome.client, welcome.token, welcome.cluster_id, 1, 11)
+    assert isinstance(again.ask(B, resume, 0), Welcome)
+    assert again.ask(B, Connect("a", "b0"), 1) == Done(2)
+    assert again.ask(B, Connect("a", "new"), 11) == Done(12)
+
+
+def test_checkpoints_are_written_in_steps_and_loaded_with_the_tail() -> None:
+    bench = Bench(BrokerConfig(checkpoint_events=20))
+    bench.join(A)
+    for number in range(50):
+        bench.ask(A, Connect("a", f"b{number}"))
+    assert bench.journal.checkpoint_seq is not None
+    assert 20 <= bench.journal.checkpoint_seq < 51
+    fingerprint = bench.engine.state.fingerprint()
+    bench.journal.drop_below(bench.journal.checkpoint_seq + 1)
+    bench.journal.close()
+
+    again = Bench(connection=bench.connection)
+
+    assert again.engine.state.fingerprint() == fingerprint
+    snapshot = again.engine._live.freeze()
+    assert len(snapshot) == 51
+
+
+def test_a_lease_that_runs_out_is_stored_and_published_like_any_command() -> None:
+    bench = Bench()
+    bench.join(A)
+    bench.ask(A, Connect("a", "b"))
+    bench.engine.take_subscription(b"\x01", now=10.0)
+    assert bench.engine.next_due(bench.now) == 16.0
+    bench.now = 16.0
+
+    assert bench.finish() == []
+
+    assert bench.journal.head == 4
+    kinds = [codec.decode_event(message[2]).kind for message in bench.published]
+    assert kinds == ["EdgeDisconnected", "SessionClosed"]

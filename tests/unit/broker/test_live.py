@@ -1,0 +1,189 @@
+"""The live set and its snapshots: shared, cut into chunks, bounded in number and lifetime."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ezgraph.broker.live import LiveSet, Snapshots
+from ezgraph.config import Limits
+from ezgraph.errors import InvalidCommandError
+from ezgraph.protocol.events import (
+    Body,
+    EdgeConnected,
+    EdgeDisconnected,
+    Event,
+    PauseChanged,
+    SettingsChanged,
+    SettingsLayer,
+    Source,
+    key_of,
+)
+from ezgraph.protocol.settings import SettingsEventType, SettingsSnapshotValue
+from ezgraph.wire import codec
+
+if TYPE_CHECKING:
+    from ezgraph.protocol.replies import SnapshotChunk
+
+
+def event(seq: int, body: Body) -> Event:
+    return Event(1, seq, seq - 1, seq, seq, 0.0, 0.0, key_of(body), Source(program="p"), None, body)
+
+
+def edge(end: str) -> EdgeConnected:
+    return EdgeConnected("a", end, None, topology_changed=True)
+
+
+def settings(gain: int) -> SettingsChanged:
+    value = SettingsSnapshotValue(None, {"gain": gain})
+    return SettingsChanged("A", SettingsEventType.SETTINGS_UPDATED, SettingsLayer.LIVE, value)
+
+
+def live_set(*bodies: Body) -> LiveSet:
+    live = LiveSet()
+    for seq, body in enumerate(bodies, 1):
+        made = event(seq, body)
+        live.add(made, codec.encode_event(made))
+    return live
+
+
+def read_all(snapshots: Snapshots, number: int, *rooms: str) -> list[Event]:
+    events: list[Event] = []
+    start: int | None = 0
+    while start is not None:
+        chunk = snapshots.chunk(number, rooms, start, floor=1, now=0.0)
+        events += [codec.decode_live_event(each, chunk.blobs) for each in chunk.entries]
+        start = chunk.next_start
+    return events
+
+
+def seqs(live: LiveSet) -> list[int]:
+    snapshots = Snapshots(Limits())
+    number = snapshots.open(live, epoch=1, seq=99, now=0.0)
+    return [each.seq for each in read_all(snapshots, number)]
+
+
+def test_a_later_event_takes_the_place_of_the_one_in_its_slot() -> None:
+    live = live_set(settings(1), edge("b"), settings(2))
+
+    assert seqs(live) == [2, 3]
+    assert len(live) == 2
+
+
+def test_an_end_clears_its_slot() -> None:
+    gone = EdgeDisconnected("a", "b", None, topology_changed=True)
+
+    assert seqs(live_set(edge("b"), edge("c"), gone)) == [2]
+    assert len(live_set(PauseChanged(paused=True), PauseChanged(paused=False))) == 0
+
+
+def test_all_who_ask_at_one_seq_share_a_snapshot() -> None:
+    snapshots, live = Snapshots(Limits()), live_set(edge("b"))
+
+    first = snapshots.open(live, epoch=1, seq=1, now=0.0)
+
+    assert snapshots.open(live, epoch=1, seq=1, now=1.0) == first
+    assert snapshots.open(live, epoch=1, seq=2, now=1.0) != first
+    assert snapshots.open(live, epoch=2, seq=1, now=1.0) not in (first, first + 1)
+    assert len(snapshots) == 3
+
+
+def test_a_snapshot_stays_as_it_was_while_the_state_goes_on() -> None:
+    snapshots, live = Snapshots(Limits()), live_set(edge("b"), settings(1))
+    number = snapshots.open(live, epoch=1, seq=2, now=0.0)
+
+    for made in (event(3, settings(2)), event(4, edge("c"))):
+        live.add(made, codec.encode_event(made))
+
+    assert [each.body for each in read_all(snapshots, number)] == [edge("b"), settings(1)]
+
+
+def test_only_the_rooms_asked_for_are_sent() -> None:
+    snapshots, live = Snapshots(Limits()), live_set(edge("b"), settings(1), edge("c"))
+    number = snapshots.open(live, epoch=1, seq=3, now=0.0)
+
+    assert [each.key[0] for each in read_all(snapshots, number, "edge")] == ["edge", "edge"]
+    assert [each.key[0] for each in read_all(snapshots, number, "settings")] == ["settings"]
+    assert read_all(snapshots, number, "nosuch") == []
+    assert len(read_all(snapshots, number)) == 3
+
+
+def test_a_snapshot_is_cut_by_events_and_by_bytes() -> None:
+    live = live_set(*(edge(f"b{number}") for number in range(25)))
+    by_events = Snapshots(Limits(chunk_events=10))
+    number = by_events.open(live, epoch=1, seq=25, now=0.0)
+
+    chunks: list[SnapshotChunk] = []
+    start: int | None = 0
+    while start is not None:
+        chunks.append(by_events.chunk(number, (), start, floor=3, now=0.0))
+        start = chunks[-1].next_start
+
+    assert [len(chunk.entries) for chunk in chunks] == [10, 10, 5]
+    assert {(chunk.snapshot, chunk.epoch, chunk.seq, chunk.floor) for chunk in chunks} == {
+        (number, 1, 25, 3)
+    }
+
+    by_bytes = Snapshots(Limits(chunk_bytes=1))
+    number = by_bytes.open(live, epoch=1, seq=25, now=0.0)
+    assert len(by_bytes.chunk(number, (), 0, floor=1, now=0.0).entries) == 1
+    assert len(read_all(by_bytes, number)) == 25
+
+
+def test_blobs_travel_with_the_entries_that_refer_to_them() -> None:
+    snapshots, live = Snapshots(Limits()), live_set(edge("b"), edge("c"))
+    number = snapshots.open(live, epoch=1, seq=2, now=0.0)
+
+    chunk = snapshots.chunk(number, (), 0, floor=1, now=0.0)
+
+    assert len(chunk.blobs) == 1  # both have the same source
+
+
+def test_an_empty_state_is_one_empty_chunk() -> None:
+    snapshots = Snapshots(Limits())
+    number = snapshots.open(LiveSet(), epoch=1, seq=0, now=0.0)
+
+    chunk = snapshots.chunk(number, (), 0, floor=1, now=0.0)
+
+    assert (chunk.entries, chunk.blobs, chunk.next_start) == ([], {}, None)
+
+
+@pytest.mark.parametrize("start", [-5, 3, 10**30])
+def test_a_start_outside_the_snapshot_gives_what_is_there(start: int) -> None:
+    snapshots = Snapshots(Limits())
+    number = snapshots.open(live_set(edge("b"), edge("c")), epoch=1, seq=2, now=0.0)
+
+    chunk = snapshots.chunk(number, (), start, floor=1, now=0.0)
+
+    assert len(chunk.entries) == (2 if start < 0 else 0)
+    assert chunk.next_start is None
+
+
+def test_more_snapshots_than_the_limit_push_out_the_one_longest_unread() -> None:
+    snapshots, live = Snapshots(Limits(max_snapshots=2)), live_set(edge("b"))
+    first = snapshots.open(live, epoch=1, seq=1, now=0.0)
+    second = snapshots.open(live, epoch=1, seq=2, now=1.0)
+    snapshots.chunk(first, (), 0, floor=1, now=2.0)
+
+    third = snapshots.open(live, epoch=1, seq=3, now=3.0)
+
+    assert len(snapshots) == 2
+    for number in (first, third):
+        snapshots.chunk(number, (), 0, floor=1, now=3.0)
+    with pytest.raises(InvalidCommandError, match=f"snapshot {second} is not open.*open another"):
+        snapshots.chunk(second, (), 0, floor=1, now=3.0)
+
+
+def test_a_snapshot_nobody_reads_is_forgotten_in_time() -> None:
+    snapshots, live = Snapshots(Limits(snapshot_life_s=30.0)), live_set(edge("b"))
+    number = snapshots.open(live, epoch=1, seq=1, now=0.0)
+    snapshots.chunk(number, (), 0, floor=1, now=20.0)
+    snapshots.open(live, epoch=1, seq=2, now=50.0)
+    assert len(snapshots) == 2
+
+    snapshots.open(live, epoch=1, seq=3, now=51.0)
+
+    assert len(snapshots) == 2
+    with pytest.raises(InvalidCommandError, match="it was not read for 30 s"):
+        snapshots.chunk(number, (), 0, floor=1, now=51.0)
