@@ -27,7 +27,7 @@
     ├── MalformedMessageError             bytes that are no message of this protocol
     ├── InvalidKeyError (ValueError)      a key or segment outside the grammar
     ├── ConfigError (ValueError)          a bad address, option, or configuration file
-    ├── InsecureAddressError              outside loopback without keys or `--insecure`
+    │   └── InsecureAddressError          outside loopback without keys or `--insecure`
     ├── AddressInUseError                 somebody listens on that port already
     ├── JournalError                      the journal cannot be opened or read
     │   ├── JournalLockedError            another broker holds it

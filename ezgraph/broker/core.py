@@ -128,7 +128,7 @@ class BrokerCore:
         self.leases = Leases()
         self._config = config
         self._ids = ids
-        self._events_port = events_port
+        self.events_port = events_port
         self._bound: dict[bytes, Connection] = {}
         self._by_descriptor: dict[Descriptor, set[bytes]] = {}
         self._by_nonce: dict[str, Lease] = {}
@@ -425,7 +425,7 @@ class BrokerCore:
             client=lease.client,
             token=self._token(lease.client),
             ttl_s=lease.ttl_s,
-            events_port=self._events_port,
+            events_port=self.events_port,
             advertise=self._config.advertise,
             max_frame_bytes=self._config.limits.max_frame_bytes,
         )
@@ -455,7 +455,8 @@ class BrokerCore:
             bodies.append(ProcessClosed(_process_id(lease), reason))
         self.leases.remove(lease.client)
         self._by_nonce.pop(lease.nonce, None)
-        self._spend(lease.nonce)
+        if lease.kind != "guest" or reason is EndReason.CLOSED:
+            self._spend(lease.nonce)
         for peer in list(lease.connections):
             self._unbind(peer)
         return self._transaction(bodies, lease.source, request_id, now=now, wall=wall)

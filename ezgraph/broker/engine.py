@@ -388,6 +388,7 @@ class BrokerEngine:
             free_disk_bytes=self.journal.free_bytes(),
             pid=os.getpid(),
             insecure=self.config.insecure,
+            events_port=self.core.events_port,
         )
 
     # --- checkpoints and the end ---

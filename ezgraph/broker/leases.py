@@ -140,15 +140,15 @@ class Leases:
 
     def expired(self, now: float) -> list[Lease]:
         """Return the leases that are over, silent or suspended for too long; each once."""
-        over = []
+        over: dict[str, Lease] = {}
         while self._queue and self._queue[0][0] <= now:
             _, client = heapq.heappop(self._queue)
             lease = self._by_client.get(client)
-            if lease is None:
+            if lease is None or client in over:
                 continue
             due = lease.due()
             if due <= now:
-                over.append(lease)
+                over[client] = lease
             else:
                 heapq.heappush(self._queue, (due, client))
-        return over
+        return list(over.values())

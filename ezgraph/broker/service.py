@@ -197,7 +197,7 @@ class BrokerService:
             self.run_pass(wait=False)
             self.engine.write_checkpoint()
         except JournalFailedError as error:
-            log.exception("journal failed, broker ends address=%s", self.address)
+            log.error("journal failed, broker ends address=%s: %s", self.address, error)  # noqa: TRY400
             self._refuse_everybody(error)
             raise
         finally:

@@ -101,7 +101,9 @@ class Watches:
 
     def next_due(self) -> float | None:
         """Return when `due` has something to say, at the earliest."""
-        return self._queue[0][0] if self._queue else None
+        if not self._queue:
+            return None
+        return max(self._queue[0][0], self._budget_at + (1.0 - self._budget) / NOTES_PER_S)
 
     def due(self, *, now: float) -> list[tuple[bytes, int]]:
         """Return (prefix, last seq published under it) for every note to send now."""

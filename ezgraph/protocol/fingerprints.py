@@ -80,6 +80,21 @@ def _canonical_object(value: Any) -> bytes:  # noqa: ANN401
     if hasattr(value, "dtype") and hasattr(value, "tobytes"):
         return _joined(
             b"a",
-            (canonical(value.dtype.str), canonical(list(value.shape)), canonical(value.tobytes())),
+            (
+                canonical(_layout(value.dtype)),
+                canonical(list(value.shape)),
+                canonical(value.tobytes()),
+            ),
         )
     return _joined(b"r", (canonical(type(value).__qualname__), canonical(repr(value))))
+
+
+def _layout(dtype: Any) -> Any:  # noqa: ANN401
+    """Return what tells a dtype from others: its text, or its fields and where they lie."""
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return [_layout(base), list(shape)]
+    if dtype.fields is None:
+        return dtype.str
+    fields_of = [(name, *dtype.fields[name][:2]) for name in dtype.names]
+    return [dtype.itemsize, [[name, _layout(kind), place] for name, kind, place in fields_of]]

@@ -97,6 +97,7 @@ class StatusReport:
     free_disk_bytes: int | None = None
     pid: int = 0
     insecure: bool = False
+    events_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)

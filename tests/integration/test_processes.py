@@ -276,7 +276,7 @@ def test_a_killed_process_loses_units_and_live_values_in_one_transaction(
         assert len({each.txn_first for each in found}) == 1
         last = found[-1].body
         assert isinstance(last, ProcessClosed)
-        assert (last.process_id, last.reason.value) == (process_id, "expired")
+        assert (last.process_id, last.reason.value) == (process_id, "lost")
         snapshot = ctx.snapshot()
         assert (snapshot.processes, snapshot.settings) == ({}, {})
 
