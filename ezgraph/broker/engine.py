@@ -193,15 +193,18 @@ class BrokerEngine:
         """Return whether ``peer`` is bound, so that its frames need no descriptor."""
         return self.core.knows(peer)
 
-    def finish_pass(self, *, now: float, wall: float) -> None:
+    def finish_pass(self, *, now: float, wall: float, drained: bool = True) -> None:
         """Store what was decided; then `replies` has the answers, and `publications` the rest.
+
+        ``drained``: everything that had arrived was taken. Only then do leases end: after a stall
+        the heartbeats that renew them may still wait unread.
 
         Raises:
             JournalFailedError: the append failed; nothing of this pass may leave the process.
         """
         self._now = now
         due = self.core.leases.next_due()
-        if due is not None and due <= now:
+        if drained and due is not None and due <= now:
             for events in self.core.expire(now=now, wall=wall):
                 self._decided(events)
         if self._transactions:

@@ -223,7 +223,8 @@ class BrokerService:
             self._obey_monitor(now)
         for message in batch:
             self._take_message(message, now, wall)
-        engine.finish_pass(now=now, wall=wall)
+        drained = len(batch) < self.config.limits.commands_per_pass
+        engine.finish_pass(now=now, wall=wall, drained=drained)
         for message in engine.replies():
             self._send_reply(message)
         for publication in engine.publications():

@@ -92,7 +92,8 @@ def _status_rows(report: StatusReport, address: str) -> list[tuple[str, list[Par
     free = "" if report.free_disk_bytes is None else f", {size(report.free_disk_bytes)} free"
     oldest = "" if report.floor <= 1 else f", replayable from {report.floor:,}"
     return [
-        ("broker", [(address, "bold"), (f"  ezgraph {report.version}, pid {report.pid}", "")]),
+        ("broker", [(address, "bold"), (f", events on port {report.events_port}", "")]),
+        ("program", [(f"ezgraph {report.version}, pid {report.pid}", "")]),
         ("state", [*state, (f", up {age(report.uptime_s)}", "")]),
         ("seq", [(f"{report.head:,}", "bold"), (f"  epoch {report.epoch}{oldest}", "")]),
         (

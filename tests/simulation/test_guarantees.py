@@ -10,7 +10,7 @@ import pytest
 from ezgraph.client import watch as watching
 from ezgraph.client.blocking import run
 from ezgraph.client.watch import Compacted, Phase, Progress
-from ezgraph.config import Address, BrokerConfig
+from ezgraph.config import Address, BrokerConfig, Limits
 from ezgraph.errors import (
     BrokerUnreachableError,
     CyclicException,
@@ -47,9 +47,9 @@ AT_ONCE_S = 0.1
 class Rig:
     """A broker, and clients that have joined it."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, config: BrokerConfig | None = None) -> None:
         self.network = Network(seed)
-        self.broker = SimulatedBroker(self.network, BrokerConfig(ttl_s=TTL_S))
+        self.broker = SimulatedBroker(self.network, config or BrokerConfig(ttl_s=TTL_S))
         self.clients: list[SimulatedClient] = []
 
     def client(self, kind: str = "session") -> SimulatedClient:
@@ -425,6 +425,34 @@ def test_g7_a_session_whose_every_connection_breaks_for_a_moment_lives_on(seed: 
 
     assert rig.broker.engine.state.dag.owners("a", "b") == {client.lease_id}  # type: ignore[union-attr]
     rig.done(client.call(Disconnect("a", "b")))
+    rig.check()
+
+
+@pytest.mark.parametrize("pause_s", [2.0, 100.0])
+def test_a_guest_owns_nothing_so_it_may_come_back_whenever_it_likes(rig: Rig, pause_s: float) -> None:
+    guest = rig.client("guest")
+    record = rig.watching(guest, "edge")
+    first = rig.done(guest.call(Connect("a", "b")))
+
+    guest.commands.cut()
+    guest.events.cut()
+    rig.network.run(pause_s)
+    second = rig.done(guest.call(Connect("a", "c")))
+    rig.network.run(1.0)
+
+    assert seqs(record) == [first, second]
+    rig.check()
+
+
+def test_g7_nobody_ends_for_heartbeats_that_wait_unread() -> None:
+    limits = Limits(commands_per_pass=1)
+    rig = Rig(config=BrokerConfig(ttl_s=TTL_S, limits=limits))
+    clients = [rig.client() for _ in range(10)]
+
+    rig.broker.stall(TTL_S + 1.0)
+    rig.network.run(2 * TTL_S)
+
+    assert [client.lost for client in clients] == [None] * 10
     rig.check()
 
 

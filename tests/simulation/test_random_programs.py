@@ -85,7 +85,7 @@ class Program:
         )
         self.broker = SimulatedBroker(self.network, config)
         self.clients: list[SimulatedClient] = []
-        self.faulty = True
+        self.may_be_lost: set[str] = set()
 
     # --- what everybody does ---
 
@@ -131,6 +131,7 @@ class Program:
             self.join()
         else:
             client.close()
+            self.may_be_lost.add(client.name)
 
     def watch(self, client: SimulatedClient) -> None:
         if client.lost is None:
@@ -178,7 +179,7 @@ class Program:
             case 2:
                 client.events.drop_for(random.uniform(0.01, 0.5))
             case 3:
-                client.stall(random.choice([0.1, 0.7, 5.0]))
+                self.stop(client)
             case 4:
                 broker.stall(random.choice([0.05, 0.7, 1.5]))
             case 5:
@@ -202,6 +203,13 @@ class Program:
             client.keepalive.link.cut()
         if which == "all":
             client.events.cut()
+
+    def stop(self, client: SimulatedClient) -> None:
+        """Stop a program for a while; if that is long, it may lose its lease."""
+        seconds = self.random.choice([0.1, 0.7, 5.0])
+        client.stall(seconds)
+        if seconds > self.broker.config.ttl_s / 2:
+            self.may_be_lost.add(client.name)
 
     # --- and how it must end ---
 
@@ -254,6 +262,9 @@ class Program:
         state = states[-1][1]
         if state.fingerprint() != engine.state.fingerprint():
             raise BrokenPromiseError("G10: the broker's state is not the fold of its journal")
+        for client in self.clients:
+            if client.lost is not None and client.name not in self.may_be_lost:
+                raise BrokenPromiseError(f"G7: {client!r} was never silent, and lost: {client.lost}")
         alive = {each.lease_id for each in self.clients if not each.gone and each.lost is None}
         ghosts = ({*engine.state.sessions} | {str(each) for each in engine.state.processes}) - alive
         if ghosts:
