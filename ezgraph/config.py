@@ -121,8 +121,8 @@ class Limits:
     max_leases: int = 20_000
     max_open_requests: int = 100_000
     max_watched_prefixes: int = 100_000
-    chunk_events: int = 1_000
-    chunk_bytes: int = 1 << 20
+    chunk_events: int = 250
+    chunk_bytes: int = 256 << 10
     max_snapshots: int = 8
     snapshot_life_s: float = 30.0
     max_waiting_reads: int = 10_000

@@ -32,8 +32,8 @@ def full(rounds: int) -> Scale:
 
 
 def quick(rounds: int) -> Scale:
-    """Return the sizes of a quick look, about half a minute with three rounds."""
-    rounds = min(rounds, 3)
+    """Return the sizes of a quick look, about half a minute."""
+    rounds = min(rounds, 2)
     return Scale(
         rounds=rounds,
         seconds=0.1,

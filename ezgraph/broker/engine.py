@@ -348,10 +348,10 @@ class BrokerEngine:
     def _read_events(self, command: ReadEvents) -> EventRange:
         limits, journal = self.config.limits, self.journal
         if command.after < 0:
-            raise InvalidCommandError(f"after={command.after}: a seq is 0 or more")
+            raise InvalidCommandError(f"after_seq={command.after}: a seq is 0 or more")
         if command.after > journal.head:
             raise DivergedError(
-                f"after={command.after} lies beyond the head {journal.head} of epoch "
+                f"after_seq={command.after} lies beyond the head {journal.head} of epoch "
                 f"{journal.epoch}; take a snapshot"
             )
         chunk = journal.read(

@@ -162,7 +162,7 @@ class BrokerService:
                 found = port + 1 if events_port is None else events_port
                 found = self._bind_one(self._xpub, host, found if found < 1 << 16 else 0)
             except AddressInUseError:
-                if wanted:
+                if wanted or (bound and events_port is not None):
                     raise
                 if bound:
                     self._router.unbind(_endpoint(self._router))
@@ -266,8 +266,7 @@ class BrokerService:
                 parts.append(router.recv(_NOBLOCK))
             return _Message(peer, None, parts)
         found = router.recv_multipart(_NOBLOCK, copy=False) if router.get(_RCVMORE) else []
-        fd = int(found[0].get(zmq.SRCFD)) if found else None
-        return _Message(peer, fd, [frame.bytes for frame in found])
+        return _Message(peer, _descriptor(found), [frame.bytes for frame in found])
 
     def _take_message(self, message: _Message, now: float, wall: float) -> None:
         fd = message.fd
@@ -331,3 +330,11 @@ class BrokerService:
 def _endpoint(sock: zmq.Socket[bytes]) -> str:
     """Return where a socket was bound last."""
     return bytes(sock.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+
+
+def _descriptor(frames_of_message: Sequence[zmq.Frame]) -> int | None:
+    """Return what a message came in on; old versions of ZMTP do not say."""
+    try:
+        return int(frames_of_message[0].get(zmq.SRCFD)) if frames_of_message else None
+    except zmq.ZMQError:
+        return None

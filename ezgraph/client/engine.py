@@ -16,6 +16,7 @@ from ezgraph.client.watch import Compacted, Phase, Watch
 from ezgraph.config import Address, parse_address
 from ezgraph.errors import (
     BrokerUnreachableError,
+    ContextClosedError,
     EzGraphError,
     LimitError,
     MalformedMessageError,
@@ -202,7 +203,7 @@ class ClientEngine:
         """Fail everything that waits."""
         self.core.close()
         self.flush()
-        error = self.core.error or EzGraphError("closed")
+        error = self.core.error or ContextClosedError("this subscription's context was closed")
         for feeds in list(self._feeds.values()):
             for feed in list(feeds):
                 feed.watch.fail(error)

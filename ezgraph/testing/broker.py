@@ -181,7 +181,8 @@ class SimulatedBroker:
         if self._crashes("decided"):
             return
         try:
-            engine.finish_pass(now=now, wall=wall)
+            drained = size < self.config.limits.commands_per_pass
+            engine.finish_pass(now=now, wall=wall, drained=drained)
         except JournalFailedError:
             if engine.replies():
                 raise BrokenPromiseError("G4: answered although the append failed") from None

@@ -59,7 +59,7 @@ class _Misfit(Exception):  # noqa: N818 - never leaves this module
         self.path: list[str] = []
 
     def __str__(self) -> str:
-        place = ".".join(self.path).replace(".[", "[")
+        place = ".".join(filter(None, self.path)).replace(".[", "[")
         return f"{place or 'message'}: {self.args[0]}"
 
 
@@ -141,9 +141,12 @@ def decoder_of(family: Any) -> Callable[[bytes | memoryview], Any]:  # noqa: ANN
     decode_plain = _union_decoder(family)
 
     def decode_packed(packed: bytes | memoryview) -> Any:  # noqa: ANN401
+        plain = values.unpack(packed)
         try:
-            return decode_plain(values.unpack(packed))
+            return decode_plain(plain)
         except _Misfit as misfit:
+            if not misfit.unknown:
+                misfit.path.insert(0, str(plain[0]) if type(plain) is list and plain else "")
             raise MalformedMessageError(str(misfit), unknown=misfit.unknown) from None
         except MalformedMessageError:
             raise
@@ -655,11 +658,7 @@ def _union_decoder(family: Any) -> Decode:  # noqa: ANN401
         if type(tag) is not str or tag not in by_tag:
             known = sorted(by_tag)
             raise _Misfit(f"unknown message {_shown(tag)}; known are {known}", unknown=True)
-        try:
-            return _decoder(by_tag[tag])(content)
-        except _Misfit as misfit:
-            misfit.path.insert(0, tag)
-            raise
+        return _decoder(by_tag[tag])(content)
 
     return decode
 

@@ -34,12 +34,15 @@ import pathlib
 import sys
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgpack
 
 from ezgraph.errors import MalformedMessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TUPLE, SET, FROZENSET, COMPLEX, DATETIME, TIMEDELTA = range(1, 7)
 NDARRAY, SCALAR, ENUM, PATH, BIGINT, UUID_ = range(7, 13)
@@ -124,17 +127,21 @@ def check_depth(value: object, limit: int = MAX_DEPTH) -> None:
     Raises:
         MalformedMessageError: it is.
     """
-    level = [value]
+    level = _containers_in([value])
     for _ in range(limit):
-        level = [
-            item
-            for each in level
-            if type(each) in _CONTAINERS
-            for item in (each.values() if type(each) is dict else each)  # type: ignore[attr-defined]
-        ]
         if not level:
             return
+        level = [inner for each in level for inner in _containers_in(_items(each))]
     raise MalformedMessageError(f"a value is nested deeper than {limit}; flatten it")
+
+
+def _containers_in(items: Iterable[Any]) -> list[Any]:
+    return [each for each in items if type(each) in _CONTAINERS]
+
+
+def _items(container: Any) -> Iterable[Any]:  # noqa: ANN401
+    items: Iterable[Any] = container.values() if type(container) is dict else container
+    return items
 
 
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset})

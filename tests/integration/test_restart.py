@@ -67,7 +67,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     running.server.stop()
 
 
-async def events_through(stream: Any, seq: int) -> list[Event]:  # noqa: ANN401
+async def events_through(stream: Any, seq: int) -> list[Event]:
     found: list[Event] = []
     async with asyncio.timeout(20):
         async for item in stream:
@@ -222,13 +222,13 @@ def test_persistent_edges_stay_and_a_clean_end_leaves_nothing_else(rig: Rig) -> 
 def test_a_restart_folds_a_checkpoint_and_the_tail_after_it(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/rig.db"
     config = BrokerConfig(address=Address("127.0.0.1", 0), backend=url, checkpoint_events=50)
-    with GraphServer(config=config, run_in="process") as server:
-        with sync.GraphContext(server.address) as ctx:
-            ctx.register_metadata(METADATA)
-            for number in range(120):
-                ctx.connect("a", f"b{number}")
-            before = ctx.state()
-            server.kill()
+    server = GraphServer(config=config, run_in="process").start()
+    with sync.GraphContext(server.address) as ctx:
+        ctx.register_metadata(METADATA)
+        for number in range(120):
+            ctx.connect("a", f"b{number}")
+        before = ctx.state()
+        server.kill()
     with GraphServer(config=config) as server:
         after = sync.GraphService(server.address).snapshot()
         fingerprint = server._runner._outcome.engine.state.fingerprint()  # type: ignore[union-attr]

@@ -12,7 +12,8 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import pytest
@@ -45,7 +46,7 @@ from ezgraph import sync
 from ezgraph import ComponentMetadata, DynamicSettingsMetadata, EzGraphError, GraphMetadata
 part = ComponentMetadata("SYS/A", "A", "m.A", "m.S", (None, {"gain": 1}),
                          DynamicSettingsMetadata(False))
-with sync.GraphContext(sys.argv[1], ttl_s=0.5) as ctx:
+with sync.GraphContext(sys.argv[1], ttl_s=float(sys.argv[2])) as ctx:
     ctx.connect("a", "b")
     ctx.register_metadata(GraphMetadata(components={"SYS/A": part}))
     print(ctx.session_id, flush=True)
@@ -70,36 +71,46 @@ def metadata(*addresses: str) -> GraphMetadata:
 
 
 @contextmanager
-def owner_process(server: GraphServer) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A program with a session of TTL 0.5 s that owns an edge and a component."""
+def owner_process(
+    server: GraphServer, *, ttl_s: float = 0.5
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A program with a session that owns an edge and a component."""
     with subprocess.Popen(
-        [sys.executable, "-c", OWN_AND_WAIT, str(server.address)],
+        [sys.executable, "-c", OWN_AND_WAIT, str(server.address), str(ttl_s)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
+        session_id = process.stdout.readline().strip()
         try:
-            yield process, process.stdout.readline().strip()
+            assert session_id
+            yield process, session_id
         finally:
             process.kill()
 
 
+def taken(stream: sync.BlockingStream[object]) -> object:
+    """Return the next item of a stream, which comes within ten seconds."""
+    item = cast("Any", stream)._stream.next_within(10)
+    assert item is not None, "nothing came in time"
+    return item
+
+
 def begun(stream: sync.BlockingStream[object]) -> sync.BlockingStream[object]:
-    """Return the stream when the broker has welcomed it: what comes now, it delivers."""
-    assert isinstance(next(stream), Progress)
+    """Return the stream when the broker has welcomed it."""
+    assert isinstance(taken(stream), Progress)
     return stream
 
 
-def events_until(stream: Iterator[object], last_kind: str) -> list[Event]:
+def events_until(stream: sync.BlockingStream[object], last_kind: str) -> list[Event]:
+    """Return the events up to and with the first of a kind."""
     found: list[Event] = []
-    for item in stream:
-        if isinstance(item, Event):
+    while not found or found[-1].kind != last_kind:
+        if isinstance(item := taken(stream), Event):
             found.append(item)
-            if item.kind == last_kind:
-                return found
-    raise AssertionError(f"the stream ended before {last_kind}")
+    return found
 
 
 def test_a_session_is_known_by_its_id_while_it_is_open(server: GraphServer) -> None:
@@ -321,9 +332,7 @@ def test_an_idle_session_is_kept_alive(server: GraphServer) -> None:
             threading.Event().wait(1.2)
             ctx.connect("a", "b")
 
-        opened, closed = (
-            item for item in events_until(stream, "SessionClosed") if isinstance(item, Event)
-        )
+        opened, closed = events_until(stream, "SessionClosed")
         assert opened.key == closed.key == ("session", opened.source.session_id)
         assert getattr(closed.body, "reason").value == "closed"  # noqa: B009 - a union of bodies
 
@@ -349,6 +358,21 @@ def test_all_a_killed_program_owned_goes_when_its_lease_runs_out(server: GraphSe
     assert {event.source.session_id for event in events} == {session_id}
     assert session_id not in snapshot.sessions
     assert (snapshot.graph, snapshot.settings) == ({}, {})
+
+
+def test_a_killed_program_is_missed_long_before_its_lease_runs_out(server: GraphServer) -> None:
+    with sync.GraphContext(server.address) as observer:
+        with owner_process(server, ttl_s=60.0) as (process, session_id):
+            stream = begun(observer.subscribe())
+            process.kill()
+            killed_at = monotonic()
+            *_, closed = events_until(stream, "SessionClosed")
+            gone_after_s = monotonic() - killed_at
+
+        assert closed.source.session_id == session_id
+        assert getattr(closed.body, "reason").value == "lost"  # noqa: B009 - a union of bodies
+        assert gone_after_s < 3.0
+        assert observer.snapshot().graph == {}
 
 
 def test_a_stopped_program_that_comes_back_too_late_is_told_that_its_session_is_over(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 
-async def until(stream: Any, seq: int) -> list[Any]:  # noqa: ANN401 - items of all kinds
+async def until(stream: Any, seq: int) -> list[Any]:
     """Return what is delivered up to and with the Progress that covers ``seq``."""
     found: list[Any] = []
     async with asyncio.timeout(10):
@@ -188,7 +188,7 @@ def test_a_seq_beyond_the_head_is_an_error(server: GraphServer) -> None:
 )
 def test_a_prefix_outside_the_grammar_is_refused_at_once(
     server: GraphServer,
-    prefix: Any,  # noqa: ANN401 - what a user may hand in
+    prefix: Any,
 ) -> None:
     with sync.GraphContext(server.address) as ctx:
         with pytest.raises(InvalidKeyError):
@@ -242,7 +242,7 @@ def test_a_closed_stream_ends(server: GraphServer) -> None:
                 await stream.aclose()
             assert seqs(reading.result()) == [1]
 
-    async def _all_of(stream: Any) -> list[Any]:  # noqa: ANN401
+    async def _all_of(stream: Any) -> list[Any]:
         return [item async for item in stream]
 
     asyncio.run(scenario())

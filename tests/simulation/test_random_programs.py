@@ -94,7 +94,7 @@ class Program:
             self.join()
         for _ in range(self.random.randint(10, 40)):
             self.network.after(self.random.uniform(0.0, PROGRAM_S), self.act)
-        for _ in range(self.random.choice([0, 2, 6])):
+        for _ in range(self.random.choice([0, 2, 6, 12])):
             self.network.after(self.random.uniform(0.0, PROGRAM_S), self.go_wrong)
         self.network.run(PROGRAM_S)
         self.heal()

@@ -32,7 +32,7 @@ from ezgraph.errors import ConfigError
         (["host", 7], Address("host", 7)),
     ],
 )
-def test_an_address_is_read_from_text_or_a_pair(given: Any, expected: Address) -> None:  # noqa: ANN401
+def test_an_address_is_read_from_text_or_a_pair(given: Any, expected: Address) -> None:
     assert parse_address(given) == expected
 
 
@@ -83,7 +83,7 @@ def test_an_address_reads_as_it_was_written(text: str) -> None:
         ([("a", 1), "b:2"], (Address("a", 1), Address("b", 2))),
     ],
 )
-def test_one_address_or_several_are_read(given: Any, expected: tuple[Address, ...]) -> None:  # noqa: ANN401
+def test_one_address_or_several_are_read(given: Any, expected: tuple[Address, ...]) -> None:
     assert parse_addresses(given) == expected
 
 

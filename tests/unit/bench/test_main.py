@@ -96,5 +96,5 @@ def test_a_full_run_has_the_sizes_the_goals_are_stated_for() -> None:
 
 
 def test_a_quick_run_takes_fewer_rounds_than_asked_for() -> None:
-    assert scale.quick(5).rounds == 3
+    assert scale.quick(5).rounds == 2
     assert scale.quick(1).rounds == 1
