@@ -117,7 +117,8 @@ class Limits:
 
     max_frame_bytes: int = 64 << 20
     high_water_mark: int = 100_000
-    commands_per_pass: int = 512
+    inbox_messages: int = 512
+    commands_per_pass: int = 32
     max_leases: int = 20_000
     max_open_requests: int = 100_000
     max_watched_prefixes: int = 100_000

@@ -19,6 +19,7 @@ import os
 import secrets
 import struct
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
@@ -52,7 +53,6 @@ _BIND_TRIES = 100
 _FREE_PORTS = range(20_000, 32_000)
 _FAREWELL_S = 1.5  # longer than a client waits before it repeats a request
 _FLUSH_MS = 200
-_FRAMES_PER_MESSAGE = 256
 _RCVMORE = int(zmq.RCVMORE)
 _ACCEPTED = int(zmq.EVENT_ACCEPTED)
 _WATCHED_EVENTS = _ACCEPTED | int(zmq.EVENT_DISCONNECTED)
@@ -87,6 +87,8 @@ class BrokerService:
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
         self._stopping = threading.Event()
+        self._inbox: deque[_Message] = deque()
+        self._drained = True
         self._closed = False
 
     def __repr__(self) -> str:
@@ -195,6 +197,8 @@ class BrokerService:
             while not self._stopping.is_set() and not self.engine.stopping:
                 self.run_pass(wait=True)
             self.run_pass(wait=False)
+            while self._inbox:
+                self.run_pass(wait=False)
             self.engine.write_checkpoint()
         except JournalFailedError as error:
             log.error("journal failed, broker ends address=%s: %s", self.address, error)  # noqa: TRY400
@@ -218,13 +222,12 @@ class BrokerService:
         now, wall = clock.monotonic(), clock.wall()
         if self._xpub in ready:
             self._take_subscriptions(now)
-        batch = self._read_batch() if self._router in ready else []
-        if batch or self._monitor in ready:
+        if self._router in ready:
+            self._read_batch()
+        if self._monitor in ready or any(message.fd is not None for message in self._inbox):
             self._obey_monitor(now)
-        for message in batch:
-            self._take_message(message, now, wall)
-        drained = len(batch) < self.config.limits.commands_per_pass
-        engine.finish_pass(now=now, wall=wall, drained=drained)
+        self._take_commands(now, wall)
+        engine.finish_pass(now=now, wall=wall, drained=self._drained and not self._inbox)
         for message in engine.replies():
             self._send_reply(message)
         for publication in engine.publications():
@@ -233,6 +236,8 @@ class BrokerService:
             self._send_reply(message)
 
     def _patience_ms(self) -> int:
+        if self._inbox:
+            return 0
         now = self._clock.monotonic()
         due = self.engine.next_due(now)
         if due is None:
@@ -247,14 +252,14 @@ class BrokerService:
                 return
             self.engine.take_subscription(message, now=now)
 
-    def _read_batch(self) -> list[_Message]:
-        batch: list[_Message] = []
+    def _read_batch(self) -> None:
+        """Move what waits in the ROUTER to the inbox, up to a bound."""
+        self._drained = False
         try:
-            while len(batch) < self.config.limits.commands_per_pass:
-                batch.append(self._read_message())
+            while len(self._inbox) < self.config.limits.inbox_messages:
+                self._inbox.append(self._read_message())
         except zmq.Again:
-            pass
-        return batch
+            self._drained = True
 
     def _read_message(self) -> _Message:
         """Read one message; of a peer that is not bound yet, the descriptor too."""
@@ -268,13 +273,27 @@ class BrokerService:
         found = router.recv_multipart(_NOBLOCK, copy=False) if router.get(_RCVMORE) else []
         return _Message(peer, _descriptor(found), [frame.bytes for frame in found])
 
-    def _take_message(self, message: _Message, now: float, wall: float) -> None:
-        fd = message.fd
-        descriptor = None if fd is None else (fd, self._generations.get(fd, 0))
-        for frame in message.parts[:_FRAMES_PER_MESSAGE]:
-            self.engine.take_command(
-                message.peer, frame, now=now, wall=wall, descriptor=descriptor
-            )
+    def _take_commands(self, now: float, wall: float) -> None:
+        """Decide on what the inbox holds, but not on more than a pass may take.
+
+        A program with many commands in flight sends them together. Answering a part of them
+        early keeps it busy while the rest is decided; doing all at once would have the two wait
+        for each other by turns.
+        """
+        left, inbox = self.config.limits.commands_per_pass, self._inbox
+        while inbox and left > 0:
+            message = inbox[0]
+            fd = message.fd
+            descriptor = None if fd is None else (fd, self._generations.get(fd, 0))
+            now_taken = message.parts[:left]
+            for frame in now_taken:
+                self.engine.take_command(
+                    message.peer, frame, now=now, wall=wall, descriptor=descriptor
+                )
+            del message.parts[:left]
+            left -= len(now_taken)
+            if not message.parts:
+                inbox.popleft()
 
     def _obey_monitor(self, now: float) -> None:
         try:

@@ -17,6 +17,7 @@ from ezgraph.graph.sessions import (
 from ezgraph.graph.streams import (
     EventStream,
     SettingsEvents,
+    present_topology,
     typed_settings,
     typed_topology,
 )
@@ -349,7 +350,7 @@ class GraphContext:
         self, after_seq: int | None = None
     ) -> EventStream[TopologyChangedEvent]:
         """Return an async iterator of changes of wiring and processes after ``after_seq``."""
-        begin = (lambda _state: ()) if after_seq == 0 else None
+        begin = present_topology if after_seq == 0 else None
         return EventStream(self.subscribe((), after_seq), typed_topology, begin)
 
     @property

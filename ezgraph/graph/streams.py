@@ -116,3 +116,19 @@ def typed_topology(event: Event) -> TopologyChangedEvent | None:
         source_session_id=event.source.session_id,
         source_process_id=event.source.process_id,
     )
+
+
+def present_topology(state: GraphState) -> list[TopologyChangedEvent]:
+    """Return what stands in for compacted history: all wiring as one change, then each process.
+
+    Their ``seq`` is the state's, their time and source those of the process, or nobody's.
+    """
+    found = []
+    if state.dag.graph:
+        kind, topics = TopologyEventType.GRAPH_CHANGED, sorted(state.dag.graph)
+        found.append(TopologyChangedEvent(state.seq, kind, 0.0, topics, None, None))
+    kind = TopologyEventType.PROCESS_CHANGED
+    for process_id, entry in sorted(state.processes.items()):
+        opened = entry.opened_wall
+        found.append(TopologyChangedEvent(state.seq, kind, opened, [], None, process_id))
+    return found

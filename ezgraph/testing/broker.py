@@ -116,16 +116,17 @@ class SimulatedBroker:
         """Return every event ever stored, those compacted away since among them."""
         return History([*self._archive, *self._events(after=self._archived)])
 
-    def compact(self) -> None:
-        """Write a checkpoint and drop the history that it covers."""
+    def compact(self, *, keep_from: int | None = None) -> None:
+        """Write a checkpoint and drop the history it covers, or what lies before ``keep_from``."""
         if self.engine is None:
             return
         self.engine.write_checkpoint()
         journal = self._opened()
         if journal.checkpoint_seq is not None:
-            kept = journal.checkpoint_seq + 1
-            self._archive += [e for e in self._events(after=self._archived) if e.seq < kept]
-            journal.drop_below(kept)
+            floor = journal.checkpoint_seq + 1
+            floor = floor if keep_from is None else min(floor, keep_from)
+            self._archive += [e for e in self._events(after=self._archived) if e.seq < floor]
+            journal.drop_below(floor)
 
     @property
     def _archived(self) -> int:

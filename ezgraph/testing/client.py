@@ -214,7 +214,6 @@ class SimulatedClient:
 
     def open_feed(self, watch: Watch, on_ready: Callable[[], None]) -> Feed:
         """Feed a replica's watcher, and note its fingerprints."""
-
         number, shown = len(self.replicas), 0  # the replica that opens it registers after this
 
         def ready() -> None:

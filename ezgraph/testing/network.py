@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 RECONNECT_S = (0.02, 0.3)
 HIGH_WATER_MARK = 1_000
+STEPS_PER_SECOND = 200_000
 
 
 class Network:
@@ -48,6 +49,7 @@ class Network:
         self._delay_s = delay_s
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count(1)
+        self._second, self._steps = 0.0, 0
         self._ports: dict[Address, BrokerPort] = {}
 
     def __repr__(self) -> str:
@@ -94,6 +96,11 @@ class Network:
     def _step(self) -> None:
         when, _, action = heapq.heappop(self._queue)
         self.clock.advance(max(0.0, when - self.now))
+        self._steps += 1
+        if self.now >= self._second + 1.0:
+            self._second, self._steps = self.now, 0
+        if self._steps > STEPS_PER_SECOND:
+            raise AssertionError(f"somebody runs in circles: {self!r}, {action!r}")
         action()
 
     # --- who listens where ---

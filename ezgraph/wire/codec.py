@@ -33,6 +33,7 @@ from ezgraph.errors import MalformedMessageError
 from ezgraph.protocol.events import Event, Source
 from ezgraph.protocol.fingerprints import content_hash
 from ezgraph.protocol.metadata import SettingsSchemaMetadata
+from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.wire import values
 
 Encode = Callable[[Any], Any] | None
@@ -348,27 +349,29 @@ def _decoder(cls: type) -> Decode:
                 raise
         return cls(*found)
 
-    read = "".join(
-        f"        v{i} = p[{name!r}]\n"
-        if decode in _EXACT
-        else f"        v{i} = d{i}(p[{name!r}])\n"
-        for i, (name, decode, _) in enumerate(parts)
-    )
-    fits = " and ".join(
-        f"type(v{i}) is t{i}" for i, (_, decode, _) in enumerate(parts) if decode in _EXACT
-    )
-    names: dict[str, Any] = {f"d{i}": decode for i, (_, decode, _) in enumerate(parts)}
-    names |= {f"t{i}": _EXACT.get(decode) for i, (_, decode, _) in enumerate(parts)}
+    names: dict[str, Any] = {"cls": cls, "general": general, "Misfit": _Misfit}
+    reads, fits = [], []
+    for i, (name, decode, _) in enumerate(parts):
+        kind, optional, members = _quick.get(decode, (None, False, None))
+        names |= {f"d{i}": decode, f"t{i}": kind, f"m{i}": members}
+        if kind is not None:
+            reads.append(f"v{i} = p[{name!r}]")
+            fits.append(f"(type(v{i}) is t{i}{f' or v{i} is None' if optional else ''})")
+        elif members is not None:
+            reads.append(f"v{i} = m{i}[p[{name!r}]]")
+        else:
+            reads.append(f"v{i} = d{i}(p[{name!r}])")
+    read = "".join(f"        {line}\n" for line in reads)
     source = f"""
 def decode(p):
     try:
-{read}        if {fits or "type(p) is dict"}:
+{read}        if {" and ".join(fits) or "type(p) is dict"}:
             return cls({", ".join(f"v{i}" for i in range(len(parts)))})
     except (KeyError, TypeError, Misfit):
         pass
     return general(p)
 """
-    return _made(source, "decode", {**names, "cls": cls, "general": general, "Misfit": _Misfit})
+    return _made(source, "decode", names)
 
 
 def _made(source: str, name: str, names: dict[str, Any]) -> Callable[[Any], Any]:
@@ -470,8 +473,10 @@ _PLAIN: dict[Any, Decode] = {
 }
 
 
-_EXACT: dict[Decode, type] = {
-    _PLAIN[kind]: kind for kind in (int, str, bool, bytes, types.NoneType)
+# What the quick form does without a call: an exact type, perhaps or None; or a look into a table.
+_quick: dict[Decode, tuple[type | None, bool, dict[Any, Any] | None]] = {
+    _PLAIN[kind]: (kind, False, None)
+    for kind in (int, str, bool, bytes, float, UUID, types.NoneType)
 }
 
 
@@ -482,8 +487,7 @@ def _spell_union(options: tuple[Any, ...]) -> tuple[Encode, Decode]:
         return _plain, decode_tagged
     spellings = [_spelling(each) for each in some]
     if len(spellings) == 1:
-        encode, decode = spellings[0]
-        return encode, lambda value: None if value is None else decode(value)
+        return _spell_optional(*spellings[0])
 
     def decode_any(value: Any) -> Any:  # noqa: ANN401
         for _, decode_one in spellings:
@@ -497,6 +501,16 @@ def _spell_union(options: tuple[Any, ...]) -> tuple[Encode, Decode]:
         return decode_any(value)
 
     return encode_any, decode_any
+
+
+def _spell_optional(encode: Encode, decode: Decode) -> tuple[Encode, Decode]:
+    def decode_or_none(value: Any) -> Any:  # noqa: ANN401
+        return None if value is None else decode(value)
+
+    kind, _, _ = _quick.get(decode, (None, False, None))
+    if kind is not None:
+        _quick[decode_or_none] = (kind, True, None)
+    return encode, decode_or_none
 
 
 def _spell_list(item: Any) -> tuple[Encode, Decode]:  # noqa: ANN401
@@ -529,7 +543,13 @@ def _each(convert: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 def _spell_tuple(items: tuple[Any, ...]) -> tuple[Encode, Decode]:
     if len(items) == 2 and items[1] is Ellipsis:
         encode_list, decode_list = _spell_list(items[0])
-        return encode_list, lambda plain: tuple(decode_list(plain))
+
+        def decode_tuple(plain: Any) -> tuple[Any, ...]:  # noqa: ANN401
+            if items[0] is str and type(plain) is list and set(map(type, plain)) == {str}:
+                return tuple(plain)
+            return tuple(decode_list(plain))
+
+        return encode_list, decode_tuple
     spellings = [_spelling(each) for each in items]
 
     def of_right_length(plain: Any) -> Any:  # noqa: ANN401
@@ -597,6 +617,7 @@ def _spell_enum(cls: type[enum.Enum]) -> tuple[Encode, Decode]:
             raise _Misfit(f"expected one of {list(members)}, got {_shown(value)}")
         return members[value]
 
+    _quick[decode] = (None, False, members)
     return encode, decode
 
 
@@ -609,7 +630,26 @@ def _spell_message(cls: type) -> tuple[Encode, Decode]:
             raise _Misfit(f"expected a {cls.__name__}, got {_shown(message)}")
         return _encoder(cls)(message)
 
-    return encode, lambda plain: _decoder(cls)(plain)
+    if cls is SettingsSnapshotValue:
+        return _spell_settings_value(encode, _decoder(cls))
+    return encode, _decoder(cls)
+
+
+def _spell_settings_value(encode_fields: Decode, decode_fields: Decode) -> tuple[Encode, Decode]:
+    """The structured form is mostly the shown one: ``true`` stands for "the same"."""
+
+    def encode(value: Any) -> Any:  # noqa: ANN401
+        plain = encode_fields(value)
+        if value.structured_value is not None and value.structured_value is value.repr_value:
+            plain["structured_value"] = True
+        return plain
+
+    def decode(plain: Any) -> Any:  # noqa: ANN401
+        if type(plain) is dict and plain.get("structured_value") is True:
+            plain["structured_value"] = plain.get("repr_value")
+        return decode_fields(plain)
+
+    return encode, decode
 
 
 def _spell_family(cls: type) -> tuple[Encode, Decode]:
@@ -624,8 +664,7 @@ def _spell_family(cls: type) -> tuple[Encode, Decode]:
 
 
 def _spell_interned(cls: type) -> tuple[Encode, Decode]:
-    def decode_fields(plain: Any) -> Any:  # noqa: ANN401
-        return _decoder(cls)(plain)
+    decode_fields = _decoder(cls)
 
     def encode(value: Any) -> _Blob:  # noqa: ANN401
         if type(value) is not cls:

@@ -128,7 +128,7 @@ def check_depth(value: object, limit: int = MAX_DEPTH) -> None:
         MalformedMessageError: it is.
     """
     level = _containers_in([value])
-    for _ in range(limit):
+    for _ in range(limit):  # mostly once: settings are flat
         if not level:
             return
         level = [inner for each in level for inner in _containers_in(_items(each))]

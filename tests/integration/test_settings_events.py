@@ -172,7 +172,7 @@ def test_events_after_a_seq_are_those_after_it(server: GraphServer) -> None:
 def test_events_after_a_seq_beyond_the_head_are_refused(server: GraphServer) -> None:
     with (
         sync.GraphContext(server.address) as ctx,
-        pytest.raises(DivergedError, match="after=99 lies beyond the head 1 of epoch 1"),
+        pytest.raises(DivergedError, match="after_seq=99 lies beyond the head 1 of epoch 1"),
     ):
         ctx.settings_events(99)
 

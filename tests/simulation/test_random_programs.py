@@ -79,7 +79,7 @@ class Program:
             max_snapshots=self.random.choice([1, 8]),
         )
         config = BrokerConfig(
-            ttl_s=self.random.choice([1.0, 3.0]),
+            ttl_s=self.random.choice([1.5, 3.0]),
             checkpoint_events=self.random.choice([10, 100_000]),
             limits=limits,
         )
@@ -181,11 +181,11 @@ class Program:
             case 3:
                 self.stop(client)
             case 4:
-                broker.stall(random.choice([0.05, 0.7, 1.5]))
+                self.stop_broker()
             case 5:
                 client.crash()
             case 6:
-                broker.compact()
+                broker.compact(keep_from=self.oldest_unanswered())
             case 7:
                 broker.disk.fails = random.choice(["before", "after"])
             case _:
@@ -204,12 +204,35 @@ class Program:
         if which == "all":
             client.events.cut()
 
+    def oldest_unanswered(self) -> int | None:
+        """Return the first seq of the transactions whose callers still wait for the answer."""
+        waiting = {
+            (lease_id, call.request_id)
+            for client in self.clients
+            for lease_id in client.lease_ids
+            for call in client.calls
+            if call.ended is None
+        }
+        first = [
+            event.seq
+            for event in self.broker.history().events
+            if (event.source.client, event.request_id) in waiting
+        ]
+        return min(first, default=None)
+
     def stop(self, client: SimulatedClient) -> None:
         """Stop a program for a while; if that is long, it may lose its lease."""
         seconds = self.random.choice([0.1, 0.7, 5.0])
         client.stall(seconds)
         if seconds > self.broker.config.ttl_s / 2:
             self.may_be_lost.add(client.name)
+
+    def stop_broker(self) -> None:
+        """Stop it for a while; if that is long, a cut in the same moment may cost a lease."""
+        seconds = self.random.choice([0.05, 0.3, 1.5])
+        self.broker.stall(seconds)
+        if seconds > self.broker.config.ttl_s / 3:
+            self.may_be_lost.update(client.name for client in self.clients)
 
     # --- and how it must end ---
 
@@ -266,7 +289,8 @@ class Program:
             if client.lost is not None and client.name not in self.may_be_lost:
                 raise BrokenPromiseError(f"G7: {client!r} was never silent, and lost: {client.lost}")
         alive = {each.lease_id for each in self.clients if not each.gone and each.lost is None}
-        ghosts = ({*engine.state.sessions} | {str(each) for each in engine.state.processes}) - alive
+        leases = {*engine.state.sessions} | {str(each) for each in engine.state.processes}
+        ghosts = leases - alive
         if ghosts:
             raise BrokenPromiseError(f"G7: leases of the dead live on: {ghosts}")
 
