@@ -13,9 +13,9 @@ from ezgraph.client import blocking
 from ezgraph.client.blocking import run
 from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.graph import context, process, service
-from ezgraph.graph.server import GraphServer
 
 if TYPE_CHECKING:
+    from ezgraph.graph.server import GraphServer
     from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
     from uuid import UUID
@@ -35,6 +35,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 __all__ = ["GraphContext", "GraphServer", "GraphService", "ProcessControlClient"]
+
+
+def __getattr__(name: str) -> object:
+    """Load the broker only for a program that starts one."""
+    if name != "GraphServer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ezgraph.graph import server
+
+    return server.GraphServer
 
 
 class BlockingStream(Generic[T]):

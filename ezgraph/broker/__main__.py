@@ -42,7 +42,7 @@ def _say(what: dict[str, object]) -> None:
         sys.stdout.write(json.dumps(what) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment] # the starter is gone: nobody to tell
+        """The starter is gone: nobody to tell, and its end of our input ends us."""
 
 
 def _stop_at_end_of_input(service: BrokerService) -> None:

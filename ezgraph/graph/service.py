@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from ezgraph.client import aio
 from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.errors import BrokerUnreachableError, MalformedMessageError
-from ezgraph.graph.server import GraphServer
 from ezgraph.graph.sessions import (
     PROBE_S,
     AnySession,
@@ -29,6 +28,7 @@ from ezgraph.protocol.drawing import Direction, graphviz, mermaid
 from ezgraph.protocol.replies import ClientList, Done, StatusReport
 
 if TYPE_CHECKING:
+    from ezgraph.graph.server import GraphServer
     from ezgraph.protocol.snapshot import ClientInfo, GraphSnapshot
     from ezgraph.state.dag import DAG
     from ezgraph.state.graph import GraphState
@@ -143,6 +143,8 @@ class GraphService:
 
     def create_server(self) -> GraphServer:
         """Start a broker in this process and return it; on a free port if no address was given."""
+        from ezgraph.graph.server import GraphServer
+
         if self._given is None:
             return GraphServer().start()
         return GraphServer(self._addresses[0]).start()

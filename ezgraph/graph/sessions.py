@@ -11,7 +11,6 @@ from ezgraph.config import (
     parse_addresses,
 )
 from ezgraph.errors import AddressInUseError, BrokerUnreachableError
-from ezgraph.graph.server import GraphServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from ezgraph.client.engine import Feed
     from ezgraph.client.watch import Watch
     from ezgraph.config import Address
+    from ezgraph.graph.server import GraphServer
     from ezgraph.names import Key
     from ezgraph.protocol.commands import Command
     from ezgraph.protocol.replies import Reply, Welcome
@@ -165,6 +165,8 @@ async def open_session(
 
 def start_unless_taken(address: Address) -> GraphServer | None:
     """Start a broker; when somebody took the address meanwhile, they are the broker."""
+    from ezgraph.graph.server import GraphServer  # the broker loads only where it is started
+
     try:
         return GraphServer().start(address)
     except AddressInUseError:

@@ -57,7 +57,8 @@ class EventStream(Generic[T]):
             item = await self._subscription.__anext__()
             if isinstance(item, Compacted):
                 self._take_snapshot(item)
-            elif isinstance(item, Event) and (event := self._typed(item)) is not None:
+            self._begin_with = None  # only the first item may stand for what was before
+            if isinstance(item, Event) and (event := self._typed(item)) is not None:
                 return event
         return self._ready.popleft()
 

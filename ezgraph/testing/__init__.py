@@ -18,7 +18,7 @@ from ezgraph.testing.guarantees import BrokenPromiseError, History
 from ezgraph.testing.ids import SequentialIds
 from ezgraph.testing.journal import FlakyMemory
 from ezgraph.testing.network import Network
-from ezgraph.testing.session import SimulatedSession
+from ezgraph.testing.session import SimulatedSession, simulated_sessions
 
 __all__ = [
     "BrokenPromiseError",
@@ -33,4 +33,5 @@ __all__ = [
     "SimulatedSession",
     "WatchRecord",
     "running_broker",
+    "simulated_sessions",
 ]

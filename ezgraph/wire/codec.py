@@ -87,7 +87,10 @@ class _InternTable:
     def decode(self, packed: bytes, decode: Decode) -> Any:  # noqa: ANN401
         known = self._by_bytes.get(packed)
         if known is None:
-            known = decode(values.unpack(packed))
+            try:
+                known = decode(values.unpack(packed))
+            except MalformedMessageError as error:
+                raise _Misfit(str(error)) from None
             if self._held_bytes > _INTERN_BYTES:
                 self._by_bytes, self._spelled, self._held_bytes = {}, {}, 0
             self._by_bytes[packed] = known
@@ -712,9 +715,10 @@ def _members_of(family: Any) -> list[type]:  # noqa: ANN401
 
 def _subclasses(cls: type) -> list[type]:
     """Return the subclasses, without those that `dataclass` has replaced by ones with slots."""
+    found: list[type] = cls.__subclasses__()
     return [
         each
-        for each in cls.__subclasses__()
+        for each in found
         if getattr(sys.modules[each.__module__], each.__name__, each) is each
     ]
 

@@ -287,7 +287,7 @@ class Program:
             raise BrokenPromiseError("G10: the broker's state is not the fold of its journal")
         for client in self.clients:
             if client.lost is not None and client.name not in self.may_be_lost:
-                raise BrokenPromiseError(f"G7: {client!r} was never silent, and lost: {client.lost}")
+                raise BrokenPromiseError(f"G7: {client!r} was never silent; {client.lost}")
         alive = {each.lease_id for each in self.clients if not each.gone and each.lost is None}
         leases = {*engine.state.sessions} | {str(each) for each in engine.state.processes}
         ghosts = leases - alive
