@@ -15,13 +15,13 @@ from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.graph import context, process, service
 
 if TYPE_CHECKING:
-    from ezgraph.graph.server import GraphServer
     from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
     from uuid import UUID
 
     from ezgraph.client.replica import Replica
     from ezgraph.config import Address
+    from ezgraph.graph.server import GraphServer
     from ezgraph.graph.streams import EventStream, SettingsEvents
     from ezgraph.protocol.drawing import Direction
     from ezgraph.protocol.events import Event

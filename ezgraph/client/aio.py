@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import zmq
-
 from ezgraph.client.core import FIRST_RETRY_S, LeaseState
 from ezgraph.client.engine import ClientEngine, Feed, Result
 from ezgraph.client.identity import hello
@@ -287,11 +285,10 @@ class Session:
         sockets, engine = self._sockets, self._engine
         if sockets is None or engine is None:
             return
-        try:
-            for _ in range(_DRAIN):
-                engine.take_replies(receive(sockets.dealer, NOBLOCK))
-        except zmq.Again:
-            pass
+        for _ in range(_DRAIN):
+            if not readable(sockets.dealer):
+                break
+            engine.take_replies(receive(sockets.dealer, NOBLOCK))
         else:
             self._loop.call_soon(self._read_replies)
         self._after_engine(sockets)
@@ -300,11 +297,10 @@ class Session:
         sockets, engine = self._sockets, self._engine
         if sockets is None or engine is None:
             return
-        try:
-            for _ in range(_DRAIN):
-                engine.take_publication(receive(sockets.sub, NOBLOCK))
-        except zmq.Again:
-            pass
+        for _ in range(_DRAIN):
+            if not readable(sockets.sub):
+                break
+            engine.take_publication(receive(sockets.sub, NOBLOCK))
         else:
             self._loop.call_soon(self._read_events)
         self._after_engine(sockets)

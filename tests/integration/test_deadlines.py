@@ -20,6 +20,7 @@ from ezgraph import (
     ProcessControlClient,
     sync,
 )
+from ezgraph.client.aio import Session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -142,6 +143,14 @@ def test_leaving_a_context_does_not_wait_for_a_broker_that_does_not_answer(
     assert asyncio.run(scenario()) < 2.5
 
 
+def in_flight(ctx: GraphContext) -> int:
+    """How many calls the session of a context still works on."""
+    session = ctx._session
+    assert isinstance(session, Session)
+    assert session._engine is not None
+    return session._engine.in_flight
+
+
 def test_a_cancelled_call_leaves_the_context_usable(slow: GraphServer) -> None:
     async def scenario() -> None:
         async with GraphContext(slow.address) as ctx:
@@ -150,6 +159,7 @@ def test_a_cancelled_call_leaves_the_context_usable(slow: GraphServer) -> None:
                     with pytest.raises(TimeoutError):
                         async with asyncio.timeout(0.05):
                             await ctx.connect("x", "y")
+                assert in_flight(ctx) == 0
             await ctx.sync()
             assert (await ctx.dag()).graph == {"x": {"y"}, "y": set()}
             assert len(await ctx.events(("edge", "x"))) == 1

@@ -40,7 +40,7 @@ def test_a_context_lives_on_a_simulated_network_unchanged() -> None:
             assert (await context.snapshot()).graph == {"a": ["b"], "b": []}
             with pytest.raises(CyclicException):
                 await context.connect("b", "a")
-            await events.aclose()  # type: ignore[attr-defined]
+            await events.aclose()
 
     run(story())
 
