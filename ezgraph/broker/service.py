@@ -20,7 +20,8 @@ import secrets
 import struct
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -39,9 +40,10 @@ from ezgraph.protocol.replies import Refusal
 from ezgraph.wire import frames
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ezgraph.backends.base import Journal
+    from ezgraph.broker.leases import Descriptor
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +63,24 @@ _WATCHED_EVENTS = _ACCEPTED | int(zmq.EVENT_DISCONNECTED)
 _MONITOR_EVENT = struct.Struct("=Hi")
 
 
-class _Message(NamedTuple):
-    """What one peer sent; ``fd`` is known of a peer that is not bound yet."""
+@dataclass(slots=True)
+class _Message:
+    """What one peer sent, and what it came in on, if the peer is not bound yet."""
 
     peer: bytes
     fd: int | None
     parts: list[bytes]
+    descriptor: Descriptor | None = None
+
+    @property
+    def is_unplaced(self) -> bool:
+        """Whether the generation of its descriptor is still to be found out."""
+        return self.fd is not None and self.descriptor is None
+
+    def place(self, generations: Mapping[int, int]) -> None:
+        """Take the generation that its descriptor has now."""
+        if self.fd is not None:
+            self.descriptor = (self.fd, generations.get(self.fd, 0))
 
 
 class BrokerService:
@@ -122,6 +136,7 @@ class BrokerService:
             each.set(zmq.RCVHWM, limits.high_water_mark)
         self._monitor = self._router.get_monitor_socket(_WATCHED_EVENTS)
         self._generations: dict[int, int] = {}
+        self._open: set[Descriptor] = set()
         self.address, events_port = self._bind_pair(host)
         self.engine = BrokerEngine(
             self.config,
@@ -226,16 +241,19 @@ class BrokerService:
             self._take_subscriptions(now)
         if self._router in ready:
             self._read_batch()
-        if self._monitor in ready or any(message.fd is not None for message in self._inbox):
+        strangers = [message for message in self._inbox if message.is_unplaced]
+        if self._monitor in ready or strangers:
             self._obey_monitor(now)
+        for stranger in strangers:
+            stranger.place(self._generations)
         self._take_commands(now, wall)
         engine.finish_pass(now=now, wall=wall, drained=self._drained and not self._inbox)
-        for message in engine.replies():
-            self._send_reply(message)
+        for reply in engine.replies():
+            self._send_reply(reply)
         for publication in engine.publications():
             self._xpub.send_multipart(publication, _NOBLOCK)
-        for message in engine.replies():
-            self._send_reply(message)
+        for reply in engine.replies():
+            self._send_reply(reply)
 
     def _patience_ms(self) -> int:
         if self._inbox:
@@ -282,13 +300,14 @@ class BrokerService:
         left, inbox = self.config.limits.commands_per_pass, self._inbox
         while inbox and left > 0:
             message = inbox[0]
-            fd = message.fd
-            descriptor = None if fd is None else (fd, self._generations.get(fd, 0))
+            descriptor = message.descriptor
             now_taken = message.parts[:left]
             for frame in now_taken:
                 self.engine.take_command(
                     message.peer, frame, now=now, wall=wall, descriptor=descriptor
                 )
+            if descriptor is not None and descriptor not in self._open:
+                self.engine.connection_closed(descriptor, now=now)  # it went while it waited here
             del message.parts[:left]
             left -= len(now_taken)
             if not message.parts:
@@ -301,7 +320,9 @@ class BrokerService:
             generation = self._generations.get(fd, 0)
             if event == _ACCEPTED:
                 self._generations[fd] = generation + 1
+                self._open.add((fd, generation + 1))
             else:
+                self._open.discard((fd, generation))
                 self.engine.connection_closed((fd, generation), now=now)
 
     def _send_reply(self, message: Sequence[bytes]) -> None:

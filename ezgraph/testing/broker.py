@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
@@ -59,6 +60,7 @@ class SimulatedBroker:
         self._port: BrokerPort | None = None
         self._ids = SequentialIds()
         self._generations: dict[int, int] = {}
+        self._inbox: deque[tuple[bytes, int | None, list[bytes]]] = deque()
         self._archive: list[Event] = []
         self._pass_at: float | None = None
         self._stalled_until = 0.0
@@ -89,6 +91,7 @@ class SimulatedBroker:
             now=self.network.now,
         )
         self._generations = {}
+        self._inbox.clear()
         self._port = BrokerPort(self.network, self._wake)
         self.network.bind(self._port, ADDRESS, Address(ADDRESS.host, ADDRESS.port + 1))
         self._wake()
@@ -171,18 +174,13 @@ class SimulatedBroker:
         now, wall = self.network.now, self.network.clock.wall()
         while port.subscriptions:
             engine.take_subscription(port.subscriptions.popleft(), now=now)
-        size = min(len(port.requests), self.config.limits.commands_per_pass)
-        batch = [port.requests.popleft() for _ in range(size)]
-        known = [engine.knows(peer) for peer, _, _ in batch]
+        self._read_batch(engine, port)
         self._obey_monitor(engine, port, now)
-        for is_known, (peer, fd, message) in zip(known, batch, strict=True):
-            descriptor = None if is_known else (fd, self._generations.get(fd, 0))
-            for frame in message:
-                engine.take_command(peer, frame, now=now, wall=wall, descriptor=descriptor)
+        self._take_commands(engine, now, wall)
         if self._crashes("decided"):
             return
         try:
-            drained = size < self.config.limits.commands_per_pass
+            drained = not port.requests and not self._inbox
             engine.finish_pass(now=now, wall=wall, drained=drained)
         except JournalFailedError:
             if engine.replies():
@@ -191,6 +189,24 @@ class SimulatedBroker:
             return
         if not self._crashes("stored"):
             self._send(engine, port, now)
+
+    def _read_batch(self, engine: BrokerEngine, port: BrokerPort) -> None:
+        while port.requests and len(self._inbox) < self.config.limits.inbox_messages:
+            peer, fd, message = port.requests.popleft()
+            self._inbox.append((peer, None if engine.knows(peer) else fd, list(message)))
+
+    def _take_commands(self, engine: BrokerEngine, now: float, wall: float) -> None:
+        left = self.config.limits.commands_per_pass
+        while self._inbox and left > 0:
+            peer, fd, message = self._inbox[0]
+            descriptor = None if fd is None else (fd, self._generations.get(fd, 0))
+            taken = min(left, len(message))
+            for frame in message[:taken]:
+                engine.take_command(peer, frame, now=now, wall=wall, descriptor=descriptor)
+            left -= taken
+            del message[:taken]
+            if not message:
+                self._inbox.popleft()
 
     def _obey_monitor(self, engine: BrokerEngine, port: BrokerPort, now: float) -> None:
         while port.monitor:
@@ -213,7 +229,7 @@ class SimulatedBroker:
             port.publish(publication)
         for message in engine.replies():
             port.send_reply(message)
-        due = now if port.requests else engine.next_due(now)
+        due = now if port.requests or self._inbox else engine.next_due(now)
         if due is not None:
             self._pass_soon(max(due, now + 1e-6))
 

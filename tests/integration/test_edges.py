@@ -14,6 +14,7 @@ from ezgraph import (
     Edge,
     ForeignEdgeError,
     InvalidCommandError,
+    MalformedMessageError,
     UnknownEdgeError,
     sync,
 )
@@ -169,5 +170,17 @@ def test_a_topic_outside_the_grammar_is_refused_by_name(server: GraphServer, top
 
         with pytest.raises(InvalidCommandError, match=r"segment '' of key|at most 4096 are"):
             ctx.connect(topic, "b")
+
+        assert ctx.sync() == before
+
+
+def test_a_topic_that_is_no_text_at_all_is_refused(server: GraphServer) -> None:
+    with sync.GraphContext(server.address) as ctx:
+        before = ctx.sync()
+
+        with pytest.raises(MalformedMessageError, match="surrogates not allowed"):
+            ctx.connect("\ud800", "b")
+        with pytest.raises(MalformedMessageError, match="to_topic: expected text, got 3"):
+            ctx.connect("a", 3)  # type: ignore[arg-type]
 
         assert ctx.sync() == before

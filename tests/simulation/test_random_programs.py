@@ -75,7 +75,8 @@ class Program:
         self.random = self.network.random
         limits = Limits(
             chunk_events=self.random.choice([3, 1_000]),
-            commands_per_pass=self.random.choice([1, 3, 512]),
+            inbox_messages=self.random.choice([1, 5, 512]),
+            commands_per_pass=self.random.choice([1, 3, 32]),
             max_snapshots=self.random.choice([1, 8]),
         )
         config = BrokerConfig(

@@ -211,7 +211,7 @@ def test_a_range_is_cut_and_says_how_far_it_is_complete() -> None:
 
 READS: list[tuple[Command, str, str]] = [
     (ReadEvents([], -1), "invalid_command", "a seq is 0 or more"),
-    (ReadEvents([], 99), "diverged", "after=99 lies beyond the head 1 of epoch 1"),
+    (ReadEvents([], 99), "diverged", "99 lies beyond the head 1 of epoch 1"),
     (ReadEvents([""], 0), "invalid_key", "segment ''"),
     (ReadEvents(["x" * 5000], 0), "invalid_key", "at most 4096"),
     (ReadSnapshot(7, [], 0), "invalid_command", "snapshot 7 is not open"),
