@@ -258,3 +258,26 @@ def test_streams_show_what_they_watch_and_where_they_are(server: GraphServer) ->
             assert repr(ctx.subscribe_settings_events()).startswith("<EventStream <Subscription")
 
     asyncio.run(scenario())
+
+
+def test_giving_up_on_a_wait_loses_nothing(server: GraphServer) -> None:
+    async def scenario() -> None:
+        async with GraphContext(server.address) as ctx:
+            stream = ctx.subscribe((), 0)
+            found: list[Any] = []
+            async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+                work = tasks.create_task(connect_many(ctx))
+                while not work.done() or len(seqs(found)) < 201:
+                    try:
+                        async with asyncio.timeout(0.0005):
+                            found.append(await anext(aiter(stream)))
+                    except TimeoutError:
+                        await asyncio.sleep(0)
+
+            assert seqs(found) == list(range(1, 202))
+
+    async def connect_many(ctx: GraphContext) -> None:
+        for number in range(200):
+            await ctx.connect("a", f"b{number}")
+
+    asyncio.run(scenario())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -132,8 +133,7 @@ def test_what_comes_late_on_a_closed_connection_is_executed_and_revives_nothing(
 def test_silence_ends_a_suspended_lease_too_if_its_ttl_is_shorter_than_the_grace(
     desk: Desk,
 ) -> None:
-    hello = desk.hello_of()
-    short = type(hello)(*(getattr(hello, name) for name in list(hello.__slots__)[:-1]), ttl_s=0.5)
+    short = replace(desk.hello_of(), ttl_s=0.5)
     say(desk, MAIN, short, FD_5)
 
     desk.core.connection_closed(FD_5, now=desk.now)
