@@ -48,8 +48,7 @@ class CoreProgram:
 
     def do(self, client: int, command: Command | None) -> Reply | None:
         """Let a client ask ``command`` (None: leave); return the answer."""
-        if client not in self._joined:
-            self._join(client)
+        self.join(client)
         if command is None:
             self._joined.discard(client)
         return self._ask(client, command or Goodbye())
@@ -60,7 +59,10 @@ class CoreProgram:
             self.do(client, command)
         return self
 
-    def _join(self, client: int) -> None:
+    def join(self, client: int) -> None:
+        """Let a client say HELLO, unless it is there already."""
+        if client in self._joined:
+            return
         self._joined.add(client)
         kind = KINDS[client % len(KINDS)]
         nonce = f"{client}:{self._requests}"

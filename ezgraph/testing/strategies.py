@@ -230,7 +230,8 @@ metadata = st.dictionaries(
 )
 
 _topics = st.sampled_from(TOPICS)
-_addresses = st.lists(st.sampled_from(ADDRESSES), max_size=2)
+_address = st.sampled_from(ADDRESSES)
+_addresses = st.lists(_address, max_size=2)
 
 
 class Step(NamedTuple):
@@ -240,22 +241,32 @@ class Step(NamedTuple):
     command: Command | None
 
 
-changes: st.SearchStrategy[Command] = st.one_of(
-    st.builds(Connect, _topics, _topics, reason=st.none() | st.text(max_size=3)),
+_of_edges: st.SearchStrategy[Command] = st.one_of(
     st.builds(Connect, _topics, _topics),
+    st.builds(Connect, _topics, _topics, reason=st.none() | st.text(max_size=3)),
     st.builds(Disconnect, _topics, _topics),
-    st.builds(RegisterMetadata, metadata),
+)
+_of_sessions: st.SearchStrategy[Command] = st.one_of(
+    _of_edges, st.builds(RegisterMetadata, metadata), st.builds(Revert)
+)
+_of_processes: st.SearchStrategy[Command] = st.one_of(
     st.builds(UpdateUnits, _addresses, _addresses),
-    st.builds(
-        ReportSettings, st.sampled_from(ADDRESSES), settings_values, st.none() | st.floats(0, 1e9)
-    ),
-    st.builds(SetPause, st.booleans()),
+    st.builds(ReportSettings, _address, settings_values, st.none() | st.floats(0, 1e9)),
     st.builds(Revert),
 )
+_of_guests: st.SearchStrategy[Command] = st.one_of(_of_edges, st.builds(SetPause, st.booleans()))
+
+changes: st.SearchStrategy[Command] = st.one_of(_of_sessions, _of_processes, _of_guests)
 """Commands on a few topics and addresses, so that cycles, collisions and refusals happen."""
 
+
+def _steps_of(client: int) -> st.SearchStrategy[Step]:
+    """Mostly what its kind of client may do, sometimes what it may not, or the end."""
+    own = (_of_sessions, _of_processes, _of_guests)[client % 3]
+    return st.builds(Step, st.just(client), st.one_of(own, own, own, own, changes, st.none()))
+
+
 programs: st.SearchStrategy[list[Step]] = st.lists(
-    st.builds(Step, st.integers(0, 5), changes | changes | changes | changes | st.none()),
-    max_size=40,
+    st.integers(0, 5).flatmap(_steps_of), max_size=40
 )
 """What six clients do: by number modulo three a session, a process, a guest."""

@@ -74,8 +74,9 @@ def test_every_history_keeps_the_invariants_and_says_what_ended(steps: list[Step
 def test_a_refused_command_changes_nothing_and_an_accepted_one_is_true(steps: list[Step]) -> None:
     program = CoreProgram()
     for client, command in steps:
-        program.do(client, command)
+        program.join(client)
         if command is None:
+            program.do(client, None)
             continue
         before, events = program.state.fingerprint(), len(program.events)
         reply = program.do(client, command)
