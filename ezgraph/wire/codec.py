@@ -41,7 +41,7 @@ Decode = Callable[[Any], Any]
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 _INTERNED: tuple[type, ...] = (Source, SettingsSchemaMetadata)
-_INTERN_BYTES = 8 << 20
+_INTERN_BYTES = 2 << 20
 _LENGTH_BYTES = 4
 _MAX_INT = 1 << 64
 
@@ -67,13 +67,14 @@ class _Misfit(Exception):  # noqa: N818 - never leaves this module
 class _Blob:
     """The encoding of an interned value, on its way into a message."""
 
-    __slots__ = ("ext", "packed", "table")
+    __slots__ = ("ext", "packed", "table", "table_bytes")
 
     def __init__(self, packed: bytes) -> None:
         name = content_hash(packed)
         self.packed = packed
         self.ext = msgpack.ExtType(values.BLOB, name)
         self.table = {name: packed}
+        self.table_bytes = _with_length(values.pack(self.table))
 
 
 class _InternTable:
@@ -82,6 +83,7 @@ class _InternTable:
     def __init__(self) -> None:
         self._by_bytes: dict[bytes, Any] = {}
         self._spelled: dict[int, _Blob] = {}
+        self._held: list[object] = []
         self._held_bytes = 0
 
     def decode(self, packed: bytes, decode: Decode) -> Any:  # noqa: ANN401
@@ -91,15 +93,21 @@ class _InternTable:
                 known = decode(values.unpack(packed))
             except MalformedMessageError as error:
                 raise _Misfit(str(error)) from None
-            if self._held_bytes > _INTERN_BYTES:
-                self._by_bytes, self._spelled, self._held_bytes = {}, {}, 0
-            self._by_bytes[packed] = known
-            self._spelled[id(known)] = _Blob(packed)
-            self._held_bytes += len(packed) + 256
+            self.hold(known, _Blob(packed))
         return known
 
+    def hold(self, value: object, blob: _Blob) -> None:
+        """Keep a value that will not change, and how it is spelled."""
+        if self._held_bytes > _INTERN_BYTES:
+            self._by_bytes, self._spelled, self._held_bytes = {}, {}, 0
+            self._held = []
+        self._held.append(value)
+        self._by_bytes[blob.packed] = value
+        self._spelled[id(value)] = blob
+        self._held_bytes += 2 * len(blob.packed) + 512
+
     def spelling(self, value: object) -> _Blob | None:
-        """Return the bytes a value was decoded from; it is held, so its id stays its own."""
+        """Return how a value that is held is spelled; holding it keeps its id its own."""
         return self._spelled.get(id(value))
 
 
@@ -180,14 +188,9 @@ def encode_event(event: Event) -> EncodedEvent:
 
     live = _pack(_plain(event), refer)
     if len(found) == 1:
-        return EncodedEvent(_table_bytes(found[0]) + live, live, found[0].table)
+        return EncodedEvent(found[0].table_bytes + live, live, found[0].table)
     blobs = {name: packed for blob in found for name, packed in blob.table.items()}
     return EncodedEvent(_with_length(values.pack(blobs)) + live, live, blobs)
-
-
-@lru_cache(maxsize=1024)
-def _table_bytes(blob: _Blob) -> bytes:
-    return _with_length(values.pack(blob.table))
 
 
 def _with_length(table: bytes) -> bytes:
@@ -674,7 +677,10 @@ def _spell_interned(cls: type) -> tuple[Encode, Decode]:
             raise _Misfit(f"expected a {cls.__name__}, got {_shown(value)}")
         if (known := _interned.spelling(value)) is not None:
             return known
-        return _source_blob(value) if cls is Source else _Blob(_pack(_encoder(cls)(value), _inline))
+        blob = _Blob(_pack(_encoder(cls)(value), _inline))
+        if cls is Source:  # a schema holds lists, which its maker may still change
+            _interned.hold(value, blob)
+        return blob
 
     def decode(plain: Any) -> Any:  # noqa: ANN401
         if type(plain) is not bytes:
@@ -682,11 +688,6 @@ def _spell_interned(cls: type) -> tuple[Encode, Decode]:
         return _interned.decode(plain, decode_fields)
 
     return encode, decode
-
-
-@lru_cache(maxsize=4096)
-def _source_blob(source: Source) -> _Blob:
-    return _Blob(_pack(_encoder(Source)(source), _inline))
 
 
 @_once
