@@ -152,6 +152,11 @@ class BrokerEngine:
 
     # --- one pass ---
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody subscribes to anything."""
+        return bool(self._subscribed)
+
     def take_command(
         self,
         peer: bytes,

@@ -248,11 +248,14 @@ class BrokerService:
             stranger.place(self._generations)
         self._take_commands(now, wall)
         engine.finish_pass(now=now, wall=wall, drained=self._drained and not self._inbox)
-        for reply in engine.replies():
-            self._send_reply(reply)
+        if not engine.is_watched:  # else the watchers, further away, get theirs first
+            self._send_replies()
         for publication in engine.publications():
             self._xpub.send_multipart(publication, _NOBLOCK)
-        for reply in engine.replies():
+        self._send_replies()
+
+    def _send_replies(self) -> None:
+        for reply in self.engine.replies():
             self._send_reply(reply)
 
     def _patience_ms(self) -> int:

@@ -127,21 +127,19 @@ def check_depth(value: object, limit: int = MAX_DEPTH) -> None:
     Raises:
         MalformedMessageError: it is.
     """
-    level = _containers_in([value])
-    for _ in range(limit):  # mostly once: settings are flat
+    level = [value] if type(value) in _CONTAINERS else []
+    for _ in range(limit):
+        level = [inner for each in level for inner in _inner_containers(each)]
         if not level:
-            return
-        level = [inner for each in level for inner in _containers_in(_items(each))]
+            return  # mostly at once: settings are flat
     raise MalformedMessageError(f"a value is nested deeper than {limit}; flatten it")
 
 
-def _containers_in(items: Iterable[Any]) -> list[Any]:
+def _inner_containers(container: Any) -> Iterable[Any]:  # noqa: ANN401
+    items = container.values() if type(container) is dict else container
+    if _CONTAINERS.isdisjoint(map(type, items)):
+        return ()
     return [each for each in items if type(each) in _CONTAINERS]
-
-
-def _items(container: Any) -> Iterable[Any]:  # noqa: ANN401
-    items: Iterable[Any] = container.values() if type(container) is dict else container
-    return items
 
 
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset})

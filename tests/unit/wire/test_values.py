@@ -319,14 +319,14 @@ def test_after_a_refusal_for_depth_the_same_depth_is_allowed_again() -> None:
     assert through(deep) == deep
 
 
-@pytest.mark.parametrize("depth", [64, 1_000])
+@pytest.mark.parametrize("depth", [65, 1_000])
 def test_a_value_nested_deeper_than_the_limit_is_refused(depth: int) -> None:
     with pytest.raises(MalformedMessageError, match="nested deeper than 64; flatten it"):
         check_depth(nested(depth, in_tuples=False))
 
 
 def test_a_value_nested_as_deep_as_the_limit_is_fine() -> None:
-    check_depth(nested(63, in_tuples=False))
+    check_depth(nested(64, in_tuples=False))
     check_depth({"a": [{"b": (1, {2})}]})
     check_depth("x" * 1000)
 
