@@ -10,88 +10,31 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ezgraph.client.core import FIRST_RETRY_S, LeaseState
-from ezgraph.client.engine import ClientEngine, Feed, Result
-from ezgraph.client.identity import hello
-from ezgraph.client.keepalive import KeepAlive
+from ezgraph.client.core import FIRST_RETRY_S
+from ezgraph.client.shell import Shell
 from ezgraph.client.sockets import NOBLOCK, ClientSockets, readable, receive
 from ezgraph.client.watch import Phase, Watch
-from ezgraph.clock import Clock, SystemClock
-from ezgraph.config import DEFAULT_TIMEOUT_S, Address, parse_address
-from ezgraph.errors import (
-    ContextClosedError,
-    DeadlineError,
-    EzGraphError,
-    from_code,
-)
-from ezgraph.protocol.commands import Command, Goodbye, Sync
+from ezgraph.config import DEFAULT_TIMEOUT_S
+from ezgraph.errors import ContextClosedError, EzGraphError
+from ezgraph.protocol.commands import Command, Sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ezgraph.client.engine import Feed, Result
     from ezgraph.names import Key
-    from ezgraph.protocol.replies import Refusal, Reply, Welcome
+    from ezgraph.protocol.replies import Reply
     from ezgraph.state.graph import GraphState
 
-_GOODBYE_S = 1.0
 _DRAIN = 200
 
 
-class Session:
-    """A lease on a broker, used from one event loop.
+class Session(Shell):
+    """A lease on a broker, used from one event loop; see `ezgraph.client.shell.Shell`."""
 
-    Args:
-        addresses: where brokers may be, tried in turn.
-        kind: ``session`` owns edges and metadata, ``process`` owns units, ``guest`` owns nothing.
-        ttl_s: how long the broker waits in silence before the lease ends; None: its default.
-        patience_s: how long a watcher hears nothing before it gives up.
-    """
-
-    def __init__(
-        self,
-        addresses: Sequence[Address],
-        *,
-        kind: str = "session",
-        program: str | None = None,
-        ttl_s: float | None = None,
-        patience_s: float = 60.0,
-        clock: Clock | None = None,
-    ) -> None:
-        self._addresses = tuple(addresses)
-        self._hello = hello(kind, program=program, ttl_s=ttl_s)
-        self._clock = clock or SystemClock()
-        self._patience_s = patience_s
-        self._sockets: ClientSockets | None = None
-        self._engine: ClientEngine | None = None
-        self._keepalive: KeepAlive | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop_moved = 0.0
-        self._sending_soon = False
-        self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
-
-    def __repr__(self) -> str:
-        where = self._engine.core.address if self._engine else ",".join(map(str, self._addresses))
-        return f"<Session {self._hello.kind} {where} {self.state.value} id={self.client_id}>"
-
-    @property
-    def state(self) -> LeaseState:
-        """Where this client stands with the broker."""
-        return self._engine.core.state if self._engine else LeaseState.NEW
-
-    @property
-    def welcome(self) -> Welcome | None:
-        """What the broker said at the last HELLO or RESUME."""
-        return self._engine.core.welcome if self._engine else None
-
-    @property
-    def client_id(self) -> str | None:
-        """The public id of the lease."""
-        return self.welcome.client if self.welcome else None
-
-    @property
-    def address(self) -> Address:
-        """The address that is dialled now."""
-        return parse_address(self._engine.core.address) if self._engine else self._addresses[0]
+    _timer: asyncio.TimerHandle | None = None
+    _pulse: asyncio.TimerHandle | None = None
+    _sending_soon = False
 
     # --- opening and closing ---
 
@@ -103,52 +46,23 @@ class Session:
             RefusedError: the broker refused the HELLO.
         """
         self._loop = asyncio.get_running_loop()
-        self._sockets = ClientSockets()
-        self._engine = ClientEngine(
-            self._hello,
-            self._addresses,
-            self._sockets,
-            self._clock,
-            patience_s=self._patience_s,
-        )
-        self._watch_descriptors()
-        self._engine.start()
+        self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        sockets, engine = self._make_engine()
+        self._watch_descriptors(sockets)
+        engine.start()
         try:
             await self.call(Sync(), timeout=timeout)
         except BaseException:
             self._shut()
             raise
         self._start_keepalive()
-
-    def _start_keepalive(self) -> None:
-        welcome = self.welcome
-        if self._hello.kind == "guest" or welcome is None:
-            return
-        self._keepalive = KeepAlive(self.address, welcome, self._main_loop_age_s)
-        self._keepalive.start()
         self._loop_moves()
 
     def _loop_moves(self) -> None:
         """Note that the event loop runs, every third of the TTL."""
-        if self._sockets is None or self.welcome is None:
-            return
-        self._loop_moved = self._clock.monotonic()
-        self._pulse = self._loop.call_later(self.welcome.ttl_s / 3, self._loop_moves)
-
-    def _main_loop_age_s(self) -> float:
-        return self._clock.monotonic() - self._loop_moved
-
-    async def close(self) -> None:
-        """Say goodbye and close; what the lease owned ends with it. May be called twice."""
-        if self._sockets is None:
-            return
-        try:
-            if self.state is LeaseState.BOUND:
-                await self.call(Goodbye(), timeout=_GOODBYE_S)
-        except EzGraphError:
-            pass  # the broker is gone, or the lease is: either way it is over
-        finally:
-            self._shut()
+        if self._sockets is not None and self.welcome is not None:
+            self._moved = self._clock.monotonic()
+            self._pulse = self._loop.call_later(self.welcome.ttl_s / 3, self._loop_moves)
 
     def _shut(self) -> None:
         if self._sockets is None or self._engine is None:
@@ -156,10 +70,10 @@ class Session:
         sockets, self._sockets = self._sockets, None
         self._loop.remove_reader(self._dealer_fd)
         self._loop.remove_reader(self._sub_fd)
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._pulse):
+            if timer is not None:
+                timer.cancel()
         if self._keepalive is not None:
-            self._pulse.cancel()
             self._keepalive.stop()
         sockets.close()
         self._engine.close()
@@ -167,13 +81,7 @@ class Session:
     # --- calls ---
 
     async def call(self, command: Command, *, timeout: float = DEFAULT_TIMEOUT_S) -> Reply:  # noqa: ASYNC109
-        """Return the broker's reply to ``command``.
-
-        Raises:
-            RefusedError: the broker refused it; nothing changed.
-            DeadlineError: there was no answer in ``timeout`` seconds.
-            SessionError: the lease is lost or closed.
-        """
+        """Return the broker's reply; see `ezgraph.client.shell.Shell.call`."""
         engine = self._open_engine()
         future: asyncio.Future[Result] = self._loop.create_future()
         deadline = self._clock.monotonic() + timeout
@@ -226,32 +134,13 @@ class Session:
             async with asyncio.timeout(timeout):
                 await waiter[1]
         except TimeoutError:
-            raise DeadlineError(
-                f"{what} did not happen within {timeout:g} s at {self.address}; "
-                f"the broker is busy or cut off: see `ezgraph status`"
-            ) from None
+            raise self._late(what, timeout) from None
         finally:
             self._waiters.remove(waiter)
 
-    def _open_engine(self) -> ClientEngine:
-        if self._engine is None or self._sockets is None:
-            raise ContextClosedError("this client is not open; use `async with`, or open it first")
-        if self._keepalive is not None and self._keepalive.lost is not None:
-            self._lose(self._keepalive.lost)
-        return self._engine
-
-    def _lose(self, refusal: Refusal) -> None:
-        core = self._engine.core if self._engine else None
-        if core is not None and core.error is None:
-            core.state = LeaseState.LOST
-            core.error = from_code(refusal.code, refusal.message)
-
     # --- the event loop ---
 
-    def _watch_descriptors(self) -> None:
-        sockets = self._sockets
-        if sockets is None:
-            return
+    def _watch_descriptors(self, sockets: ClientSockets) -> None:
         self._dealer_fd, self._sub_fd = int(sockets.dealer.FD), int(sockets.sub.FD)
         self._loop.add_reader(self._dealer_fd, self._read_replies)
         self._loop.add_reader(self._sub_fd, self._read_events)
@@ -341,8 +230,7 @@ class Session:
         self._timer = None
         if self._engine is None or self._sockets is None:
             return
-        if self._keepalive is not None and self._keepalive.lost is not None:
-            self._lose(self._keepalive.lost)
+        self._notice_loss(self._engine)
         self._engine.tick()
         self._after_engine(self._sockets)
 

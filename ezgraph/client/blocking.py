@@ -12,26 +12,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import zmq
 
-from ezgraph.client.core import LeaseState
-from ezgraph.client.engine import ClientEngine, Feed, Result
-from ezgraph.client.identity import hello
-from ezgraph.client.keepalive import KeepAlive
+from ezgraph.client.shell import Shell
 from ezgraph.client.sockets import NOBLOCK, ClientSockets, readable, receive
 from ezgraph.client.watch import Phase, Watch
-from ezgraph.clock import Clock, SystemClock
-from ezgraph.config import DEFAULT_TIMEOUT_S, Address, parse_address
-from ezgraph.errors import ContextClosedError, DeadlineError, EzGraphError, from_code
-from ezgraph.protocol.commands import Command, Goodbye, Sync
+from ezgraph.config import DEFAULT_TIMEOUT_S
+from ezgraph.errors import ContextClosedError, EzGraphError
+from ezgraph.protocol.commands import Command, Sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from ezgraph.client.engine import ClientEngine, Feed, Result
+    from ezgraph.clock import Clock
+    from ezgraph.config import Address
     from ezgraph.names import Key
-    from ezgraph.protocol.replies import Refusal, Reply, Welcome
+    from ezgraph.protocol.replies import Reply
     from ezgraph.state.graph import GraphState
 
 T = TypeVar("T")
-_GOODBYE_S = 1.0
 _SLICE_MS = 100
 _DRAIN = 1_000
 
@@ -47,8 +45,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("a blocking session's coroutine suspended")
 
 
-class Session:
-    """A lease on a broker, used from plain threads; see `ezgraph.client.aio.Session`."""
+class Session(Shell):
+    """A lease on a broker, used from plain threads; see `ezgraph.client.shell.Shell`."""
 
     def __init__(
         self,
@@ -60,75 +58,25 @@ class Session:
         patience_s: float = 60.0,
         clock: Clock | None = None,
     ) -> None:
-        self._addresses = tuple(addresses)
-        self._hello = hello(kind, program=program, ttl_s=ttl_s)
-        self._clock = clock or SystemClock()
-        self._patience_s = patience_s
+        super().__init__(
+            addresses, kind=kind, program=program, ttl_s=ttl_s, patience_s=patience_s, clock=clock
+        )
         self._lock = threading.RLock()
-        self._sockets: ClientSockets | None = None
-        self._engine: ClientEngine | None = None
-        self._keepalive: KeepAlive | None = None
-        self._moved = 0.0
         self._receive_ms = -1
-
-    def __repr__(self) -> str:
-        where = self._engine.core.address if self._engine else ",".join(map(str, self._addresses))
-        kind, state = self._hello.kind, self.state.value
-        return f"<blocking Session {kind} {where} {state} id={self.client_id}>"
-
-    @property
-    def state(self) -> LeaseState:
-        """Where this client stands with the broker."""
-        return self._engine.core.state if self._engine else LeaseState.NEW
-
-    @property
-    def welcome(self) -> Welcome | None:
-        """What the broker said at the last HELLO or RESUME."""
-        return self._engine.core.welcome if self._engine else None
-
-    @property
-    def client_id(self) -> str | None:
-        """The public id of the lease."""
-        return self.welcome.client if self.welcome else None
-
-    @property
-    def address(self) -> Address:
-        """The address that is dialled now."""
-        return parse_address(self._engine.core.address) if self._engine else self._addresses[0]
 
     # --- opening and closing ---
 
     async def open(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:  # noqa: ASYNC109
         """Join the broker; see `ezgraph.client.aio.Session.open`."""
-        self._sockets = ClientSockets()
         self._receive_ms = -1
-        self._engine = ClientEngine(
-            self._hello, self._addresses, self._sockets, self._clock, patience_s=self._patience_s
-        )
-        self._engine.start()
+        _, engine = self._make_engine()
+        engine.start()
         try:
             await self.call(Sync(), timeout=timeout)
         except BaseException:
             self._shut()
             raise
-        if self._hello.kind != "guest" and self.welcome is not None:
-            self._keepalive = KeepAlive(self.address, self.welcome, self._main_loop_age_s)
-            self._keepalive.start()
-
-    def _main_loop_age_s(self) -> float:
-        return self._clock.monotonic() - self._moved
-
-    async def close(self) -> None:
-        """Say goodbye and close; what the lease owned ends with it. May be called twice."""
-        if self._sockets is None:
-            return
-        try:
-            if self.state is LeaseState.BOUND:
-                await self.call(Goodbye(), timeout=_GOODBYE_S)
-        except EzGraphError:
-            pass  # the broker is gone, or the lease is: either way it is over
-        finally:
-            self._shut()
+        self._start_keepalive()
 
     def _shut(self) -> None:
         with self._lock:
@@ -143,7 +91,7 @@ class Session:
     # --- calls ---
 
     async def call(self, command: Command, *, timeout: float = DEFAULT_TIMEOUT_S) -> Reply:  # noqa: ASYNC109
-        """Return the broker's reply; see `ezgraph.client.aio.Session.call`."""
+        """Return the broker's reply; see `ezgraph.client.shell.Shell.call`."""
         results: list[Result] = []
         deadline = self._clock.monotonic() + timeout
         with self._lock:
@@ -185,24 +133,12 @@ class Session:
         while not reached():
             left = deadline - self._clock.monotonic()
             if left <= 0:
-                raise DeadlineError(
-                    f"{what} did not happen within {timeout:g} s at {self.address}; "
-                    f"the broker is busy or cut off: see `ezgraph status`"
-                )
+                raise self._late(what, timeout)
             self.pump(min(left, _SLICE_MS / 1000))
 
     def _open_engine(self) -> ClientEngine:
-        if self._engine is None or self._sockets is None:
-            raise ContextClosedError("this client is not open; use `with`, or open it first")
         self._moved = self._clock.monotonic()
-        self._notice_loss(self._engine)
-        return self._engine
-
-    def _notice_loss(self, engine: ClientEngine) -> None:
-        lost: Refusal | None = self._keepalive.lost if self._keepalive else None
-        if lost is not None and engine.core.error is None:
-            engine.core.state = LeaseState.LOST
-            engine.core.error = from_code(lost.code, lost.message)
+        return super()._open_engine()
 
     # --- waiting, in the caller's thread ---
 
