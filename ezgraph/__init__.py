@@ -284,6 +284,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "sync":
+        return import_module("ezgraph.sync")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'ezgraph' has no attribute {name!r}")

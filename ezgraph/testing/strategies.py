@@ -45,7 +45,7 @@ from ezgraph.wire.values import EnumValue
 TOPICS = ("a", "b", "a/b")
 ADDRESSES = ("SYS", "SYS/A")
 
-segments = st.text(min_size=1, max_size=12)
+segments = st.text(min_size=1, max_size=12) | st.text("%25F/\0a", min_size=1, max_size=6)
 """Segments of keys: any text, `/`, `%`, control characters and NUL among it."""
 
 keys: st.SearchStrategy[Key] = st.lists(segments, max_size=MAX_SEGMENTS).map(tuple)

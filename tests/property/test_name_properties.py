@@ -15,7 +15,7 @@ from ezgraph.testing import strategies as ours
 if TYPE_CHECKING:
     from ezgraph.names import Key
 
-short_keys = st.lists(st.text("a%/\0\x7fé\n", min_size=1, max_size=3), max_size=4).map(tuple)
+short_keys = st.lists(st.text("a%2F/\0\x7fé", min_size=1, max_size=3), max_size=4).map(tuple)
 
 
 @given(ours.keys)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ezgraph.backends import Record
 from ezgraph.broker.engine import BrokerEngine
+from ezgraph.broker.live import LiveSet
 from ezgraph.config import BrokerConfig
 from ezgraph.names import topic_of
 from ezgraph.protocol.events import slot_of
@@ -21,7 +22,7 @@ from ezgraph.testing.programs import CoreProgram
 from ezgraph.wire import codec
 
 if TYPE_CHECKING:
-    from ezgraph.protocol.events import Event, Slot
+    from ezgraph.protocol.events import Event
     from ezgraph.testing.strategies import Step
 
 slow = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=150)
@@ -50,17 +51,16 @@ def test_replaying_the_history_gives_the_state(steps: list[Step]) -> None:
 def test_the_live_events_fold_to_the_state_at_every_point_of_a_history(steps: list[Step]) -> None:
     program = CoreProgram().run(steps)
 
-    live: dict[Slot, Event] = {}
-    state = GraphState()
+    live, state = LiveSet(), GraphState()
     for event in program.events:
-        slot, filled = slot_of(event.body)
-        live.pop(slot, None)
-        if filled:
-            live[slot] = event
+        live.add(event, codec.encode_event(event))
         state.apply(event)
         if event.seq == event.txn_last:
-            folded = GraphState.fold(list(live.values()), epoch=event.epoch, seq=event.seq)
+            entries = [codec.decode_live_event(each.entry, each.blobs) for _, each in live.freeze()]
+            folded = GraphState.fold(entries, epoch=event.epoch, seq=event.seq)
             assert folded.fingerprint() == state.fingerprint()
+    slots = [slot_of(event.body) for event in program.events]
+    assert len(live) <= len({slot for slot, filled in slots if filled})
 
 
 @given(ours.programs)

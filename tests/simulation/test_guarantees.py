@@ -25,12 +25,15 @@ from ezgraph.protocol.commands import (
     Disconnect,
     Goodbye,
     RegisterMetadata,
+    ReportSettings,
     Revert,
     SetPause,
+    UpdateUnits,
 )
 from ezgraph.protocol.events import Event, SessionClosed, SettingsChanged
 from ezgraph.protocol.metadata import DynamicSettingsMetadata, GraphMetadata, UnitMetadata
 from ezgraph.protocol.replies import Done
+from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.testing import Network, SimulatedBroker, SimulatedClient
 from ezgraph.testing.broker import ADDRESS
 from ezgraph.testing.guarantees import check_calls, check_history, check_replica, check_watch
@@ -576,3 +579,20 @@ def test_g10_a_replica_equals_the_broker_at_every_seq_it_shows(seed: int) -> Non
     assert (replica.seq, replica.fingerprint()) == (broker.state.seq, broker.state.fingerprint())
     assert len(client.fingerprints) > 10
     rig.check()
+
+
+def test_g10_a_replica_that_begins_late_has_values_of_processes_that_came_later(rig: Rig) -> None:
+    session = rig.client()
+    rig.done(session.call(components("SYS/A")))
+    process = rig.client("process")
+    rig.done(process.call(UpdateUnits(["SYS/A"], [])))
+    rig.done(process.call(ReportSettings("SYS/A", SettingsSnapshotValue(None, {"gain": 2}))))
+
+    replica = rig.client().follow()
+    rig.network.run(1.0)
+
+    broker = rig.broker.engine
+    assert broker is not None
+    assert replica.seq == broker.state.seq
+    assert replica.fingerprint() == broker.state.fingerprint()
+    assert replica.state.effective_settings()["SYS/A"].repr_value == {"gain": 2}
