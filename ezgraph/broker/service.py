@@ -221,6 +221,9 @@ class BrokerService:
             log.error("journal failed, broker ends address=%s: %s", self.address, error)  # noqa: TRY400
             self._refuse_everybody(error)
             raise
+        except Exception:
+            log.exception("broker ends by an error of its own address=%s", self.address)
+            raise
         finally:
             self.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,7 @@ class Shell(ABC):
         self._engine: ClientEngine | None = None
         self._keepalive: KeepAlive | None = None
         self._moved = 0.0
+        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         where = self._engine.core.address if self._engine else ",".join(map(str, self._addresses))
@@ -95,8 +97,8 @@ class Shell(ABC):
 
     async def close(self) -> None:
         """Say goodbye and close; what the lease owned ends with it. May be called twice."""
-        if self._sockets is None:
-            return
+        if self._sockets is None or os.getpid() != self._pid:
+            return  # closed before, or inherited by fork: the parent's to close
         try:
             if self.state is LeaseState.BOUND:
                 await self.call(Goodbye(), timeout=_GOODBYE_S)
@@ -108,6 +110,7 @@ class Shell(ABC):
     # --- for the subclasses ---
 
     def _make_engine(self) -> tuple[ClientSockets, ClientEngine]:
+        self._pid = os.getpid()
         self._sockets = ClientSockets()
         self._engine = ClientEngine(
             self._hello, self._addresses, self._sockets, self._clock, patience_s=self._patience_s
@@ -128,6 +131,11 @@ class Shell(ABC):
             raise ContextClosedError(
                 "this client is not open; use `async with` (or `with` in ezgraph.sync), "
                 "or open it first"
+            )
+        if os.getpid() != self._pid:
+            raise ContextClosedError(
+                f"this client was opened in process {self._pid} and inherited by fork in "
+                f"{os.getpid()}; its sockets belong to the first: open a new one here"
             )
         self._notice_loss(self._engine)
         return self._engine
