@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NOBLOCK = int(zmq.NOBLOCK)
+_NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _IDLE_MS = 1_000
 _BIND_TRIES = 100
 # Below what systems hand out to connecting sockets: a client that knocks while the broker is away
@@ -254,7 +255,7 @@ class BrokerService:
         if not engine.is_watched:  # else the watchers, further away, get theirs first
             self._send_replies()
         for publication in engine.publications():
-            self._xpub.send_multipart(publication, _NOBLOCK)
+            _send(self._xpub, publication)
         self._send_replies()
 
     def _send_replies(self) -> None:
@@ -333,7 +334,7 @@ class BrokerService:
 
     def _send_reply(self, message: Sequence[bytes]) -> None:
         try:
-            self._router.send_multipart(message, _NOBLOCK)
+            _send(self._router, message)
         except zmq.ZMQError as error:
             # The peer has gone, or does not read: it asks again if it lives.
             log.debug("reply dropped error=%s", error)
@@ -372,6 +373,12 @@ class BrokerService:
 def _endpoint(sock: zmq.Socket[bytes]) -> str:
     """Return where a socket was bound last."""
     return bytes(sock.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+
+
+def _send(sock: zmq.Socket[bytes], message: Sequence[bytes]) -> None:
+    for part in message[:-1]:
+        sock.send(part, _NOBLOCK_MORE)
+    sock.send(message[-1], _NOBLOCK)
 
 
 def _readable(sock: zmq.Socket[bytes]) -> bool:
