@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ezgraph.errors import InvalidCommandError
-from ezgraph.protocol.events import Slot, slot_of
+from ezgraph.protocol.events import Slot, room_of, slot_of
 from ezgraph.protocol.replies import SnapshotChunk
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class LiveEntry(NamedTuple):
 
     entry: bytes
     blobs: Mapping[bytes, bytes]
+    room: str
 
 
 class LiveSet:
@@ -42,7 +43,7 @@ class LiveSet:
         slot, filled = slot_of(event.body)
         self._by_slot.pop(slot, None)
         if filled:
-            self._by_slot[slot] = LiveEntry(encoded.live, encoded.blobs)
+            self._by_slot[slot] = LiveEntry(encoded.live, encoded.blobs, room_of(event.body))
 
     def freeze(self) -> tuple[tuple[Slot, LiveEntry], ...]:
         """Return all of it as it is now."""
@@ -114,11 +115,11 @@ class Snapshots:
         entries: list[bytes] = []
         blobs: dict[bytes, bytes] = {}
         size, end = 0, start
-        for slot, (entry, named) in snapshot.entries[start : start + 10_000]:
+        for _, (entry, named, room) in snapshot.entries[start : start + 10_000]:
             if size > self._limits.chunk_bytes or len(entries) >= self._limits.chunk_events:
                 break
             end += 1
-            if rooms and slot[0] not in rooms:
+            if rooms and room not in rooms and room.partition(".")[0] not in rooms:
                 continue
             entries.append(entry)
             blobs.update(named)

@@ -9,6 +9,7 @@ from ezgraph.client.replica import Replica
 from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.errors import CompactedError, MalformedMessageError, NoSessionError
 from ezgraph.graph.sessions import (
+    SNAPSHOT_ROOMS,
     AnySession,
     AnySubscription,
     SessionFactory,
@@ -253,7 +254,8 @@ class GraphContext:
 
     async def snapshot(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphSnapshot:  # noqa: ASYNC109
         """Return the state of the rig at one seq."""
-        return (await self.state(timeout=timeout)).snapshot()
+        state, _ = await self._active().fetch_state(SNAPSHOT_ROOMS, timeout=timeout)
+        return state.snapshot()
 
     async def state(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphState:  # noqa: ASYNC109
         """Return the state itself, as it was at its seq."""

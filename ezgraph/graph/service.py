@@ -9,6 +9,7 @@ from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.errors import BrokerUnreachableError, MalformedMessageError
 from ezgraph.graph.sessions import (
     PROBE_S,
+    SNAPSHOT_ROOMS,
     AnySession,
     SessionFactory,
     choose_addresses,
@@ -28,6 +29,8 @@ from ezgraph.protocol.drawing import Direction, graphviz, mermaid
 from ezgraph.protocol.replies import ClientList, Done, StatusReport
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ezgraph.graph.server import GraphServer
     from ezgraph.protocol.snapshot import ClientInfo, GraphSnapshot
     from ezgraph.state.dag import DAG
@@ -109,7 +112,7 @@ class GraphService:
 
     async def snapshot(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphSnapshot:  # noqa: ASYNC109
         """Return the state of the rig at one seq."""
-        return (await self._state([], timeout)).snapshot()
+        return (await self._state(SNAPSHOT_ROOMS, timeout)).snapshot()
 
     async def status(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> StatusReport:  # noqa: ASYNC109
         """Return how the broker is."""
@@ -188,7 +191,7 @@ class GraphService:
             )
         return reply
 
-    async def _state(self, rooms: list[str], timeout: float) -> GraphState:  # noqa: ASYNC109
+    async def _state(self, rooms: Sequence[str], timeout: float) -> GraphState:  # noqa: ASYNC109
         session = await self._guest(timeout)
         try:
             state, _ = await session.fetch_state(rooms, timeout=timeout)

@@ -26,6 +26,16 @@ if TYPE_CHECKING:
     from ezgraph.state.graph import GraphState
 
 PROBE_S = 0.5
+SNAPSHOT_ROOMS = (
+    "session",
+    "process",
+    "graph",
+    "component",
+    "edge",
+    "control",
+    "settings.live",
+)
+"""What a `GraphSnapshot` is made of: initial settings stand in the components' metadata."""
 
 
 class AnySubscription(Protocol):

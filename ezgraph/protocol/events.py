@@ -232,10 +232,7 @@ def key_of(body: Body) -> Key:
 
 
 def slot_of(body: Body) -> tuple[Slot, bool]:
-    """Return the slot of the live set that an event concerns, and whether it fills it.
-
-    The first segment is the room: the first segment of the event's key.
-    """
+    """Return the slot of the live set that an event concerns, and whether it fills it."""
     match body:
         case EdgeConnected(from_topic=start, to_topic=end, owner=owner):
             return ("edge", start, end, owner or ""), True
@@ -253,3 +250,14 @@ def slot_of(body: Body) -> tuple[Slot, bool]:
         case SessionClosed() | ProcessClosed() | GraphRemoved() | ComponentRemoved():
             return key_of(body), False
     assert_never(body)
+
+
+def room_of(body: Body) -> str:
+    """Return the room of the live set an event is in, as snapshots may be asked for by room.
+
+    It is the first segment of its key; for settings ``settings.initial`` or ``settings.live``
+    (``settings`` asks for both), so that who has the metadata can leave the initial ones out.
+    """
+    if isinstance(body, SettingsChanged):
+        return f"settings.{body.layer.value}"
+    return slot_of(body)[0][0]

@@ -41,6 +41,7 @@ from ezgraph.protocol.settings import (
     SettingsChangedEvent,
     SettingsEventType,
     SettingsSnapshotValue,
+    initial_value,
 )
 from ezgraph.protocol.snapshot import (
     PERSISTENT,
@@ -203,6 +204,14 @@ class GraphState:
         """Return the effective value of every address, sorted by address."""
         return {address: self.settings[address].value for address in sorted(self.settings)}
 
+    def _settings_with_initial(self) -> dict[str, SettingsSnapshotValue]:
+        """Return the effective values, of components too whose own entries were not fetched."""
+        shown = {address: entry.value for address, entry in self.settings.items()}
+        for address, component in self.components.items():
+            if address not in shown:
+                shown[address] = initial_value(component.metadata)
+        return dict(sorted(shown.items()))
+
     def last_settings_changes(self) -> list[SettingsChangedEvent]:
         """Return the last change of every address that has settings, in order of seq."""
         entries = sorted(self.settings.values(), key=lambda entry: entry.seq)
@@ -246,7 +255,7 @@ class GraphState:
                 )
                 for process_id, entry in sorted(self.processes.items())
             },
-            settings=self.effective_settings(),
+            settings=self._settings_with_initial(),
             paused=self.paused,
         )
 
