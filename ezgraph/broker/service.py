@@ -106,6 +106,7 @@ class BrokerService:
         self._stopping = threading.Event()
         self._inbox: deque[_Message] = deque()
         self._drained = True
+        self._draining = False
         self._closed = False
 
     def __repr__(self) -> str:
@@ -215,6 +216,7 @@ class BrokerService:
             while not self._stopping.is_set() and not self.engine.stopping:
                 self.run_pass(wait=True)
             self.run_pass(wait=False)
+            self._draining = True  # else a client that never pauses would keep us
             while self._inbox:
                 self.run_pass(wait=False)
             self.engine.write_checkpoint()
@@ -243,7 +245,7 @@ class BrokerService:
         now, wall = clock.monotonic(), clock.wall()
         if self._xpub in ready:
             self._take_subscriptions(now)
-        if self._router in ready:
+        if self._router in ready and not self._draining:
             self._read_batch()
         strangers = [message for message in self._inbox if message.is_unplaced]
         if self._monitor in ready or strangers:

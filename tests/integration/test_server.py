@@ -263,3 +263,39 @@ def test_options_of_a_config_are_kept(where: Where) -> None:
     ):
         (client,) = ctx.clients()
         assert client.ttl_s == 2.5
+
+
+FLOOD = """
+import sys, zmq
+from ezgraph.protocol.commands import Sync
+from ezgraph.wire import codec, frames
+dealer = zmq.Context().socket(zmq.DEALER)
+dealer.connect("tcp://" + sys.argv[1])
+message = [frames.request_frame(1, 1, codec.encode(Sync()))] * 100
+for _ in range(1_500):  # more than the broker can have decided on
+    dealer.send_multipart(message)
+print("flooding", flush=True)
+while True:
+    dealer.send_multipart(message)
+"""
+
+
+def test_a_broker_stops_although_a_client_never_pauses() -> None:
+    server = GraphServer().start()
+    runner = server._runner
+    assert runner is not None
+    with subprocess.Popen(
+        [sys.executable, "-c", FLOOD, str(server.address)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as flood:
+        try:
+            assert flood.stdout is not None
+            assert flood.stdout.readline() == "flooding\n"
+
+            server.stop()
+
+            assert not runner.alive()
+        finally:
+            flood.kill()
