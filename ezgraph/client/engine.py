@@ -73,7 +73,6 @@ class Feed:
 
     watch: Watch
     on_ready: Callable[[], None]
-    opened_at: float
     subscribed_at: float
     pulling: bool = False
 
@@ -258,7 +257,7 @@ class ClientEngine:
     def open_feed(self, watch: Watch, on_ready: Callable[[], None]) -> Feed:
         """Feed ``watch`` from now on; ``on_ready`` is called when it has items or has failed."""
         now = self._clock.monotonic()
-        feed = Feed(watch, on_ready, opened_at=now, subscribed_at=now)
+        feed = Feed(watch, on_ready, subscribed_at=now)
         watch.last_heard = now
         prefix = topic_of(watch.prefix)
         feeds = self._feeds.setdefault(prefix, [])
@@ -369,11 +368,7 @@ class ClientEngine:
 
     def _begin_now(self, feed: Feed) -> None:
         """Ask for the head: whatever is asked after this on the same socket comes after it."""
-
-        def begin(head: int) -> None:
-            feed.watch.begin_after(head, now=self._clock.monotonic())
-
-        self._ask_head(feed, begin)
+        self._ask_head(feed, feed.watch.begin_after)
 
     def _welcome_by_sync(self, feed: Feed) -> None:
         """Welcome a second watcher of a prefix: its subscription stands, only the head is new."""

@@ -85,7 +85,6 @@ class Watch:
         self.ready: deque[Item] = deque()
         self.error: EzGraphError | None = None
         self.floor = 0
-        self.welcomed_at: float | None = None
         self.last_heard = 0.0
         self._after = after
         self._start_unknown = False
@@ -112,12 +111,12 @@ class Watch:
         self._start_unknown = self._after is None and not self._snapshot_first
         return self._start_unknown
 
-    def begin_after(self, seq: int, *, now: float) -> None:
+    def begin_after(self, seq: int) -> None:
         """Say what "now" is: ``seq``, the head when the watcher was opened."""
         if self._start_unknown:
             self._start_unknown, self._after = False, seq
             if self._early_welcome is not None:
-                self._welcome(self._early_welcome, now)
+                self._welcome(self._early_welcome)
 
     # --- what arrives ---
 
@@ -135,7 +134,7 @@ class Watch:
             return
         self._cluster_id = note.cluster_id
         if self.phase is Phase.JOINING:
-            self._welcome(note, now)
+            self._welcome(note)
         elif note.last > self.position:
             self._read_through(note.last)
         elif self.phase is Phase.LIVE and not self._held:
@@ -223,8 +222,7 @@ class Watch:
 
     # --- inside ---
 
-    def _welcome(self, note: Note, now: float) -> None:
-        self.welcomed_at = now
+    def _welcome(self, note: Note) -> None:
         if self._start_unknown:
             self._early_welcome = note
             return

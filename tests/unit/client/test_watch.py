@@ -432,9 +432,9 @@ def test_now_is_the_head_at_the_moment_it_was_opened_whatever_comes_first() -> N
             watcher.note(8)
             watcher.hear(9, prev=8)
             assert not watcher.watch.needs_welcome(subscribed_at=0.0, now=9.0)
-            watcher.watch.begin_after(6, now=0.0)
+            watcher.watch.begin_after(6)
         else:
-            watcher.watch.begin_after(6, now=0.0)
+            watcher.watch.begin_after(6)
             watcher.note(9)
 
         assert watcher.asks() == ReadEvents(["control"], 6)
