@@ -133,12 +133,36 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How much history a broker keeps. What lies beyond any bound may be compacted; None: no bound.
+
+    Attributes:
+        events: how many events.
+        size_bytes: how much the journal may take up, roughly, snapshots of the state included.
+        age_s: how long ago an event may have happened, by the broker's wall clock, in seconds.
+        max_pinned_events: what a client with a lease may still have to read stays, but not more
+            than so many events beyond the bounds.
+    """
+
+    events: int | None = None
+    size_bytes: int | None = None
+    age_s: float | None = None
+    max_pinned_events: int = 100_000
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether anything may ever be compacted."""
+        return (self.events, self.size_bytes, self.age_s) != (None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerConfig:
     """How one broker runs.
 
     ``events_port`` None: the command port + 1 (a free one when that is taken and the command
     port was not given). ``advertise``: the host that clients are told to dial for events; None:
     the one they dialled. The journal warns in ``status`` above ``journal_warning_bytes``.
+    ``retention``: how much history is kept; all of it unless bounded.
     """
 
     address: Address = DEFAULT_ADDRESS
@@ -149,4 +173,5 @@ class BrokerConfig:
     ttl_s: float = 6.0
     checkpoint_events: int = 20_000
     journal_warning_bytes: int = 4 << 30
+    retention: Retention = field(default_factory=Retention)
     limits: Limits = field(default_factory=Limits)

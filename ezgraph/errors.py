@@ -19,6 +19,7 @@
     ├── SessionError                      the call needs a session that is not there
     │   ├── NoSessionError                no active session: use `async with`
     │   ├── SessionExpiredError           the lease ran out; what it owned is gone
+    │   │   └── SessionTakenOverError     another program goes on with it, by its token
     │   └── ContextClosedError            the context, session or process client is closed
     ├── CompactedError                    history below the floor is gone; carries a snapshot
     ├── DivergedError                     (epoch, seq) lies beyond the end of its epoch
@@ -145,9 +146,23 @@ class NoSessionError(SessionError):
 
 
 class SessionExpiredError(SessionError):
-    """The lease ran out while nobody renewed it; what the session owned is gone."""
+    """The lease ran out while nobody renewed it; what the session owned is gone.
+
+    ``lost`` says what that was (`ezgraph.protocol.replies.Lost`), as far as the journal still
+    holds it; else None. ``redeclare()`` opens a new session and declares it all again.
+    """
 
     code = "session_expired"
+
+    def __init__(self, message: str, *, lost: Any = None) -> None:  # noqa: ANN401
+        super().__init__(message)
+        self.lost = lost
+
+
+class SessionTakenOverError(SessionExpiredError):
+    """Another program showed this session's token and goes on with it; what it owns lives."""
+
+    code = "taken_over"
 
 
 class ContextClosedError(SessionError):

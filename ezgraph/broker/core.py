@@ -10,32 +10,29 @@ the journal.
 Requests that read stored bytes (`ReadEvents`, `OpenSnapshot`, `ReadSnapshot`, `GetStatus`) are
 let through here and answered by the shell, which has the bytes.
 
-States of a connection: unbound -> bound (HELLO or RESUME) -> unbound when its lease ends.
+States of a connection: unbound -> bound (HELLO, RESUME or TAKEOVER) -> unbound when its lease ends
+or is taken over.
 States of a lease: open -> suspended (its last connection has closed) -> open again by RESUME, or
 lost; open -> closed by goodbye | expired by silence. A guest's lease owns nothing and
 makes no events; it may read, and change what is persistent.
+
+Who gets a lease, and who gets one back, is decided in `ezgraph.broker.admission`.
 """
 
 from __future__ import annotations
 
-import hmac
-import math
 from dataclasses import replace
-from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from ezgraph._version import __version__
 from ezgraph.broker import rules_graph, rules_metadata, rules_process
-from ezgraph.broker.leases import Answers, Connection, Descriptor, Lease, Leases
+from ezgraph.broker.admission import Admission, Cluster, holder_of
+from ezgraph.broker.connections import Connections, Descriptor
 from ezgraph.errors import (
-    DivergedError,
     EzGraphError,
     InvalidCommandError,
     LimitError,
     LiveSessionsError,
-    ProtocolVersionError,
-    SessionExpiredError,
-    WrongClusterError,
 )
 from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.commands import (
@@ -57,16 +54,20 @@ from ezgraph.protocol.commands import (
     SetPause,
     Shutdown,
     Sync,
+    TakeOver,
     UpdateUnits,
 )
 from ezgraph.protocol.events import (
     Body,
     EndReason,
     Event,
+    HistoryCompacted,
     ProcessClosed,
     ProcessOpened,
+    ProcessTakenOver,
     SessionClosed,
     SessionOpened,
+    SessionTakenOver,
     Source,
     key_of,
 )
@@ -74,18 +75,19 @@ from ezgraph.protocol.replies import Beat, ClientList, Done, Refusal, Reply, Wel
 from ezgraph.protocol.snapshot import ClientInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
+    from ezgraph.broker.connections import Connection
+    from ezgraph.broker.leases import Lease
     from ezgraph.config import BrokerConfig
     from ezgraph.ids import IdSource
+    from ezgraph.protocol.replies import Answered
     from ezgraph.state.graph import GraphState
 
 UNBOUND = Refusal(
     "unbound", "this connection belongs to no lease; say HELLO or RESUME on it, then repeat"
 )
-_SPENT_NONCES = 10_000
-_CLOSED_CONNECTIONS = 4
 Change = Connect | Disconnect | RegisterMetadata | UpdateUnits | ReportSettings | SetPause | Revert
 ReadCommand = ReadEvents | OpenSnapshot | ReadSnapshot | GetStatus
 
@@ -97,16 +99,6 @@ class Outcome(NamedTuple):
     events: tuple[Event, ...] = ()
     read: ReadCommand | None = None
     stop: bool = False
-
-
-class Cluster(NamedTuple):
-    """Which history this broker keeps, and the secret its tokens are made with."""
-
-    cluster_id: str
-    secret: bytes
-
-    def __repr__(self) -> str:
-        return f"Cluster({self.cluster_id!r})"
 
 
 class BrokerCore:
@@ -121,19 +113,18 @@ class BrokerCore:
         *,
         events_port: int,
         floor: int,
+        epoch_ends: Mapping[int, int] | None = None,
     ) -> None:
+        """``epoch_ends``: the last seq of each epoch before this one."""
         self.state = state
-        self.cluster = cluster
         self.floor = floor
-        self.leases = Leases()
-        self._config = config
-        self._ids = ids
         self.events_port = events_port
-        self._bound: dict[bytes, Connection] = {}
-        self._by_descriptor: dict[Descriptor, set[bytes]] = {}
-        self._by_nonce: dict[str, Lease] = {}
-        self._spent: dict[str, None] = {}
-        self._restored: dict[str, Answers] = {}
+        self.admission = Admission(cluster, config, ids, epoch_ends or {})
+        self.leases = self.admission.leases
+        self._config = config
+        self._cluster_id = cluster.cluster_id
+        self._connections = Connections()
+        self._broker_source = Source(program="ezgraph broker")
 
     def __repr__(self) -> str:
         return f"<BrokerCore seq={self.state.seq} leases={len(self.leases)}>"
@@ -159,18 +150,22 @@ class BrokerCore:
                 return self._hello(peer, command, descriptor, now=now, wall=wall)
             if isinstance(command, Resume):
                 return self._resume(peer, command, descriptor, now=now)
+            if isinstance(command, TakeOver):
+                return self._take_over(peer, command, descriptor, now=now, wall=wall)
             return self._decide(peer, request, now=now, wall=wall)
         except EzGraphError as error:
-            return Outcome(Refusal(error.code, str(error)))
+            return Outcome(refusal_of(error))
 
     def _decide(self, peer: bytes, request: Request, *, now: float, wall: float) -> Outcome:
         command = request.command
-        connection = self._bound.get(peer)
+        connection = self._connections.get(peer)
         if connection is None:
             return Outcome(UNBOUND)
         lease = connection.lease
+        lease.is_held = True
         if not connection.closed:
             lease.last_heard = now
+            lease.heard_seq = self.state.seq
         if isinstance(command, Heartbeat):
             lease.main_loop_age_s = command.main_loop_age_s
             return Outcome(Beat(self.state.seq, wall, now))
@@ -191,8 +186,10 @@ class BrokerCore:
     ) -> Outcome:
         command = request.command
         match command:  # what changes nothing
-            case Sync():
-                return Outcome(Done(self.state.seq))
+            case Sync():  # repeated, it must not say a later seq: watchers begin there
+                done = Done(lease.answers.sync_at(request.request_id, self.state.seq))
+                lease.answers.remember(request.request_id, done)
+                return Outcome(done)
             case Goodbye():
                 return self._goodbye(lease, request, now=now, wall=wall)
             case ListClients():
@@ -200,9 +197,12 @@ class BrokerCore:
             case Shutdown():
                 self._refuse_live_sessions(lease, command)
                 return Outcome(Done(self.state.seq), stop=True)
-            case ReadEvents() | OpenSnapshot() | ReadSnapshot() | GetStatus():
+            case ReadEvents():
+                lease.reads_after = (command.after, now)
                 return Outcome(read=command)
-            case Hello() | Resume() | Heartbeat():
+            case OpenSnapshot() | ReadSnapshot() | GetStatus():
+                return Outcome(read=command)
+            case Hello() | Resume() | TakeOver() | Heartbeat():
                 raise AssertionError("handled before requests are")
             case _:
                 return self._change(lease, request, command, now=now, wall=wall)
@@ -213,7 +213,7 @@ class BrokerCore:
         try:
             bodies = self._bodies(lease, command)
         except EzGraphError as error:
-            outcome = Outcome(Refusal(error.code, str(error)))
+            outcome = Outcome(refusal_of(error))
         else:
             outcome = self._commit(lease, bodies, request, now=now, wall=wall)
         if outcome.reply is not None:
@@ -277,161 +277,101 @@ class BrokerCore:
     def _hello(
         self, peer: bytes, hello: Hello, descriptor: Descriptor | None, *, now: float, wall: float
     ) -> Outcome:
-        self._check_hello(hello)
-        if hello.nonce in self._spent:
-            raise SessionExpiredError("the lease that this HELLO opened has ended; open a new one")
-        known = self._by_nonce.get(hello.nonce)
-        if known is not None:
-            self._bind(peer, known, descriptor, now)
-            return Outcome(self._welcome(known))
-        lease = self._new_lease(hello, now)
-        self.leases.add(lease)
-        self._by_nonce[hello.nonce] = lease
-        self._bind(peer, lease, descriptor, now)
+        lease = self.admission.known(hello)
+        if lease is not None:
+            self._bind(peer, lease, descriptor, now)
+            return Outcome(self._welcome(lease))
+        lease = self.admission.open(hello, head=self.state.seq, now=now)
+        if self._bind(peer, lease, descriptor, now).closed:
+            self._suspend_if_gone(lease, now)  # whoever said it went while it waited here
         bodies: tuple[Body, ...] = ()
         if lease.kind == "session":
-            bodies = (SessionOpened(lease.client, lease.ttl_s),)
+            bodies = (SessionOpened(lease.client, lease.ttl_s, lease.holder),)
         elif lease.kind == "process":
-            bodies = (ProcessOpened(_process_id(lease), lease.ttl_s),)
+            bodies = (ProcessOpened(_process_id(lease), lease.ttl_s, lease.holder),)
         events = self._transaction(bodies, lease.source, None, now=now, wall=wall)
         return Outcome(self._welcome(lease), events)
-
-    def _check_hello(self, hello: Hello) -> None:
-        self._check_version(hello.protocol)
-        self._check_cluster(hello.cluster_id)
-        if hello.ttl_s is not None and not math.isfinite(hello.ttl_s):
-            raise InvalidCommandError(f"a TTL of {hello.ttl_s} s; give a number of seconds")
-        if hello.kind not in {"session", "process", "guest"}:
-            raise InvalidCommandError(
-                f"HELLO of kind {hello.kind!r}; it is session, process or guest"
-            )
-        if len(self.leases) >= self._config.limits.max_leases and hello.nonce not in self._by_nonce:
-            raise LimitError(
-                f"{len(self.leases)} leases are open, the limit of this broker (max_leases); "
-                f"close some, or raise the limit"
-            )
-
-    def _check_version(self, version: int) -> None:
-        if version != PROTOCOL_VERSION:
-            raise ProtocolVersionError(
-                f"the client speaks protocol {version}, this broker (ezgraph {__version__}) "
-                f"speaks {PROTOCOL_VERSION}; install the same ezgraph on both"
-            )
-
-    def _check_cluster(self, cluster_id: str | None) -> None:
-        if cluster_id not in (None, self.cluster.cluster_id):
-            raise WrongClusterError(
-                f"the client belongs to cluster {cluster_id}, this broker keeps "
-                f"{self.cluster.cluster_id}: another journal, or a new memory:// broker; "
-                f"open a new context to join it"
-            )
-
-    def _new_lease(self, hello: Hello, now: float) -> Lease:
-        limits = self._config.limits
-        ttl_s = self._config.ttl_s if hello.ttl_s is None else hello.ttl_s
-        ttl_s = min(max(ttl_s, limits.min_ttl_s), limits.max_ttl_s)
-        session_id = process_id = None
-        if hello.kind == "process":
-            process_id = self._ids.process_id()
-            client = str(process_id)
-        elif hello.kind == "session":
-            client = session_id = self._ids.session_id()
-        else:
-            client = _guest_id(hello.nonce)
-            ttl_s = limits.guest_ttl_s
-        source = Source(
-            session_id=session_id,
-            process_id=process_id,
-            client=client,
-            program=hello.program,
-            host=hello.host,
-            pid=hello.pid,
-            login=hello.login,
-        )
-        lease = Lease(client, hello.kind, source, ttl_s, now, now, nonce=hello.nonce)
-        lease.answers = self._restored.pop(client, lease.answers)
-        return lease
 
     def _resume(
         self, peer: bytes, resume: Resume, descriptor: Descriptor | None, *, now: float
     ) -> Outcome:
-        self._check_version(resume.protocol)
-        self._check_cluster(resume.cluster_id)
-        if not hmac.compare_digest(resume.token, self._token(resume.client)):
-            raise SessionExpiredError(
-                f"the token does not belong to lease {resume.client}; open a new context"
-            )
-        lease = self.leases.get(resume.client)
-        if lease is None:
-            raise SessionExpiredError(
-                f"lease {resume.client} ran out or was closed, and what it owned is gone; "
-                f"open a new context and declare it again"
-            )
-        if resume.epoch > self.state.epoch or (
-            resume.epoch == self.state.epoch and resume.seq > self.state.seq
-        ):
-            raise DivergedError(
-                f"the client has seen (epoch {resume.epoch}, seq {resume.seq}), this broker ends "
-                f"at (epoch {self.state.epoch}, seq {self.state.seq}); take a snapshot"
-            )
+        state = self.state
+        lease = self.admission.resumed(resume, epoch=state.epoch, head=state.seq)
         self._bind(peer, lease, descriptor, now)
+        lease.heard_seq = min(resume.seq or lease.heard_seq, state.seq)
         return Outcome(self._welcome(lease))
+
+    def _take_over(
+        self,
+        peer: bytes,
+        command: TakeOver,
+        descriptor: Descriptor | None,
+        *,
+        now: float,
+        wall: float,
+    ) -> Outcome:
+        """Give a lease to another program that shows its token; the one before is cut off."""
+        lease = self.admission.inherited(command)
+        events: tuple[Event, ...] = ()
+        if lease.holder != holder_of(command.hello.nonce):  # else it is a repetition
+            self._connections.unbind_all_of(lease)
+            self.admission.change_holder(lease, command.hello)
+            body = self._taken_over(lease)
+            events = self._transaction((body,), lease.source, None, now=now, wall=wall)
+        if self._bind(peer, lease, descriptor, now).closed:
+            self._suspend_if_gone(lease, now)
+        return Outcome(self._welcome(lease), events)
+
+    def _taken_over(self, lease: Lease) -> Body:
+        if lease.kind == "session":
+            session = self.state.sessions[lease.client]
+            opened = session.opened_seq, session.opened_wall
+            return SessionTakenOver(lease.client, lease.ttl_s, lease.holder, *opened)
+        process_id = _process_id(lease)
+        process = self.state.processes[process_id]
+        opened = process.opened_seq, process.opened_wall
+        return ProcessTakenOver(process_id, lease.ttl_s, lease.holder, *opened)
 
     def _bind(
         self, peer: bytes, lease: Lease, descriptor: Descriptor | None, now: float
-    ) -> None:
-        self._unbind(peer)
-        self._bound[peer] = lease.connections[peer] = Connection(lease, descriptor)
-        if descriptor is not None:
-            self._by_descriptor.setdefault(descriptor, set()).add(peer)
-        lease.last_heard = now
-        lease.suspended_at = None
-        closed = [each for each, known in lease.connections.items() if known.closed]
-        for each in closed[:-_CLOSED_CONNECTIONS]:
-            self._unbind(each)
+    ) -> Connection:
+        """Bind a connection; a lease that it leaves may have none left."""
+        before = self._connections.get(peer)
+        connection = self._connections.bind(peer, lease, descriptor, now)
+        if before is not None and before.lease is not lease:
+            self._suspend_if_gone(before.lease, now)
+        return connection
 
-    def _unbind(self, peer: bytes) -> None:
-        connection = self._bound.pop(peer, None)
-        if connection is None:
-            return
-        connection.lease.connections.pop(peer, None)
-        if connection.descriptor is not None:
-            peers = self._by_descriptor.get(connection.descriptor, set())
-            peers.discard(peer)
-            if not peers:
-                self._by_descriptor.pop(connection.descriptor, None)
+    def _suspend_if_gone(self, lease: Lease, now: float) -> None:
+        is_gone = all(each.closed for each in lease.connections.values())
+        if is_gone and lease.suspended_at is None:
+            self.leases.suspend(lease, now)
 
     def knows(self, peer: bytes) -> bool:
         """Return whether ``peer`` is bound to a lease."""
-        return peer in self._bound
+        return peer in self._connections
 
     def connection_closed(self, descriptor: Descriptor, *, now: float) -> None:
         """The peer at ``descriptor`` is gone; a lease with no connection left is suspended."""
-        for peer in self._by_descriptor.pop(descriptor, ()):
-            connection = self._bound[peer]
-            connection.closed = True
-            lease = connection.lease
-            if lease.suspended_at is None and all(c.closed for c in lease.connections.values()):
-                self.leases.suspend(lease, now)
+        for lease in self._connections.close(descriptor):
+            self._suspend_if_gone(lease, now)
 
     def _welcome(self, lease: Lease) -> Welcome:
         return Welcome(
             protocol=PROTOCOL_VERSION,
             version=__version__,
-            cluster_id=self.cluster.cluster_id,
+            cluster_id=self._cluster_id,
             epoch=self.state.epoch,
             head=self.state.seq,
             floor=self.floor,
             client=lease.client,
-            token=self._token(lease.client),
+            token=self.admission.token(lease.client),
             ttl_s=lease.ttl_s,
             events_port=self.events_port,
             advertise=self._config.advertise,
             max_frame_bytes=self._config.limits.max_frame_bytes,
+            next_request_id=lease.answers.next_id,
         )
-
-    def _token(self, client: str) -> bytes:
-        return blake2b(client.encode(), key=self.cluster.secret, digest_size=32).digest()
 
     def _goodbye(self, lease: Lease, request: Request, *, now: float, wall: float) -> Outcome:
         events = self._end(lease, EndReason.CLOSED, request.request_id, now=now, wall=wall)
@@ -453,19 +393,11 @@ class BrokerCore:
             bodies.append(SessionClosed(lease.client, reason))
         elif lease.kind == "process":
             bodies.append(ProcessClosed(_process_id(lease), reason))
-        self.leases.remove(lease.client)
-        self._by_nonce.pop(lease.nonce, None)
-        if lease.kind != "guest" or reason is EndReason.CLOSED:
-            self._spend(lease.nonce)
-        for peer in list(lease.connections):
-            self._unbind(peer)
-        return self._transaction(bodies, lease.source, request_id, now=now, wall=wall)
-
-    def _spend(self, nonce: str) -> None:
-        """A late repetition of a HELLO must not open a lease that nobody holds."""
-        self._spent[nonce] = None
-        if len(self._spent) > _SPENT_NONCES:
-            del self._spent[next(iter(self._spent))]
+        self.admission.end(lease, reason)
+        self._connections.unbind_all_of(lease)
+        events = self._transaction(bodies, lease.source, request_id, now=now, wall=wall)
+        self.admission.ended.remember(events)
+        return events
 
     def _owned(self, lease: Lease) -> list[Body]:
         """Return the events that remove everything a lease owns."""
@@ -476,31 +408,23 @@ class BrokerCore:
             return rules_process.release_process(self.state, _process_id(lease))
         return []
 
-    def restore_leases(self, history: Iterable[Event], *, now: float) -> None:
-        """Give every open session and process of the state one fresh TTL, after a restart.
+    def restore_leases(
+        self, history: Sequence[Event], answered: Iterable[Answered] = (), *, now: float
+    ) -> None:
+        """Take up after a restart; see `ezgraph.broker.admission.Admission.restore`."""
+        self.admission.restore(self.state, history, answered, now=now)
 
-        ``history`` are the latest events; what their requests caused is remembered again.
-        """
-        for session_id, session in self.state.sessions.items():
-            self.leases.add(
-                Lease(session_id, "session", session.source, session.ttl_s, now, now)
-            )
-        for process_id, process in self.state.processes.items():
-            self.leases.add(
-                Lease(str(process_id), "process", process.source, process.ttl_s, now, now)
-            )
-        for event in history:
-            client = event.source.client
-            if client is None or event.request_id is None:
-                continue
-            lease = self.leases.get(client)
-            if lease is not None:
-                answers = lease.answers
-            elif client.startswith(_GUEST):
-                answers = self._restored.setdefault(client, Answers())
-            else:
-                continue
-            answers.remember(event.request_id, Done(event.txn_last))
+    # --- compaction ---
+
+    def needed_after(self, now: float) -> int:
+        """Return the oldest seq after which a client with a lease may still need history."""
+        return min((lease.needs_after(now) for lease in self.leases), default=self.state.seq)
+
+    def compacted(self, floor: int, *, now: float, wall: float) -> tuple[Event, ...]:
+        """Say that history below ``floor`` is gone."""
+        self.floor = floor
+        body = HistoryCompacted(floor)
+        return self._transaction((body,), self._broker_source, None, now=now, wall=wall)
 
     def _refuse_live_sessions(self, asker: Lease, command: Shutdown) -> None:
         live = [each for each in self.leases if each.kind != "guest" and each is not asker]
@@ -541,6 +465,12 @@ class BrokerCore:
         )
 
 
+def refusal_of(error: EzGraphError) -> Refusal:
+    """Return what travels of an error."""
+    floor, lost = getattr(error, "floor", None), getattr(error, "lost", None)
+    return Refusal(error.code, str(error), floor, lost)
+
+
 def _reason(lease: Lease) -> EndReason:
     return EndReason.EXPIRED if lease.suspended_at is None else EndReason.LOST
 
@@ -570,10 +500,3 @@ def _process_id(lease: Lease) -> UUID:
         )
     return lease.source.process_id
 
-
-_GUEST = "guest-"
-
-
-def _guest_id(nonce: str) -> str:
-    """Return a guest's public id: the same for a repeated HELLO, also after a restart."""
-    return _GUEST + blake2b(nonce.encode(), digest_size=8).hexdigest()

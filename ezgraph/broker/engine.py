@@ -1,12 +1,13 @@
 """The broker without its sockets: frames in, frames out, and the order that makes answers durable.
 
 A pass is: `take_subscription`, then `take_command` for everything that waits, then `finish_pass`,
-which appends everything decided as one group commit; then `replies`, and when these are sent
-`publications`. If the append fails, `finish_pass` raises and nothing is handed out; the state is
-then ahead of the journal, so this engine is used no more.
+which appends everything decided as one group commit; then `replies`, when these are sent
+`publications`, and at last `tidy`. If the append fails, `finish_pass` raises and nothing is handed
+out; the state is then ahead of the journal, so this engine is used no more.
 
-Reads of stored bytes (replay, snapshots, status) wait in a queue of which one is served per
-pass, after the commands, so a catch-up never holds the loop for longer than one chunk.
+Reads of stored bytes (replay, snapshots, status) wait in a queue. In each pass, after the commands,
+so many are served as examine one chunk of rows together: a catch-up never holds the loop for
+longer, and thousands of watchers that miss little are served quickly.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ezgraph._version import __version__
 from ezgraph.backends.base import Record
-from ezgraph.broker.core import BrokerCore, Cluster, ReadCommand
-from ezgraph.broker.live import LiveSet, Snapshots
+from ezgraph.broker.admission import Cluster
+from ezgraph.broker.compaction import Compaction
+from ezgraph.broker.core import BrokerCore, ReadCommand, refusal_of
+from ezgraph.broker.live import Snapshots
+from ezgraph.broker.restart import restart
 from ezgraph.broker.watches import Watches
 from ezgraph.errors import (
-    CompactedError,
     DivergedError,
     EzGraphError,
     InvalidCommandError,
@@ -39,22 +42,20 @@ from ezgraph.protocol.commands import (
 )
 from ezgraph.protocol.notes import Note
 from ezgraph.protocol.replies import EventRange, Refusal, Reply, StatusReport
-from ezgraph.state.graph import GraphState
 from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
-    from ezgraph.backends.base import Checkpoint, CheckpointWriter, Journal
-    from ezgraph.broker.leases import Descriptor
-    from ezgraph.broker.live import LiveEntry
+
+    from ezgraph.backends.base import Journal
+    from ezgraph.broker.connections import Descriptor
     from ezgraph.config import BrokerConfig
     from ezgraph.ids import IdSource
-    from ezgraph.protocol.events import Event, Slot
+    from ezgraph.protocol.events import Event
     from ezgraph.wire.codec import EncodedEvent
 
 log = logging.getLogger(__name__)
 
-_CHECKPOINT_STEP = 500
-_REMEMBERED_EVENTS = 20_000
+_LITTLE_EVENTS = 200
 _FRAMES_PER_MESSAGE = 256
 Message = list[bytes]
 
@@ -71,6 +72,7 @@ class _Transaction(NamedTuple):
     """A decided transaction on its way to the journal and to the watchers."""
 
     events: tuple[Event, ...]
+    topics: list[bytes]
     encoded: list[EncodedEvent]
 
 
@@ -90,19 +92,18 @@ class BrokerEngine:
         self.journal = journal
         self.stopping = False
         self._started = now
-        self._now = now
-        self._live = LiveSet()
+        self._now, self._wall = now, 0.0
         self._snapshots = Snapshots(config.limits)
         self._watches = Watches(config.limits.max_watched_prefixes)
         self._subscribed: set[bytes] = set()
+        self._has_more_subscribers = False
         self._reads: deque[_Reading] = deque()
+        self._reading: set[tuple[bytes, int]] = set()
         self._transactions: list[_Transaction] = []
         self._stored: list[_Transaction] = []
         self._answers: list[tuple[bytes, int, Reply]] = []
         self._replies: list[Message] = []
         self._publications: list[Message] = []
-        self._checkpoint: _CheckpointUnderWay | None = None
-        self._checkpoint_seq = 0
         self._load(ids, events_port, now)
 
     def __repr__(self) -> str:
@@ -114,48 +115,35 @@ class BrokerEngine:
         return len(self.state.sessions) + len(self.state.processes)
 
     def _load(self, ids: IdSource, events_port: int, now: float) -> None:
-        """Fold checkpoint and tail into the state and the live set."""
-        self.state = GraphState()
-        self.state.epoch = self.journal.epoch
-        checkpoint = self.journal.load_checkpoint()
-        if checkpoint is not None:
-            self._load_checkpoint(checkpoint)
-        remembered: deque[Event] = deque(maxlen=_REMEMBERED_EVENTS)
-        oldest = min(self.state.seq, self.journal.head - _REMEMBERED_EVENTS)
-        first = max(self.journal.floor - 1, oldest)
-        while first < self.journal.head:
-            chunk = self.journal.read(first)
-            for packed in chunk.events:
-                event = codec.decode_event(packed)
-                remembered.append(event)
-                if event.seq > self.state.seq:
-                    self.state.apply(event)
-                    self._live.add(event, codec.encode_event(event))
-            first = chunk.through
+        journal = self.journal
+        begun = restart(journal)
+        self.state, self._live = begun.state, begun.live
         self.core = BrokerCore(
             self.state,
-            Cluster(self.journal.cluster_id, self.journal.secret),
+            Cluster(journal.cluster_id, journal.secret),
             self.config,
             ids,
             events_port=events_port,
-            floor=self.journal.floor,
+            floor=journal.floor,
+            epoch_ends={e.epoch: e.last_seq for e in journal.epochs if e.last_seq is not None},
         )
-        self.core.restore_leases(remembered, now=now)
-
-    def _load_checkpoint(self, checkpoint: Checkpoint) -> None:
-        for entry in checkpoint.entries:
-            event = codec.decode_live_event(entry, checkpoint.blobs)
-            self.state.apply(event)
-            self._live.add(event, codec.encode_event(event))
-        self.state.epoch, self.state.seq = self.journal.epoch, checkpoint.seq
-        self._checkpoint_seq = checkpoint.seq
+        self.core.restore_leases(begun.history, begun.answered, now=now)
+        self._compaction = Compaction(
+            journal,
+            self._live,
+            self.core,
+            self.config,
+            checkpoint_seq=begun.checkpoint_seq,
+            now=now,
+        )
 
     # --- one pass ---
 
     @property
-    def is_watched(self) -> bool:
-        """Whether anybody subscribes to anything."""
-        return bool(self._subscribed)
+    def publishes_little(self) -> bool:
+        """Whether what is to be published takes no time, so that watchers may get theirs first."""
+        count = sum(len(transaction.events) for transaction in self._stored)
+        return bool(self._subscribed) and count <= _LITTLE_EVENTS
 
     def take_command(
         self,
@@ -207,15 +195,24 @@ class BrokerEngine:
         Raises:
             JournalFailedError: the append failed; nothing of this pass may leave the process.
         """
-        self._now = now
+        self._now, self._wall = now, wall
         due = self.core.leases.next_due()
         if drained and due is not None and due <= now:
             for events in self.core.expire(now=now, wall=wall):
                 self._decided(events)
+        if self._compaction.may_compact:
+            self._compact(now, wall)
         if self._transactions:
             self._store()
         if self._answers:
             self._reply()
+
+    def _compact(self, now: float, wall: float) -> None:
+        """Say that history goes, if it does; `tidy` lets it go when that is stored."""
+        floor = self._compaction.floor_due(now=now, wall=wall)
+        if floor is not None:
+            self._decided(self.core.compacted(floor, now=now, wall=wall))
+            self._compaction.raise_floor_later(floor)
 
     def _reply(self) -> None:
         """Put the answers of this pass into one message per connection (or a few)."""
@@ -236,8 +233,8 @@ class BrokerEngine:
     def publications(self) -> list[Message]:
         """Return the multipart messages to publish, once, in order.
 
-        Call it after the replies are sent: it does what can wait that long, a read and a step
-        of a checkpoint among it, so that there may be `replies` again.
+        Call it after the replies are sent: it does what can wait that long, reads among it, so
+        that there may be `replies` again.
         """
         now = self._now
         if self._stored:
@@ -245,48 +242,59 @@ class BrokerEngine:
         if (due := self._watches.next_due()) is not None and due <= now:
             for prefix, last in self._watches.due(now=now):
                 self._send_note(prefix, last)
-        if self._reads:
-            self._serve_read(now)
-        self._checkpoint_step()
+        left = self.config.limits.chunk_events
+        while self._reads and left > 0:
+            left -= self._serve_read(now)
         publications, self._publications = self._publications, []
         return publications
 
+    def tidy(self) -> None:
+        """Write a step of a checkpoint, drop some of what is compacted: the end of a pass.
+
+        Everything of the pass is sent by now, so that a disk that fails here costs no answer.
+
+        Raises:
+            JournalFailedError: it did.
+        """
+        self._compaction.step(self.state.seq, now=self._now, wall=self._wall)
+
     def next_due(self, now: float) -> float | None:
         """Return when the next pass is needed even if nothing arrives."""
-        if self._reads or self._replies or self._checkpoint is not None:
+        if self._reads or self._replies or self._compaction.is_under_way:
             return now
-        lease, note = self.core.leases.next_due(), self._watches.next_due()
-        if lease is None or note is None:
-            return note if lease is None else lease
-        return min(lease, note)
+        dues = (
+            self.core.leases.next_due(),
+            self._watches.next_due(),
+            self._compaction.next_due(self.state.seq),
+        )
+        return min((due for due in dues if due is not None), default=None)
 
     def _decided(self, events: tuple[Event, ...]) -> None:
+        topics = [topic_of(event.key) for event in events]
         encoded = [codec.encode_event(event) for event in events]
-        self._transactions.append(_Transaction(events, encoded))
+        self._transactions.append(_Transaction(events, topics, encoded))
 
     def _store(self) -> None:
         """Append everything decided in this pass as one group commit."""
         self.journal.append(
             [
-                Record(event.seq, topic_of(event.key), each.event)
-                for events, encoded in self._transactions
-                for event, each in zip(events, encoded, strict=True)
+                Record(event.seq, topic, each.event)
+                for transaction in self._transactions
+                for event, topic, each in zip(*transaction, strict=True)
             ]
         )
         self._stored += self._transactions
         self._transactions.clear()
 
     def _publish(self, now: float) -> None:
-        for events, encoded in self._stored:
+        for events, topics, encoded in self._stored:
             for event, each in zip(events, encoded, strict=True):
                 self._live.add(event, each)
-            links = self._watches.link(events, now=now)
-            if not self._subscribed:
+            links = self._watches.link(events[0].seq, topics, now=now)
+            if not self._subscribed and not self._has_more_subscribers:
                 continue
-            for event, each, its_links in zip(events, encoded, links, strict=True):
-                self._publications.append(
-                    [topic_of(event.key), frames.links_frame(its_links), each.event]
-                )
+            for topic, each, its_links in zip(topics, encoded, links, strict=True):
+                self._publications.append([topic, frames.links_frame(its_links), each.event])
         self._stored.clear()
 
     # --- subscriptions and notes ---
@@ -298,6 +306,8 @@ class BrokerEngine:
         if message[:1] == b"\x01":
             if len(self._subscribed) < 2 * self.config.limits.max_watched_prefixes:
                 self._subscribed.add(topic)
+            else:
+                self._has_more_subscribers = True  # than are counted: publish, whoever leaves
             if prefix is not None:
                 last = self._watches.add(prefix, head=self.state.seq, now=now)
                 if last is not None:
@@ -305,7 +315,7 @@ class BrokerEngine:
         elif message[:1] == b"\x00":
             self._subscribed.discard(topic)
             if prefix is not None:
-                self._watches.remove(prefix)
+                self._watches.remove(prefix, now=now)
 
     def _send_note(self, prefix: bytes, last: int) -> None:
         note = Note(self.journal.cluster_id, self.state.epoch, last, self.state.seq)
@@ -314,33 +324,44 @@ class BrokerEngine:
     # --- reads ---
 
     def _queue_read(self, reading: _Reading) -> None:
+        asked = (reading.peer, reading.request_id)
+        if asked in self._reading:
+            return  # a repetition of one that waits
         if len(self._reads) < self.config.limits.max_waiting_reads:
             self._reads.append(reading)
+            self._reading.add(asked)
             return
         refusal = Refusal("limit", "too many reads wait already; ask again in a moment")
         self._answers.append((reading.peer, reading.request_id, refusal))
 
-    def _serve_read(self, now: float) -> None:
+    def _serve_read(self, now: float) -> int:
+        """Answer the next read; return how many rows that took, roughly."""
         reading = self._reads.popleft()
+        self._reading.discard((reading.peer, reading.request_id))
+        rows = self.config.limits.chunk_events
         try:
-            reply = self._read(reading.command, now)
-        except CompactedError as error:
-            reply = Refusal(error.code, str(error), error.floor)
+            if isinstance(reading.command, ReadEvents):
+                reply, rows = self._read_events(reading.command)
+            else:
+                reply = self._read(reading.command, now)
         except EzGraphError as error:
-            reply = Refusal(error.code, str(error))
+            reply = refusal_of(error)
         frame = frames.reply_frame(reading.request_id, reply)
         self._replies.append([reading.peer, frame])
+        return rows
 
-    def _read(self, command: ReadCommand, now: float) -> Reply:
+    def _read(self, command: OpenSnapshot | ReadSnapshot | GetStatus, now: float) -> Reply:
         match command:
-            case ReadEvents():
-                return self._read_events(command)
             case GetStatus():
                 return self._status(now)
             case OpenSnapshot():
                 state = self.state
                 number = self._snapshots.open(
-                    self._live, epoch=state.epoch, seq=state.seq, now=now
+                    self._live,
+                    epoch=state.epoch,
+                    seq=state.seq,
+                    now=now,
+                    at_least=command.at_least,
                 )
                 return self._chunk(number, command.rooms, 0, now)
             case ReadSnapshot():
@@ -350,23 +371,29 @@ class BrokerEngine:
         floor = self.journal.floor
         return self._snapshots.chunk(number, rooms, start, floor=floor, now=now)
 
-    def _read_events(self, command: ReadEvents) -> EventRange:
-        limits, journal = self.config.limits, self.journal
-        if command.after < 0:
-            raise InvalidCommandError(f"after_seq={command.after}: a seq is 0 or more")
-        if command.after > journal.head:
+    def _read_events(self, command: ReadEvents) -> tuple[Reply, int]:
+        """Return a range, and how many rows were examined for it (one at least)."""
+        limits, journal, after = self.config.limits, self.journal, command.after
+        if after < 0:
+            raise InvalidCommandError(f"after_seq={after}: a seq is 0 or more")
+        if after > journal.head:
             raise DivergedError(
-                f"after_seq={command.after} lies beyond the head {journal.head} of epoch "
+                f"after_seq={after} lies beyond the head {journal.head} of epoch "
                 f"{journal.epoch}; take a snapshot"
             )
+        prefix = topic_of(tuple(command.prefix))
+        last = self._watches.last_under(prefix)
+        if last is not None and last <= after and journal.floor <= after + 1:
+            return EventRange([], journal.head, journal.head, journal.floor), 1
         chunk = journal.read(
-            command.after,
+            after,
             through=command.through,
-            prefix=topic_of(tuple(command.prefix)),
+            prefix=prefix,
             max_rows=limits.chunk_events,
             max_bytes=limits.chunk_bytes,
         )
-        return EventRange(list(chunk.events), chunk.through, journal.head)
+        found = EventRange(list(chunk.events), chunk.through, journal.head, journal.floor)
+        return found, max(1, min(chunk.through - after, limits.chunk_events))
 
     def _status(self, now: float) -> StatusReport:
         state, size = self.state, self.journal.size_bytes()
@@ -399,50 +426,8 @@ class BrokerEngine:
             events_port=self.core.events_port,
         )
 
-    # --- checkpoints and the end ---
-
-    def _checkpoint_step(self) -> None:
-        """Write the next part of a checkpoint, a little per pass."""
-        if self._checkpoint is not None:
-            if self._checkpoint.step():
-                self._checkpoint_seq = self._checkpoint.seq
-                self._checkpoint = None
-        elif self.state.seq - self._checkpoint_seq >= self.config.checkpoint_events:
-            self._checkpoint = self._begin_checkpoint()
-
-    def _begin_checkpoint(self) -> _CheckpointUnderWay:
-        seq = self.state.seq
-        return _CheckpointUnderWay(seq, self._live.freeze(), self.journal.begin_checkpoint(seq))
+    # --- the end ---
 
     def write_checkpoint(self) -> None:
         """Write a checkpoint at the head, so that the next start is quick."""
-        if self._checkpoint_seq == self.state.seq:
-            return
-        under_way = self._begin_checkpoint()
-        while not under_way.step():
-            pass
-
-
-class _CheckpointUnderWay:
-    """A checkpoint being written in steps, while the loop goes on."""
-
-    def __init__(
-        self, seq: int, entries: tuple[tuple[Slot, LiveEntry], ...], writer: CheckpointWriter
-    ) -> None:
-        self.seq = seq
-        self._entries = entries
-        self._writer = writer
-        self._next = 0
-        self._blobs: dict[bytes, bytes] = {}
-
-    def step(self) -> bool:
-        """Write some entries; return whether the checkpoint is complete."""
-        part = self._entries[self._next : self._next + _CHECKPOINT_STEP]
-        self._next += len(part)
-        for _, live in part:
-            self._blobs.update(live.blobs)
-        if part:
-            self._writer.add([live.entry for _, live in part])
-            return False
-        self._writer.finish(self._blobs)
-        return True
+        self._compaction.write_checkpoint(self.state.seq)

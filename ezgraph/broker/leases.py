@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ezgraph.errors import RequestTooOldError
+from ezgraph.protocol.replies import Answered, Done
 
 GRACE_S = 0.7
-Descriptor = tuple[int, int]
-"""A file descriptor and its generation."""
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ezgraph.broker.connections import Connection
     from ezgraph.protocol.events import Source
     from ezgraph.protocol.replies import Reply
 
@@ -29,17 +29,51 @@ if TYPE_CHECKING:
 class Answers:
     """What a client's requests were answered, while it may still repeat them.
 
-    Only changes are kept (refused ones and those that changed nothing too): a question may be
-    answered anew.
+    Only changes are kept (refused ones and those that changed nothing too), and syncs: any other
+    question may be answered anew.
     """
 
     def __init__(self) -> None:
+        self.highest = 0
         self._by_request: dict[int, Reply] = {}
+        self._first_seqs: dict[int, int] = {}
         self._lowest = 0
 
-    def remember(self, request_id: int, reply: Reply) -> None:
-        """Keep what ``request_id`` was answered."""
+    def remember(self, request_id: int, reply: Reply, *, first: int | None = None) -> None:
+        """Keep what ``request_id`` was answered; ``first``: where its transaction began, if known.
+
+        It is known of what was read from the journal.
+        """
         self._by_request[request_id] = reply
+        if request_id > self.highest:
+            self.highest = request_id
+        if first is not None:
+            self._first_seqs[request_id] = first
+
+    def sync_at(self, request_id: int, head: int) -> int:
+        """Return the seq that a sync is answered with: before all that was asked after it.
+
+        After a restart a repeated sync may find done what its client asked later.
+        """
+        later = [seq - 1 for asked, seq in self._first_seqs.items() if asked > request_id]
+        return min([head, *later])
+
+    @property
+    def next_id(self) -> int:
+        """The lowest id that was surely not used, nor declared done with."""
+        return max(self.highest + 1, self._lowest)
+
+    def export(self, client: str) -> Answered:
+        """Return what a checkpoint keeps of it: the changes that were made, by their seqs."""
+        done = {n: reply.seq for n, reply in self._by_request.items() if isinstance(reply, Done)}
+        return Answered(client, self._lowest, self.highest, list(done), list(done.values()))
+
+    def restore(self, kept: Answered) -> None:
+        """Remember what a checkpoint kept."""
+        for request_id, seq in zip(kept.requests, kept.seqs, strict=False):
+            self.remember(request_id, Done(seq))
+        self.highest = max(self.highest, kept.highest)
+        self.forget_below(kept.lowest)
 
     def forget_below(self, lowest_open: int) -> None:
         """Forget requests whose replies have arrived."""
@@ -49,6 +83,8 @@ class Answers:
         known = self._by_request
         while known and (first := next(iter(known))) < lowest_open:
             del known[first]
+        if self._first_seqs:
+            self._first_seqs = {n: s for n, s in self._first_seqs.items() if n >= lowest_open}
 
     def reply_to(self, request_id: int) -> Reply | None:
         """Return what a request was answered; None if it was not.
@@ -68,22 +104,14 @@ class Answers:
 
 
 @dataclass(slots=True, eq=False)
-class Connection:
-    """One routing id of the ROUTER, and the descriptor (with its generation) it came in on.
-
-    Descriptors are numbers that the system gives out again at once; the generation tells one
-    owner of the number from the next. Frames that come late on a closed connection are executed,
-    but keep nothing alive.
-    """
-
-    lease: Lease
-    descriptor: Descriptor | None
-    closed: bool = False
-
-
-@dataclass(slots=True, eq=False)
 class Lease:
-    """One client's hold on the broker. ``kind``: session, process or guest."""
+    """One client's hold on the broker. ``kind``: session, process or guest.
+
+    ``holder`` stands for the program that holds it (a digest of the nonce in its HELLO).
+    ``heard_seq`` was the head when it was heard last: what came later it may have missed.
+    ``is_held``: its client has shown that it knows of it, and will not say HELLO again for it.
+    ``reads_after`` is (the seq after which it reads history, when it asked last).
+    """
 
     client: str
     kind: str
@@ -91,7 +119,10 @@ class Lease:
     ttl_s: float
     opened: float
     last_heard: float
-    nonce: str = ""
+    holder: str = ""
+    heard_seq: int = 0
+    is_held: bool = False
+    reads_after: tuple[int, float] | None = None
     main_loop_age_s: float | None = None
     connections: dict[bytes, Connection] = field(default_factory=dict)
     answers: Answers = field(default_factory=Answers)
@@ -101,6 +132,14 @@ class Lease:
         """Return when the lease ends unless something is heard."""
         silent = self.last_heard + self.ttl_s
         return silent if self.suspended_at is None else min(silent, self.suspended_at + GRACE_S)
+
+    def needs_after(self, now: float) -> int:
+        """Return the seq after which its client may still need history."""
+        if self.reads_after is not None:
+            after, asked = self.reads_after
+            if now - asked < self.ttl_s:
+                return min(after, self.heard_seq)
+        return self.heard_seq
 
 
 class Leases:
@@ -133,6 +172,9 @@ class Leases:
     def remove(self, client: str) -> None:
         """End a lease."""
         self._by_client.pop(client, None)
+        if len(self._queue) > 1_000 + 4 * len(self._by_client):  # deadlines of those that ended
+            self._queue = [(lease.due(), lease.client) for lease in self]
+            heapq.heapify(self._queue)
 
     def next_due(self) -> float | None:
         """Return when to look again, at the latest."""

@@ -1,24 +1,32 @@
 """The live set: the encoded events a snapshot is made of, and the snapshots under way.
 
 A snapshot is a tuple of references to encodings that are replaced and never changed, so it costs
-a copy of pointers; all who ask at one seq share it. Chunks are cut when they are pulled.
+a copy of pointers; all who ask at one seq share it. Chunks are cut when they are pulled. One that
+is being pulled does not give way to another: who comes when there are too many asks again, and
+watchers, who go on with events from wherever they begin, share one that is a little older.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ezgraph.errors import InvalidCommandError
-from ezgraph.protocol.events import Slot, room_of, slot_of
+from ezgraph.errors import InvalidCommandError, LimitError
+from ezgraph.protocol.events import Slot, keeps_place, room_of, slot_of
 from ezgraph.protocol.replies import SnapshotChunk
+from ezgraph.wire.codec import encode_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ezgraph.config import Limits
-    from ezgraph.protocol.events import Event
+    from ezgraph.protocol.events import Body, Event
     from ezgraph.wire.codec import EncodedEvent
+
+
+_SHARED_S = 10.0
+_PULLED_S = 5.0
+T = TypeVar("T")
 
 
 class LiveEntry(NamedTuple):
@@ -38,16 +46,36 @@ class LiveSet:
     def __len__(self) -> int:
         return len(self._by_slot)
 
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> LiveSet:
+        """Return what counts of a history; only that is encoded."""
+        counting: dict[Slot, Event] = {}
+        for event in events:
+            _put(counting, event.body, event)
+        live = cls()
+        for slot, event in counting.items():
+            live._by_slot[slot] = _entry(event, encode_event(event))
+        return live
+
     def add(self, event: Event, encoded: EncodedEvent) -> None:
         """Put an event into its slot, or clear the slot."""
-        slot, filled = slot_of(event.body)
-        self._by_slot.pop(slot, None)
-        if filled:
-            self._by_slot[slot] = LiveEntry(encoded.live, encoded.blobs, room_of(event.body))
+        _put(self._by_slot, event.body, _entry(event, encoded))
 
     def freeze(self) -> tuple[tuple[Slot, LiveEntry], ...]:
         """Return all of it as it is now."""
         return tuple(self._by_slot.items())
+
+
+def _put(by_slot: dict[Slot, T], body: Body, value: T) -> None:
+    slot, filled = slot_of(body)
+    if not keeps_place(body):
+        by_slot.pop(slot, None)
+    if filled:
+        by_slot[slot] = value
+
+
+def _entry(event: Event, encoded: EncodedEvent) -> LiveEntry:
+    return LiveEntry(encoded.live, encoded.blobs, room_of(event.body))
 
 
 @dataclass(slots=True)
@@ -56,7 +84,9 @@ class _Snapshot:
     epoch: int
     seq: int
     entries: tuple[tuple[Slot, LiveEntry], ...]
+    opened: float
     used: float
+    pullers: int = 1
 
 
 class Snapshots:
@@ -70,17 +100,38 @@ class Snapshots:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, live: LiveSet, *, epoch: int, seq: int, now: float) -> int:
-        """Return the number of a snapshot at ``seq``; it is shared if there is one already."""
+    def open(
+        self, live: LiveSet, *, epoch: int, seq: int, now: float, at_least: int | None = None
+    ) -> int:
+        """Return the number of a snapshot at ``seq``; it is shared if there is one already.
+
+        ``at_least``: a recent one at that seq or later will do.
+
+        Raises:
+            LimitError: as many as there may be are being pulled just now.
+        """
         self._forget(now)
-        for snapshot in self._open.values():
-            if (snapshot.epoch, snapshot.seq) == (epoch, seq):
+        wanted = seq if at_least is None else min(at_least, seq)
+        for snapshot in reversed(self._open.values()):
+            if snapshot.epoch != epoch or snapshot.seq < wanted:
+                continue
+            if snapshot.seq == seq or now - snapshot.opened < _SHARED_S:
+                snapshot.pullers += 1
                 return snapshot.number
         if len(self._open) >= self._limits.max_snapshots:
-            del self._open[min(self._open.values(), key=lambda each: each.used).number]
+            self._make_room(now)
         self._count += 1
-        self._open[self._count] = _Snapshot(self._count, epoch, seq, live.freeze(), now)
+        self._open[self._count] = _Snapshot(self._count, epoch, seq, live.freeze(), now, now)
         return self._count
+
+    def _make_room(self, now: float) -> None:
+        oldest = min(self._open.values(), key=lambda each: (each.pullers > 0, each.used))
+        if oldest.pullers > 0 and now - oldest.used < _PULLED_S:
+            raise LimitError(
+                f"{len(self._open)} snapshots are being read already, the limit of this broker "
+                f"(max_snapshots); ask again in a moment"
+            )
+        del self._open[oldest.number]
 
     def chunk(
         self, number: int, rooms: Iterable[str], start: int, *, floor: int, now: float
@@ -99,6 +150,7 @@ class Snapshots:
         snapshot.used = now
         entries, blobs, end = self._cut(snapshot, frozenset(rooms), max(start, 0))
         finished = end >= len(snapshot.entries)
+        snapshot.pullers -= finished
         return SnapshotChunk(
             number,
             snapshot.epoch,

@@ -19,6 +19,7 @@ _ENDING = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
 )
 _YOUNG_OBJECTS = 50_000
+_DESCRIPTORS = 65_536
 
 
 def serve(config: BrokerConfig, on_ready: Callable[[BrokerService], None]) -> BrokerService:
@@ -39,6 +40,7 @@ def serve(config: BrokerConfig, on_ready: Callable[[BrokerService], None]) -> Br
             service.close()
             raise
         _calm_garbage_collection()
+        _allow_many_connections()
         on_ready(service)
         service.run()
     return service
@@ -49,6 +51,18 @@ def _calm_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, 20, 1_000)
+
+
+def _allow_many_connections() -> None:
+    """A session takes three connections, and systems often allow no more than 1,024 at first."""
+    try:
+        import resource  # not on Windows, where brokers do not run
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _stop_on_signals(service: BrokerService) -> None:

@@ -21,6 +21,7 @@ import struct
 import threading
 from collections import deque
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import zmq
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ezgraph.backends.base import Journal
-    from ezgraph.broker.leases import Descriptor
+    from ezgraph.broker.connections import Descriptor
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ _BIND_TRIES = 100
 # Below what systems hand out to connecting sockets: a client that knocks while the broker is away
 # could be given the broker's own port there, and connect to itself for good.
 _FREE_PORTS = range(20_000, 32_000)
+_DEAD_AFTER_S = 600
 _FAREWELL_S = 1.5  # longer than a client waits before it repeats a request
 _FLUSH_MS = 200
 _RCVMORE = int(zmq.RCVMORE)
@@ -136,9 +138,12 @@ class BrokerService:
             each.set(zmq.BACKLOG, 1024)
             each.set(zmq.SNDHWM, limits.high_water_mark)
             each.set(zmq.RCVHWM, limits.high_water_mark)
+        self._router.set(zmq.TCP_KEEPALIVE, 1)  # a host that is gone leaves connections behind
+        self._router.set(zmq.TCP_KEEPALIVE_IDLE, _DEAD_AFTER_S // 2)
+        self._router.set(zmq.TCP_KEEPALIVE_INTVL, _DEAD_AFTER_S // 10)
+        self._router.set(zmq.TCP_KEEPALIVE_CNT, 5)
         self._monitor = self._router.get_monitor_socket(_WATCHED_EVENTS)
         self._generations: dict[int, int] = {}
-        self._open: set[Descriptor] = set()
         self.address, events_port = self._bind_pair(host)
         self.engine = BrokerEngine(
             self.config,
@@ -169,7 +174,21 @@ class BrokerService:
                 f"keys: anybody there could command it. Listen on 127.0.0.1, or say --insecure "
                 f"if you trust everybody on that network"
             )
+        self._check_advertised(is_loopback=is_loopback)
         return host
+
+    def _check_advertised(self, *, is_loopback: bool) -> None:
+        """Refuse to send clients on other hosts to themselves."""
+        advertised = self.config.advertise
+        if advertised is None or is_loopback:
+            return
+        where, leads_to_itself = resolve_loopback(advertised)
+        if leads_to_itself or ip_address(where.partition("%")[0]).is_unspecified:
+            raise ConfigError(
+                f"advertise {advertised!r} would send clients on other hosts to themselves for "
+                f"events; name the address at which they reach this host, or leave it out: then "
+                f"they use the one they dialled"
+            )
 
     def _bind_pair(self, host: str) -> tuple[Address, int]:
         """Bind both sockets; with a free command port, try until the next port is free too."""
@@ -254,11 +273,12 @@ class BrokerService:
             stranger.place(self._generations)
         self._take_commands(now, wall)
         engine.finish_pass(now=now, wall=wall, drained=self._drained and not self._inbox)
-        if not engine.is_watched:  # else the watchers, further away, get theirs first
+        if not engine.publishes_little:  # else the watchers, further away, get theirs first
             self._send_replies()
         for publication in engine.publications():
             _send(self._xpub, publication)
         self._send_replies()
+        engine.tidy()
 
     def _send_replies(self) -> None:
         for reply in self.engine.replies():
@@ -315,8 +335,6 @@ class BrokerService:
                 self.engine.take_command(
                     message.peer, frame, now=now, wall=wall, descriptor=descriptor
                 )
-            if descriptor is not None and descriptor not in self._open:
-                self.engine.connection_closed(descriptor, now=now)  # it went while it waited here
             del message.parts[:left]
             left -= len(now_taken)
             if not message.parts:
@@ -329,9 +347,7 @@ class BrokerService:
             generation = self._generations.get(fd, 0)
             if event == _ACCEPTED:
                 self._generations[fd] = generation + 1
-                self._open.add((fd, generation + 1))
             else:
-                self._open.discard((fd, generation))
                 self.engine.connection_closed((fd, generation), now=now)
 
     def _send_reply(self, message: Sequence[bytes]) -> None:

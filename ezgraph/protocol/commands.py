@@ -29,7 +29,11 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Bind this connection to an earlier lease, shown by its token."""
+    """Bind this connection to an earlier lease, shown by its token.
+
+    ``nonce`` is that of the HELLO: a program whose lease was taken over is told so. (``epoch``,
+    ``seq``) is the last number the client has seen.
+    """
 
     protocol: int
     client: str
@@ -37,6 +41,20 @@ class Resume:
     cluster_id: str
     epoch: int
     seq: int
+    nonce: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """Go on with the lease of a program that is gone, shown by its token.
+
+    ``hello`` is the new program's; whoever held the lease before holds it no longer.
+    """
+
+    hello: Hello
+    client: str
+    token: bytes
+    cluster_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +148,14 @@ class ListClients:
 
 @dataclass(frozen=True, slots=True)
 class OpenSnapshot:
-    """Ask for the live events in ``rooms`` (empty: all) at one seq, in chunks."""
+    """Ask for the live events in ``rooms`` (empty: all) at one seq, in chunks.
+
+    The seq is the head, unless ``at_least`` is given: then one that others are reading will do, if
+    it is not older. (Who follows events from there on need not have the newest.)
+    """
 
     rooms: list[str]
+    at_least: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +179,7 @@ class ReadEvents:
 Command = (
     Hello
     | Resume
+    | TakeOver
     | Heartbeat
     | Goodbye
     | Revert

@@ -51,10 +51,25 @@ class SettingsLayer(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class SessionOpened:
-    """A session got its lease of ``ttl_s`` seconds."""
+    """A session got its lease of ``ttl_s`` seconds; ``holder`` stands for the program in it."""
 
     session_id: str
     ttl_s: float
+    holder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTakenOver:
+    """Another program (``holder``, the event's source) showed the token and goes on with it.
+
+    It repeats when the session was opened, so that it can stand for `SessionOpened`.
+    """
+
+    session_id: str
+    ttl_s: float
+    holder: str
+    opened_seq: int
+    opened_wall: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +82,22 @@ class SessionClosed:
 
 @dataclass(frozen=True, slots=True)
 class ProcessOpened:
-    """A process client got its lease of ``ttl_s`` seconds."""
+    """A process client got its lease; the fields are those of `SessionOpened`."""
 
     process_id: UUID
     ttl_s: float
+    holder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessTakenOver:
+    """Another program goes on as this process client; the fields are as in `SessionTakenOver`."""
+
+    process_id: UUID
+    ttl_s: float
+    holder: str
+    opened_seq: int
+    opened_wall: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +192,19 @@ class PauseChanged:
     paused: bool
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryCompacted:
+    """What lies below ``floor`` can no longer be replayed; its effect stands in a checkpoint."""
+
+    floor: int
+
+
 Body = (
     SessionOpened
+    | SessionTakenOver
     | SessionClosed
     | ProcessOpened
+    | ProcessTakenOver
     | ProcessClosed
     | ProcessUnitsChanged
     | EdgeConnected
@@ -179,6 +215,7 @@ Body = (
     | ComponentRemoved
     | SettingsChanged
     | PauseChanged
+    | HistoryCompacted
 )
 
 
@@ -212,9 +249,9 @@ class Event:
 def key_of(body: Body) -> Key:
     """Return the key under which an event is published."""
     match body:
-        case SessionOpened() | SessionClosed():
+        case SessionOpened() | SessionTakenOver() | SessionClosed():
             return ("session", body.session_id)
-        case ProcessOpened() | ProcessClosed() | ProcessUnitsChanged():
+        case ProcessOpened() | ProcessTakenOver() | ProcessClosed() | ProcessUnitsChanged():
             return ("process", str(body.process_id))
         case EdgeConnected() | EdgeDisconnected():
             return ("edge", body.from_topic, body.to_topic)
@@ -228,6 +265,8 @@ def key_of(body: Body) -> Key:
             return ("settings", body.address)
         case PauseChanged():
             return ("control", "pause")
+        case HistoryCompacted():
+            return ("control", "history")
     assert_never(body)
 
 
@@ -247,9 +286,21 @@ def slot_of(body: Body) -> tuple[Slot, bool]:
             return key_of(body), body.paused
         case SessionOpened() | ProcessOpened() | GraphRegistered() | ComponentRegistered():
             return key_of(body), True
+        case SessionTakenOver() | ProcessTakenOver():
+            return key_of(body), True
+        case HistoryCompacted():
+            return key_of(body), False
         case SessionClosed() | ProcessClosed() | GraphRemoved() | ComponentRemoved():
             return key_of(body), False
     assert_never(body)
+
+
+def keeps_place(body: Body) -> bool:
+    """Return whether an event, in its slot, stands where the one before it stood.
+
+    What a lease owns comes after its opening in the live set; so must it after its taking over.
+    """
+    return isinstance(body, SessionTakenOver | ProcessTakenOver)
 
 
 def room_of(body: Body) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ezgraph.protocol.snapshot import ClientInfo
+from ezgraph.protocol.events import EndReason
+from ezgraph.protocol.snapshot import ClientInfo, Edge
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,17 +16,57 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """What a lease owned when it ended, in the transaction that ends with ``seq``.
+
+    ``settings`` are the addresses whose live values went with their process.
+    """
+
+    client: str
+    seq: int
+    reason: EndReason
+    edges: list[Edge] = field(default_factory=list)
+    components: list[str] = field(default_factory=list)
+    units: list[str] = field(default_factory=list)
+    settings: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        named = {
+            "edge": [f"{edge.from_topic} -> {edge.to_topic}" for edge in self.edges],
+            "component": self.components,
+            "unit": self.units,
+        }
+        parts = [_counted(each, names) for each, names in named.items() if names]
+        return " and ".join(parts) or "nothing"
+
+
+def _counted(what: str, names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    return f"{len(names)} {what}{'s' * (len(names) > 1)} ({shown})"
+
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
-    """The command was judged and refused; nothing changed."""
+    """The command was judged and refused; nothing changed.
+
+    ``floor`` comes with ``compacted``, ``lost`` with ``session_expired``.
+    """
 
     code: str
     message: str
     floor: int | None = None
+    lost: Lost | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The connection is bound. ``client`` is the lease's public id, ``token`` its secret."""
+    """The connection is bound. ``client`` is the lease's public id, ``token`` its secret.
+
+    Requests go on with ``next_request_id``, which is above 1 where a lease was taken over.
+    """
 
     protocol: int
     version: str
@@ -39,6 +80,7 @@ class Welcome:
     events_port: int
     advertise: str | None = None
     max_frame_bytes: int = 0
+    next_request_id: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +99,7 @@ class EventRange:
     events: list[bytes]
     through: int
     head: int
+    floor: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +149,21 @@ class ClientList:
 
     seq: int
     clients: list[ClientInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Which requests of a lease may still be repeated, as a checkpoint keeps it.
+
+    ``seqs[i]`` is the last seq of the transaction that request ``requests[i]`` caused; ids up to
+    ``highest`` were used, those below ``lowest`` are done with.
+    """
+
+    client: str
+    lowest: int
+    highest: int
+    requests: list[int]
+    seqs: list[int]
 
 
 Reply = Done | Refusal | Welcome | Beat | EventRange | SnapshotChunk | StatusReport | ClientList

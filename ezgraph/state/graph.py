@@ -25,12 +25,15 @@ from ezgraph.protocol.events import (
     Event,
     GraphRegistered,
     GraphRemoved,
+    HistoryCompacted,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
+    ProcessTakenOver,
     ProcessUnitsChanged,
     SessionClosed,
     SessionOpened,
+    SessionTakenOver,
     SettingsChanged,
     SettingsLayer,
     Source,
@@ -65,6 +68,7 @@ class SessionEntry:
     opened_seq: int
     opened_wall: float
     ttl_s: float
+    holder: str = ""
     graph: GraphRegistered | None = None
     components: set[str] = field(default_factory=set)
 
@@ -77,6 +81,7 @@ class ProcessEntry:
     opened_seq: int
     opened_wall: float
     ttl_s: float
+    holder: str = ""
     units: list[str] = field(default_factory=list)
     live: set[str] = field(default_factory=set)
 
@@ -158,20 +163,34 @@ class GraphState:
                 self.sessions[body.session_id].graph = None
             case SessionOpened():
                 self.sessions[body.session_id] = SessionEntry(
-                    event.source, event.seq, event.wall_time, body.ttl_s
+                    event.source, event.seq, event.wall_time, body.ttl_s, body.holder
                 )
+            case SessionTakenOver():
+                session = self.sessions.setdefault(
+                    body.session_id,
+                    SessionEntry(event.source, body.opened_seq, body.opened_wall, body.ttl_s),
+                )
+                session.source, session.holder = event.source, body.holder
             case SessionClosed():
                 self.sessions.pop(body.session_id, None)
             case ProcessOpened():
                 self.processes[body.process_id] = ProcessEntry(
-                    event.source, event.seq, event.wall_time, body.ttl_s
+                    event.source, event.seq, event.wall_time, body.ttl_s, body.holder
                 )
+            case ProcessTakenOver():
+                process = self.processes.setdefault(
+                    body.process_id,
+                    ProcessEntry(event.source, body.opened_seq, body.opened_wall, body.ttl_s),
+                )
+                process.source, process.holder = event.source, body.holder
             case ProcessUnitsChanged():
                 self._apply_units(body)
             case ProcessClosed():
                 self.processes.pop(body.process_id, None)
             case PauseChanged():
                 self.paused = body.paused
+            case HistoryCompacted():
+                pass  # what is true stays true; only the way here is gone
             case _:
                 assert_never(body)
         self.epoch, self.seq = event.epoch, event.seq

@@ -38,7 +38,7 @@ def test_a_manual_clock_moves_when_it_is_told_to() -> None:
         clock.advance(-1.0)
 
 
-@pytest.mark.parametrize("ids", [RandomIds(), SequentialIds()], ids=repr)
+@pytest.mark.parametrize("ids", [RandomIds(), SequentialIds()], ids=["random", "sequential"])
 def test_nobody_has_an_id_twice(ids: IdSource) -> None:
     assert len({ids.session_id() for _ in range(1_000)}) == 1_000
     assert len({ids.process_id() for _ in range(1_000)}) == 1_000

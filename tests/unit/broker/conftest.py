@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ezgraph.broker.core import BrokerCore, Cluster, Outcome
+from ezgraph.broker.admission import Cluster
+from ezgraph.broker.core import BrokerCore, Outcome
 from ezgraph.config import BrokerConfig, Limits
 from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.commands import Command, Hello, Request

@@ -141,7 +141,7 @@ def test_silence_ends_a_suspended_lease_too_if_its_ttl_is_shorter_than_the_grace
     assert len(desk.pass_time(0.5)) == 1
 
 
-def test_a_connection_that_says_hello_again_belongs_to_the_new_lease(
+def test_a_connection_that_says_hello_again_leaves_its_first_lease_to_the_grace(
     desk: Desk, welcome: Welcome
 ) -> None:
     second = say(desk, MAIN, desk.hello_of(), FD_5)
@@ -152,7 +152,7 @@ def test_a_connection_that_says_hello_again_belongs_to_the_new_lease(
     assert isinstance(listed, ClientList)
     assert second.client != welcome.client
     desk.core.connection_closed(FD_5, now=desk.now)
-    assert suspended(desk) == [False, True]
+    assert suspended(desk) == [True, True]
 
 
 def test_an_ended_lease_leaves_its_connections_unbound(desk: Desk, welcome: Welcome) -> None:
@@ -183,3 +183,39 @@ def test_a_client_that_reconnects_again_and_again_is_one_lease(
     assert len(desk.core.leases) == 1
     (lease,) = desk.core.leases
     assert len(lease.connections) < 20
+
+
+def test_a_resume_repeated_on_its_connection_does_not_hide_that_connections_end(
+    desk: Desk, welcome: Welcome
+) -> None:
+    """Frames of a peer that is known come without a descriptor: the known one stays."""
+    for _ in range(2):
+        repeated = Request(0, 0, resume(welcome))
+        desk.core.receive(MAIN, repeated, now=desk.now, wall=1e9, descriptor=None)
+
+    desk.core.connection_closed(FD_5, now=desk.now)
+
+    assert suspended(desk) == [True]
+
+
+def test_a_resume_that_comes_late_on_a_closed_connection_revives_nothing(
+    desk: Desk, welcome: Welcome
+) -> None:
+    desk.core.connection_closed(FD_5, now=desk.now)
+    late = Request(0, 0, resume(welcome))
+    desk.core.receive(MAIN, late, now=desk.now, wall=1e9, descriptor=None)
+
+    assert suspended(desk) == [True]
+    (events,) = desk.pass_time(GRACE_S)
+    assert events[-1].body == SessionClosed(welcome.client, EndReason.LOST)
+
+
+def test_a_hello_that_comes_late_on_a_closed_connection_opens_a_lease_that_ends_at_once(
+    desk: Desk, welcome: Welcome
+) -> None:
+    desk.core.connection_closed(FD_5, now=desk.now)
+    hello = Request(0, 0, desk.hello_of(nonce="late"))
+    desk.core.receive(MAIN, hello, now=desk.now, wall=1e9, descriptor=None)
+
+    assert suspended(desk) == [True, True]
+    assert len(desk.pass_time(GRACE_S)) == 2

@@ -7,7 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from ezgraph.broker.core import BrokerCore, Cluster
+from ezgraph.broker.admission import Cluster, holder_of
+from ezgraph.broker.core import BrokerCore
 from ezgraph.config import BrokerConfig
 from ezgraph.protocol.commands import (
     Command,
@@ -40,7 +41,7 @@ from ezgraph.protocol.events import (
     SettingsChanged,
 )
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
-from ezgraph.protocol.replies import Beat, ClientList, Done, Refusal, Welcome
+from ezgraph.protocol.replies import Beat, ClientList, Done, Lost, Refusal, Welcome
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.testing import SequentialIds
 
@@ -77,7 +78,7 @@ def test_a_hello_opens_a_session_and_says_all_that_a_client_needs(desk: Desk) ->
     assert (welcome.floor, welcome.ttl_s, welcome.events_port) == (1, 6.0, 1234)
     assert len(welcome.token) == 32
     (event,) = desk.events
-    assert event.body == SessionOpened("s1", 6.0)
+    assert event.body == SessionOpened("s1", 6.0, holder_of("nonce-1"))
     assert (event.source.session_id, event.source.client) == ("s1", "s1")
     assert (event.source.program, event.source.host) == ("demo.py", "rig")
     assert (event.source.pid, event.source.login, event.source.key_name) == (42, "ada", None)
@@ -89,7 +90,9 @@ def test_a_process_has_a_uuid_and_a_guest_leaves_no_event(desk: Desk) -> None:
 
     assert UUID(process) == UUID(int=1)
     assert guest.startswith("guest-")
-    assert [event.body for event in desk.events] == [ProcessOpened(UUID(process), 6.0)]
+    (event,) = desk.events
+    assert isinstance(event.body, ProcessOpened)
+    assert (event.body.process_id, event.body.ttl_s) == (UUID(process), 6.0)
     assert desk.events[0].source.session_id is None
 
 
@@ -191,7 +194,7 @@ RESUMES = [
     ({"client": "s9"}, "session_expired", "token does not belong"),
     ({"cluster_id": "d" * 32}, "wrong_cluster", "another journal"),
     ({"protocol": 9}, "protocol_version", "speaks protocol 9"),
-    ({"seq": 2}, "diverged", "(epoch 1, seq 2), this broker ends at (epoch 1, seq 1)"),
+    ({"seq": 2}, "diverged", "seen seq 2 of epoch 1, which in this history ends at 1 (now epoch 1"),
     ({"epoch": 2, "seq": 0}, "diverged", "take a snapshot"),
 ]
 
@@ -228,7 +231,8 @@ def test_a_resume_of_a_lease_that_has_ended_says_what_is_lost(desk: Desk) -> Non
     )
 
     assert refusal.code == "session_expired"
-    assert "what it owned is gone; open a new context" in refusal.message
+    assert "(expired, at seq 2) lost nothing; open a new session" in refusal.message
+    assert refusal.lost == Lost(welcome.client, 2, EndReason.EXPIRED)
 
 
 def test_tokens_differ_by_client_and_by_secret(desk: Desk) -> None:
@@ -245,7 +249,7 @@ def test_tokens_differ_by_client_and_by_secret(desk: Desk) -> None:
 
     assert isinstance(first, Welcome)
     assert isinstance(second, Welcome)
-    assert len({first.token, second.token, elsewhere._token(first.client)}) == 3
+    assert len({first.token, second.token, elsewhere.admission.token(first.client)}) == 3
     assert "secret" not in repr(Cluster(CLUSTER_ID, b"secret"))
 
 
@@ -644,3 +648,13 @@ def test_a_core_shows_where_it_is(desk: Desk) -> None:
     desk.join(A)
 
     assert repr(desk.core) == "<BrokerCore seq=1 leases=1>"
+
+
+def test_a_sync_repeated_says_the_seq_it_said_before(desk: Desk) -> None:
+    """Who begins to watch with it would else miss what it did itself in between."""
+    desk.join(A)
+    first = desk.ask(A, Sync(), request_id=5, lowest=5)
+    desk.ask(A, Connect("a", "b"), request_id=6, lowest=5)
+
+    assert desk.ask(A, Sync(), request_id=5, lowest=5) == first
+    assert desk.ask(A, Sync(), request_id=7, lowest=5) == Done(2)

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
 import pytest
 
-from ezgraph.backends.memory import MemoryBackend, MemoryConnection
+from ezgraph.backends.memory import MemoryBackend
+from ezgraph.backends.sqlite import SQLiteBackend
 from ezgraph.broker.engine import BrokerEngine
-from ezgraph.config import BrokerConfig, Limits
+from ezgraph.config import BrokerConfig, Limits, Retention
 from ezgraph.errors import JournalFailedError
 from ezgraph.names import note_topic
 from ezgraph.protocol.commands import (
     Command,
     Connect,
+    Disconnect,
     GetStatus,
+    Heartbeat,
     Hello,
     OpenSnapshot,
     ReadEvents,
     ReadSnapshot,
+    ReportSettings,
     Resume,
     Shutdown,
     Sync,
+    UpdateUnits,
 )
+from ezgraph.protocol.events import HistoryCompacted
 from ezgraph.protocol.replies import (
     Done,
     EventRange,
@@ -30,8 +40,14 @@ from ezgraph.protocol.replies import (
     StatusReport,
     Welcome,
 )
+from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.testing import FlakyMemory, SequentialIds
 from ezgraph.wire import codec, frames
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ezgraph.backends.base import Connection
 
 A, B = b"peer-a", b"peer-b"
 
@@ -40,11 +56,11 @@ class Bench:
     """An engine on a journal in memory; asks in passes."""
 
     def __init__(
-        self, config: BrokerConfig | None = None, connection: MemoryConnection | None = None
+        self, config: BrokerConfig | None = None, connection: Connection | None = None
     ) -> None:
         self.connection = connection or MemoryBackend().connect()
         self.journal = self.connection.open_journal()
-        self.now = 10.0
+        self.now, self.wall = 10.0, 1e9
         self.engine = BrokerEngine(
             config or BrokerConfig(),
             self.journal,
@@ -58,15 +74,16 @@ class Bench:
         self._last_id += 1
         number = self._last_id if request_id is None else request_id
         frame = frames.request_frame(number, 0, codec.encode(command))
-        self.engine.take_command(peer, frame, now=self.now, wall=1e9)
+        self.engine.take_command(peer, frame, now=self.now, wall=self.wall)
         return number
 
     def finish(self) -> list[tuple[bytes, int, Reply]]:
         """End the pass; return (peer, request id, reply) of everything that is answered."""
-        self.engine.finish_pass(now=self.now, wall=1e9)
+        self.engine.finish_pass(now=self.now, wall=self.wall)
         messages = self.engine.replies()
         self.published = self.engine.publications()
         messages += self.engine.replies()
+        self.engine.tidy()
         return [(m[0], *frames.read_reply(frame)) for m in messages for frame in m[1:]]
 
     def ask(self, peer: bytes, command: Command, request_id: int | None = None) -> Reply:
@@ -176,8 +193,8 @@ def test_events_are_published_with_their_links_when_somebody_watches() -> None:
     assert bench.published == []
 
 
-def test_reads_take_turns_one_per_pass_after_the_commands() -> None:
-    bench = Bench()
+def test_reads_take_turns_a_chunk_of_rows_per_pass_after_the_commands() -> None:
+    bench = Bench(BrokerConfig(limits=Limits(chunk_events=2)))
     bench.join(A)
     for _ in range(3):
         bench.take(A, ReadEvents([], 0))
@@ -191,6 +208,42 @@ def test_reads_take_turns_one_per_pass_after_the_commands() -> None:
     assert bench.engine.next_due(bench.now) == bench.now
     assert len(bench.finish()) == 1
     assert bench.finish() == []
+
+
+def test_reads_that_take_few_rows_are_served_together() -> None:
+    bench = Bench(BrokerConfig(limits=Limits(chunk_events=50)))
+    bench.join(A)
+    for _ in range(9):
+        bench.ask(A, Connect("a", f"b{_}"))
+    for _ in range(6):
+        bench.take(A, ReadEvents([], 0))
+
+    assert [len(bench.finish()), len(bench.finish())] == [5, 1]
+
+
+def test_a_read_repeated_while_it_waits_is_answered_once() -> None:
+    bench = Bench()
+    bench.join(A)
+    for _ in range(3):
+        bench.take(A, ReadEvents([], 0), request_id=77)
+
+    assert [request_id for _, request_id, _ in bench.finish()] == [77]
+    assert bench.finish() == []
+
+
+def test_a_watched_prefix_under_which_nothing_happened_is_complete_without_a_look() -> None:
+    bench = Bench(BrokerConfig(limits=Limits(chunk_events=3)))
+    bench.join(A)
+    bench.engine.take_subscription(b"\x01" + note_topic(b"control/"), now=10.0)
+    for number in range(20):
+        bench.ask(A, Connect("a", f"b{number}"))
+
+    quiet = bench.ask(A, ReadEvents(["control"], 1))
+    busy = bench.ask(A, ReadEvents(["edge"], 1))
+
+    assert quiet == EventRange([], 21, 21, 1)
+    assert isinstance(busy, EventRange)
+    assert busy.through == 4
 
 
 def test_a_range_is_cut_and_says_how_far_it_is_complete() -> None:
@@ -348,3 +401,197 @@ def test_a_lease_that_runs_out_is_stored_and_published_like_any_command() -> Non
     assert bench.journal.head == 4
     kinds = [codec.decode_event(message[2]).kind for message in bench.published]
     assert kinds == ["EdgeDisconnected", "SessionClosed"]
+
+
+# --- compaction ---
+
+
+def compacting(**keep: int) -> BrokerConfig:
+    """Checkpoints as often as they may come, and little history."""
+    return BrokerConfig(checkpoint_events=20, retention=Retention(**keep))
+
+
+def change(bench: Bench, times: int) -> None:
+    for number in range(times):
+        bench.ask(A, Connect("a", f"b{bench.engine.state.seq}-{number}"))
+
+
+def settle(bench: Bench) -> None:
+    """Let passes come that nobody asks for: checkpoints and dropping go on in them."""
+    for _ in range(100):
+        bench.finish()
+        if bench.engine.next_due(bench.now) != bench.now:
+            return
+    raise AssertionError("the engine does not come to rest")
+
+
+def test_history_beyond_the_bound_is_compacted_and_an_event_says_so() -> None:
+    bench = Bench(compacting(events=30, max_pinned_events=1))
+    bench.join(A)
+    change(bench, 100)
+    settle(bench)
+
+    floor, head = bench.journal.floor, bench.journal.head
+    assert head - 30 - 2 * 20 < floor <= head - 30 + 1
+    chunk = bench.ask(A, ReadEvents(["control", "history"], floor - 1))
+    assert isinstance(chunk, EventRange)
+    assert chunk.floor == floor
+    events = [codec.decode_event(each) for each in chunk.events]
+    assert events[-1].body == HistoryCompacted(floor)
+    assert events[-1].source.program == "ezgraph broker"
+    refusal = bench.ask(A, ReadEvents([], 0))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, refusal.floor) == ("compacted", floor)
+    assert bench.join(B).floor == floor
+
+
+def test_without_bounds_nothing_is_ever_compacted() -> None:
+    bench = Bench(BrokerConfig(checkpoint_events=20))
+    bench.join(A)
+    change(bench, 100)
+    settle(bench)
+
+    assert bench.journal.floor == 1
+    assert len(bench.journal.checkpoint_seqs) == 2
+
+
+def test_a_client_that_was_not_heard_since_keeps_what_it_missed_up_to_the_cap() -> None:
+    kept = Bench(compacting(events=10))
+    cut = Bench(compacting(events=10, max_pinned_events=30))
+    for bench in (kept, cut):
+        bench.join(B)
+        bench.join(A)
+        change(bench, 100)
+        settle(bench)
+
+    assert kept.journal.floor == 1
+    assert 20 < cut.journal.floor <= cut.journal.head - 10 - 30 + 1
+
+
+def test_a_client_that_reads_history_finds_the_rest_of_it() -> None:
+    bench = Bench(compacting(events=10))
+    bench.join(B)
+    bench.join(A)
+    change(bench, 30)
+    bench.ask(B, ReadEvents([], 5))
+    bench.ask(B, Sync())  # it is heard, and has still not read the rest
+    change(bench, 70)
+    bench.ask(B, Sync())
+    settle(bench)
+
+    assert bench.journal.floor == 6
+
+
+def test_after_a_compaction_a_restart_finds_the_same_state_and_the_same_answers() -> None:
+    connection = MemoryBackend().connect()
+    bench = Bench(compacting(events=10, max_pinned_events=1), connection)
+    welcome = bench.join(A)
+    first = bench.ask(A, Connect("x", "y"), request_id=2_000)
+    for number in range(100):
+        bench.ask(A, Connect("a", f"b{number}"), request_id=3_000 + number)
+    settle(bench)
+    assert bench.journal.floor > 50
+    fingerprint = bench.engine.state.fingerprint()
+    bench.journal.close()
+
+    again = Bench(compacting(events=10), connection)
+    again.ask(B, resume_of(welcome), request_id=0)
+
+    assert again.engine.state.fingerprint() == fingerprint
+    assert again.ask(B, Connect("x", "y"), request_id=2_000) == first
+    assert again.journal.head == bench.journal.head
+
+
+def test_all_answers_since_the_checkpoint_are_known_again_however_long_the_tail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ezgraph.broker.restart._REMEMBERED_EVENTS", 10)
+    connection = MemoryBackend().connect()
+    bench = Bench(connection=connection)
+    welcome = bench.join(A)
+    first = bench.ask(A, Connect("x", "y"), request_id=2_000)
+    change(bench, 50)
+    bench.journal.close()
+
+    again = Bench(connection=connection)
+    again.ask(B, resume_of(welcome), request_id=0)
+
+    assert again.ask(B, Connect("x", "y"), request_id=2_000) == first
+
+
+def test_dropping_that_was_interrupted_goes_on_after_a_restart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("ezgraph.broker.compaction._DROP_STEP", 3)
+    connection = SQLiteBackend(tmp_path / "journal.db").connect()
+    bench = Bench(compacting(events=10, max_pinned_events=1), connection)
+    bench.join(A)
+    while bench.journal.floor == 1:
+        change(bench, 1)
+    bench.journal.close()
+    assert records_in(tmp_path) > bench.journal.head - bench.journal.floor + 1
+
+    again = Bench(compacting(events=10), SQLiteBackend(tmp_path / "journal.db").connect())
+    settle(again)
+
+    assert records_in(tmp_path) == again.journal.head - again.journal.floor + 1
+    again.journal.close()
+
+
+def records_in(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "journal.db")) as db:
+        return int(db.execute("SELECT count(*) FROM events").fetchone()[0])
+
+
+def resume_of(welcome: Welcome) -> Resume:
+    return Resume(1, welcome.client, welcome.token, welcome.cluster_id, 1, 0)
+
+
+def test_old_events_go_in_a_rig_that_is_quiet_and_restarted_every_night() -> None:
+    """Neither is a checkpoint due by their number, nor does any broker see many of them."""
+    connection = MemoryBackend().connect()
+    config = BrokerConfig(retention=Retention(age_s=3 * 86_400, max_pinned_events=1))
+    wall = 1e9
+    kept = 0
+    for night in range(30):
+        bench = Bench(config, connection)
+        bench.wall, peer = wall, b"peer of night %d" % night
+        bench.join(peer)
+        for number in range(200):
+            bench.ask(peer, Connect("a", f"b{number}"), request_id=number + 1)
+            bench.ask(peer, Disconnect("a", f"b{number}"), request_id=number + 1_001)
+        bench.now += 100.0
+        settle(bench)
+        bench.engine.write_checkpoint()
+        kept = bench.journal.head - bench.journal.floor
+        bench.journal.close()
+        wall += 86_400
+
+    assert 3 * 400 <= kept <= 6 * 410
+
+
+def test_a_journal_that_grew_beyond_its_bound_by_few_large_events_is_compacted() -> None:
+    config = BrokerConfig(retention=Retention(size_bytes=300_000, max_pinned_events=1))
+    bench = Bench(config)
+    bench.join(A, "process")
+    bench.ask(A, UpdateUnits(["SYS/A"], []))
+    for number in range(40):
+        value = SettingsSnapshotValue(None, "x" * 50_000 + str(number))
+        bench.ask(A, ReportSettings("SYS/A", value))
+        bench.now += 61.0
+        bench.ask(A, Heartbeat(0.0))
+        settle(bench)
+
+    assert bench.journal.used_bytes() < 3 * 300_000
+    assert bench.journal.floor > 20
+
+
+def test_a_checkpoint_at_the_end_may_overtake_one_that_is_under_way() -> None:
+    bench = Bench(BrokerConfig(checkpoint_events=20))
+    bench.join(A)
+    change(bench, 25)
+
+    bench.engine.write_checkpoint()
+    settle(bench)
+
+    assert bench.journal.checkpoint_seqs[-1] == bench.journal.head

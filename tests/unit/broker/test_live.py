@@ -8,13 +8,16 @@ import pytest
 
 from ezgraph.broker.live import LiveSet, Snapshots
 from ezgraph.config import Limits
-from ezgraph.errors import InvalidCommandError
+from ezgraph.errors import InvalidCommandError, LimitError
 from ezgraph.protocol.events import (
     Body,
     EdgeConnected,
     EdgeDisconnected,
     Event,
+    HistoryCompacted,
     PauseChanged,
+    SessionOpened,
+    SessionTakenOver,
     SettingsChanged,
     SettingsLayer,
     Source,
@@ -163,16 +166,43 @@ def test_a_start_outside_the_snapshot_gives_what_is_there(start: int) -> None:
 def test_more_snapshots_than_the_limit_push_out_the_one_longest_unread() -> None:
     snapshots, live = Snapshots(Limits(max_snapshots=2)), live_set(edge("b"))
     first = snapshots.open(live, epoch=1, seq=1, now=0.0)
+    snapshots.open(live, epoch=1, seq=1, now=0.0)  # read by two
     second = snapshots.open(live, epoch=1, seq=2, now=1.0)
     snapshots.chunk(first, (), 0, floor=1, now=2.0)
 
-    third = snapshots.open(live, epoch=1, seq=3, now=3.0)
+    third = snapshots.open(live, epoch=1, seq=3, now=6.5)
 
     assert len(snapshots) == 2
     for number in (first, third):
-        snapshots.chunk(number, (), 0, floor=1, now=3.0)
+        snapshots.chunk(number, (), 0, floor=1, now=6.5)
     with pytest.raises(InvalidCommandError, match=f"snapshot {second} is not open.*open another"):
-        snapshots.chunk(second, (), 0, floor=1, now=3.0)
+        snapshots.chunk(second, (), 0, floor=1, now=6.5)
+
+
+def test_a_snapshot_that_is_being_pulled_gives_way_to_nobody() -> None:
+    snapshots, live = Snapshots(Limits(max_snapshots=2)), live_set(edge("b"))
+    one, two = (snapshots.open(live, epoch=1, seq=seq, now=0.0) for seq in (1, 2))
+
+    with pytest.raises(LimitError, match=r"2 snapshots are being read already.*ask again"):
+        snapshots.open(live, epoch=1, seq=3, now=1.0)
+
+    assert snapshots.open(live, epoch=1, seq=2, now=1.0) == two
+    assert snapshots.chunk(one, (), 0, floor=1, now=1.0).next_start is None
+    snapshots.open(live, epoch=1, seq=3, now=1.0)  # the first was read to its end
+    with pytest.raises(InvalidCommandError):
+        snapshots.chunk(one, (), 0, floor=1, now=1.0)
+
+
+def test_who_goes_on_with_events_shares_a_snapshot_that_is_a_little_older() -> None:
+    snapshots, live = Snapshots(Limits()), live_set(edge("b"))
+    first = snapshots.open(live, epoch=1, seq=10, now=0.0)
+
+    assert snapshots.open(live, epoch=1, seq=20, now=1.0, at_least=5) == first
+    assert snapshots.open(live, epoch=1, seq=20, now=1.0, at_least=11) != first
+    assert snapshots.open(live, epoch=1, seq=30, now=19.0, at_least=5) not in (1, 2)
+    assert snapshots.open(live, epoch=2, seq=30, now=19.0, at_least=5) not in (1, 2, 3)
+    newest = snapshots.open(live, epoch=2, seq=40, now=19.5)
+    assert snapshots.open(live, epoch=2, seq=40, now=19.5, at_least=99) == newest
 
 
 def test_a_snapshot_nobody_reads_is_forgotten_in_time() -> None:
@@ -187,3 +217,23 @@ def test_a_snapshot_nobody_reads_is_forgotten_in_time() -> None:
     assert len(snapshots) == 2
     with pytest.raises(InvalidCommandError, match="it was not read for 30 s"):
         snapshots.chunk(number, (), 0, floor=1, now=51.0)
+
+
+def test_the_live_set_of_a_history_is_what_adding_each_event_makes() -> None:
+    bodies: list[Body] = [
+        SessionOpened("s", 6.0, "h1"),
+        edge("b"),
+        settings(1),
+        PauseChanged(paused=True),
+        settings(2),
+        SessionTakenOver("s", 6.0, "h2", 1, 0.0),
+        EdgeDisconnected("a", "b", None, topology_changed=True),
+        edge("c"),
+        PauseChanged(paused=False),
+        HistoryCompacted(1),
+    ]
+
+    at_once = LiveSet.of(event(seq, body) for seq, body in enumerate(bodies, 1))
+
+    assert at_once.freeze() == live_set(*bodies).freeze()
+    assert [slot[0] for slot, _ in at_once.freeze()] == ["session", "settings", "edge"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ezgraph.broker.watches import LAST_PAUSE_S, NOTES_PER_S, Watches
+from ezgraph.broker.watches import KEPT_S, LAST_PAUSE_S, NOTES_PER_S, Watches
 from ezgraph.names import topic_of
 from ezgraph.protocol.events import EdgeConnected, Event, PauseChanged, Source, key_of
 from ezgraph.protocol.notes import UNWATCHED, Link
@@ -31,6 +31,10 @@ def pause(seq: int, **txn: int) -> Event:
     return event(seq, PauseChanged(paused=True), **txn)
 
 
+def link(watches: Watches, events: list[Event], *, now: float = 0.0) -> list[list[Link]]:
+    return watches.link(events[0].seq, [topic_of(event.key) for event in events], now=now)
+
+
 def watching(*prefixes: bytes, head: int = 0, now: float = 0.0) -> Watches:
     watches = Watches(max_prefixes=100)
     for prefix in prefixes:
@@ -41,7 +45,7 @@ def watching(*prefixes: bytes, head: int = 0, now: float = 0.0) -> Watches:
 def test_an_event_has_one_link_for_every_prefix_of_its_key() -> None:
     watches = watching(ALL, AB, head=10)
 
-    (links,) = watches.link([edge(11)], now=0.0)
+    (links,) = link(watches, [edge(11)])
 
     assert links == [
         Link(10, more=False),
@@ -52,7 +56,7 @@ def test_an_event_has_one_link_for_every_prefix_of_its_key() -> None:
 
 
 def test_without_any_watcher_there_are_as_many_links() -> None:
-    (links,) = Watches(10).link([edge(1)], now=0.0)
+    (links,) = link(Watches(10), [edge(1)])
 
     assert links == [Link(UNWATCHED, more=False)] * 4
 
@@ -60,9 +64,9 @@ def test_without_any_watcher_there_are_as_many_links() -> None:
 def test_a_link_names_the_event_before_it_under_the_prefix() -> None:
     watches = watching(EDGES, CONTROL, head=3)
 
-    (first,) = watches.link([edge(4)], now=0.0)
-    (other,) = watches.link([pause(5)], now=0.0)
-    (second,) = watches.link([edge(6)], now=0.0)
+    (first,) = link(watches, [edge(4)])
+    (other,) = link(watches, [pause(5)])
+    (second,) = link(watches, [edge(6)])
 
     assert (first[1].prev, other[1].prev, second[1].prev) == (3, 3, 4)
 
@@ -75,7 +79,7 @@ def test_more_is_said_until_the_last_of_a_transaction_under_the_prefix() -> None
         pause(3, first=1, last=3),
     ]
 
-    first, second, third = watches.link(transaction, now=0.0)
+    first, second, third = link(watches, transaction)
 
     assert [link.more for link in (first[0], second[0], third[0])] == [True, True, False]
     assert [link.more for link in (first[1], second[1])] == [True, False]
@@ -84,24 +88,40 @@ def test_more_is_said_until_the_last_of_a_transaction_under_the_prefix() -> None
     assert [link.prev for link in (first[0], second[0], third[0])] == [0, 1, 2]
 
 
-def test_a_prefix_that_is_no_longer_watched_has_no_links() -> None:
+def test_a_prefix_that_was_left_is_counted_for_a_while_so_that_who_comes_back_misses_nothing() -> (
+    None
+):
+    watches = watching(EDGES, CONTROL, head=1)
+    for prefix in (EDGES, EDGES, CONTROL):
+        watches.remove(prefix, now=10.0)
+    assert len(watches) == 0
+    assert watches.due(now=20.0) == []
+
+    (links,) = link(watches, [edge(2)])
+
+    assert links[1] == Link(1, more=False)
+    assert watches.add(EDGES, head=2, now=30.0) == 2
+    assert watches.add(CONTROL, head=2, now=30.0) == 1
+    assert sorted(watches.due(now=31.0)) == [(CONTROL, 1), (EDGES, 2)]
+
+
+def test_a_prefix_that_was_left_long_ago_is_forgotten() -> None:
     watches = watching(EDGES, head=1)
-    watches.remove(EDGES)
-    watches.remove(EDGES)
-    watches.add(CONTROL, head=1, now=0.0)
+    watches.remove(EDGES, now=0.0)
+    watches.add(CONTROL, head=1, now=KEPT_S)
 
-    (links,) = watches.link([edge(2)], now=0.0)
+    (links,) = link(watches, [edge(2)])
 
-    assert {link.prev for link in links} == {UNWATCHED}
-    assert len(watches) == 1
+    assert {each.prev for each in links} == {UNWATCHED}
+    assert watches.add(EDGES, head=5, now=KEPT_S) == 5
 
 
 def test_a_welcome_says_the_head_to_the_first_and_the_last_event_to_later_watchers() -> None:
     watches = Watches(10)
 
     assert watches.add(EDGES, head=7, now=0.0) == 7
-    watches.link([edge(8)], now=0.0)
-    watches.link([pause(9)], now=0.0)
+    link(watches, [edge(8)])
+    link(watches, [pause(9)])
     assert watches.add(EDGES, head=9, now=0.0) == 8
 
 
@@ -112,13 +132,13 @@ def test_beyond_the_limit_a_prefix_gets_no_welcome_and_known_ones_go_on() -> Non
 
     assert watches.add(CONTROL, head=1, now=0.0) is None
     assert watches.add(ALL, head=1, now=0.0) == 1
-    watches.remove(EDGES)
+    watches.remove(EDGES, now=0.0)
     assert watches.add(CONTROL, head=2, now=0.0) == 2
 
 
 def test_a_note_comes_soon_after_a_change_and_then_with_growing_pauses() -> None:
     watches = watching(EDGES)
-    watches.link([edge(1)], now=0.0)
+    link(watches, [edge(1)])
     sent = []
     for hundredth in range(2_000):
         now = hundredth / 100
@@ -140,7 +160,7 @@ def test_a_change_brings_the_next_note_forward_but_not_more_than_one_per_100_ms(
         watches.due(now=now)
     sent = []
     for step in range(100):  # a change every 10 ms for a second
-        watches.link([edge(step + 1)], now=now + step / 100)
+        link(watches, [edge(step + 1)], now=now + step / 100)
         if watches.due(now=now + step / 100):
             sent.append(step / 100)
 
@@ -150,8 +170,8 @@ def test_a_change_brings_the_next_note_forward_but_not_more_than_one_per_100_ms(
 
 def test_a_note_names_the_last_event_under_the_prefix() -> None:
     watches = watching(EDGES, CONTROL, head=1)
-    watches.link([edge(2)], now=0.0)
-    watches.link([edge(3)], now=0.0)
+    link(watches, [edge(2)])
+    link(watches, [edge(3)])
 
     assert sorted(watches.due(now=0.2)) == [(CONTROL, 1), (EDGES, 3)]
     assert watches.due(now=0.2) == []
@@ -186,7 +206,7 @@ def test_a_budget_that_was_not_used_does_not_grow_beyond_one_second() -> None:
 
 def test_a_removed_prefix_gets_no_note() -> None:
     watches = watching(EDGES, CONTROL)
-    watches.remove(EDGES)
+    watches.remove(EDGES, now=0.0)
 
     assert watches.due(now=1.0) == [(CONTROL, 0)]
 
