@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from ezgraph.client.replica import (
         Replica,
     )
+    from ezgraph.client.resumption import (
+        Resumed,
+        ResumeToken,
+        SessionExpired,
+        WrongCluster,
+    )
     from ezgraph.client.watch import (
         Compacted,
         Progress,
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
         Address,
         BrokerConfig,
         Limits,
+        Retention,
     )
     from ezgraph.errors import (
         AddressCollisionError,
@@ -58,6 +65,7 @@ if TYPE_CHECKING:
         RequestTooOldError,
         SessionError,
         SessionExpiredError,
+        SessionTakenOverError,
         UnknownEdgeError,
         UnsupportedError,
         WrongClusterError,
@@ -100,6 +108,7 @@ if TYPE_CHECKING:
         UnitMetadata,
     )
     from ezgraph.protocol.replies import (
+        Lost,
         StatusReport,
     )
     from ezgraph.protocol.settings import (
@@ -166,6 +175,7 @@ _HOME = {
     "LimitError": "ezgraph.errors",
     "Limits": "ezgraph.config",
     "LiveSessionsError": "ezgraph.errors",
+    "Lost": "ezgraph.protocol.replies",
     "MalformedMessageError": "ezgraph.errors",
     "MissingExtraError": "ezgraph.errors",
     "NoSessionError": "ezgraph.errors",
@@ -179,8 +189,13 @@ _HOME = {
     "RefusedError": "ezgraph.errors",
     "Replica": "ezgraph.client.replica",
     "RequestTooOldError": "ezgraph.errors",
+    "ResumeToken": "ezgraph.client.resumption",
+    "Resumed": "ezgraph.client.resumption",
+    "Retention": "ezgraph.config",
     "SessionError": "ezgraph.errors",
+    "SessionExpired": "ezgraph.client.resumption",
     "SessionExpiredError": "ezgraph.errors",
+    "SessionTakenOverError": "ezgraph.errors",
     "SettingsChangedEvent": "ezgraph.protocol.settings",
     "SettingsEventType": "ezgraph.protocol.settings",
     "SettingsEvents": "ezgraph.graph.streams",
@@ -199,6 +214,7 @@ _HOME = {
     "UnitMetadata": "ezgraph.protocol.metadata",
     "UnknownEdgeError": "ezgraph.errors",
     "UnsupportedError": "ezgraph.errors",
+    "WrongCluster": "ezgraph.client.resumption",
     "WrongClusterError": "ezgraph.errors",
 }
 
@@ -245,6 +261,7 @@ __all__ = [
     "LimitError",
     "Limits",
     "LiveSessionsError",
+    "Lost",
     "MalformedMessageError",
     "MissingExtraError",
     "NoSessionError",
@@ -258,8 +275,13 @@ __all__ = [
     "RefusedError",
     "Replica",
     "RequestTooOldError",
+    "ResumeToken",
+    "Resumed",
+    "Retention",
     "SessionError",
+    "SessionExpired",
     "SessionExpiredError",
+    "SessionTakenOverError",
     "SettingsChangedEvent",
     "SettingsEventType",
     "SettingsEvents",
@@ -278,6 +300,7 @@ __all__ = [
     "UnitMetadata",
     "UnknownEdgeError",
     "UnsupportedError",
+    "WrongCluster",
     "WrongClusterError",
     "__version__",
 ]

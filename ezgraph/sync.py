@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from ezgraph.client.replica import Replica
+    from ezgraph.client.resumption import ResumeToken, Resumption
     from ezgraph.config import Address
     from ezgraph.graph.server import GraphServer
     from ezgraph.graph.streams import EventStream, SettingsEvents
@@ -113,7 +114,10 @@ class GraphContext:
         replica: bool = False,
         patience_s: float = 60.0,
         program: str | None = None,
+        resume: ResumeToken | None = None,
+        session_factory: Callable[..., blocking.Session] = blocking.Session,
     ) -> None:
+        self._factory = session_factory
         self._sessions: list[blocking.Session] = []
         self._context = context.GraphContext(
             address,
@@ -122,6 +126,7 @@ class GraphContext:
             replica=replica,
             patience_s=patience_s,
             program=program,
+            resume=resume,
             session_factory=self._make,
         )
 
@@ -133,9 +138,15 @@ class GraphContext:
         program: str | None = None,
         ttl_s: float | None = None,
         patience_s: float = 60.0,
+        resume: ResumeToken | None = None,
     ) -> blocking.Session:
-        session = blocking.Session(
-            addresses, kind=kind, program=program, ttl_s=ttl_s, patience_s=patience_s
+        session = self._factory(
+            addresses,
+            kind=kind,
+            program=program,
+            ttl_s=ttl_s,
+            patience_s=patience_s,
+            resume=resume,
         )
         self._sessions = [session]
         return session
@@ -171,6 +182,16 @@ class GraphContext:
     def session_id(self) -> str:
         """The public id of the session."""
         return self._context.session_id
+
+    @property
+    def resume_token(self) -> ResumeToken:
+        """What another program shows to take this session over."""
+        return self._context.resume_token
+
+    @property
+    def resumption(self) -> Resumption | None:
+        """How this session was last come back to."""
+        return self._context.resumption
 
     @property
     def address(self) -> Address:
@@ -220,6 +241,10 @@ class GraphContext:
     def sync(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:
         """Return when everything sent before has been applied."""
         return run(self._context.sync(timeout=timeout))
+
+    def redeclare(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:
+        """Declare again what this context has declared, in a new session if this one is lost."""
+        return run(self._context.redeclare(timeout=timeout))
 
     def snapshot(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphSnapshot:
         """Return the state of the rig at one seq."""
@@ -308,13 +333,16 @@ class ProcessControlClient:
         ttl_s: float | None = None,
         patience_s: float = 60.0,
         program: str | None = None,
+        resume: ResumeToken | None = None,
+        session_factory: Callable[..., blocking.Session] = blocking.Session,
     ) -> None:
         self._client = process.ProcessControlClient(
             address,
             ttl_s=ttl_s,
             patience_s=patience_s,
             program=program,
-            session_factory=blocking.Session,
+            resume=resume,
+            session_factory=session_factory,
         )
 
     def __repr__(self) -> str:
@@ -324,6 +352,20 @@ class ProcessControlClient:
     def client_id(self) -> UUID | None:
         """The process id the broker gave."""
         return self._client.client_id
+
+    @property
+    def resume_token(self) -> ResumeToken:
+        """What another process shows to take this one's place."""
+        return self._client.resume_token
+
+    @property
+    def resumption(self) -> Resumption | None:
+        """How this lease was last come back to."""
+        return self._client.resumption
+
+    def redeclare(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:
+        """Register its units and report their settings again, in a new lease if this is lost."""
+        return run(self._client.redeclare(timeout=timeout))
 
     def connect(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> Self:
         """Open the lease and return the client."""
@@ -379,8 +421,13 @@ class ProcessControlClient:
 class GraphService:
     """What is done to a rig without owning a part of it. See `ezgraph.GraphService`."""
 
-    def __init__(self, address: AddressesLike | None = None) -> None:
-        self._service = service.GraphService(address, session_factory=blocking.Session)
+    def __init__(
+        self,
+        address: AddressesLike | None = None,
+        *,
+        session_factory: Callable[..., blocking.Session] = blocking.Session,
+    ) -> None:
+        self._service = service.GraphService(address, session_factory=session_factory)
         self.create_server: Callable[[], GraphServer] = self._service.create_server
 
     def __repr__(self) -> str:

@@ -8,12 +8,14 @@ Nobody cancels a receive; deadlines are timers beside the futures.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.client.core import FIRST_RETRY_S
 from ezgraph.client.shell import Shell
 from ezgraph.client.sockets import NOBLOCK, ClientSockets, readable, receive
 from ezgraph.client.watch import Phase, Watch
+from ezgraph.clock import Deadline
 from ezgraph.config import DEFAULT_TIMEOUT_S
 from ezgraph.errors import ContextClosedError, EzGraphError
 from ezgraph.protocol.commands import Command, Sync
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ezgraph.client.engine import Feed, Result
+    from ezgraph.client.resumption import ResumeToken
+    from ezgraph.clock import Clock
+    from ezgraph.config import Address
     from ezgraph.names import Key
     from ezgraph.protocol.replies import Reply
     from ezgraph.state.graph import GraphState
@@ -36,6 +41,29 @@ class Session(Shell):
     _pulse: asyncio.TimerHandle | None = None
     _sending_soon = False
 
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        *,
+        kind: str = "session",
+        program: str | None = None,
+        ttl_s: float | None = None,
+        patience_s: float = 60.0,
+        resume: ResumeToken | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(
+            addresses,
+            kind=kind,
+            program=program,
+            ttl_s=ttl_s,
+            patience_s=patience_s,
+            resume=resume,
+            clock=clock,
+        )
+        self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._reopening = asyncio.Lock()
+
     # --- opening and closing ---
 
     async def open(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:  # noqa: ASYNC109
@@ -45,8 +73,9 @@ class Session(Shell):
             BrokerUnreachableError: nobody answered by the deadline.
             RefusedError: the broker refused the HELLO.
         """
+        if self._sockets is not None:
+            return  # it is open
         self._loop = asyncio.get_running_loop()
-        self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         sockets, engine = self._make_engine()
         self._watch_descriptors(sockets)
         engine.start()
@@ -57,6 +86,29 @@ class Session(Shell):
             raise
         self._start_keepalive()
         self._loop_moves()
+
+    async def reopen(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> bool:  # noqa: ASYNC109
+        """Open a new lease in place of a lost one; see `ezgraph.client.shell.Shell.reopen`."""
+        deadline = Deadline(timeout, self._clock)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._reopening.acquire()
+        except TimeoutError:
+            raise self._late("what another task began, a new session,", timeout) from None
+        try:
+            return await self._reopen(deadline.left())
+        finally:
+            self._reopening.release()
+
+    def _keepalive_has_news(self) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody is there to be told
+            self._loop.call_soon_threadsafe(self._look_at_keepalive)
+
+    def _look_at_keepalive(self) -> None:
+        if self._engine is not None and self._sockets is not None:
+            self._heed_keepalive(self._engine)
+            self._engine.tick()
+            self._after_engine(self._sockets)
 
     def _loop_moves(self) -> None:
         """Note that the event loop runs, every third of the TTL."""
@@ -73,10 +125,21 @@ class Session(Shell):
         for timer in (self._timer, self._pulse):
             if timer is not None:
                 timer.cancel()
+        self._timer = self._pulse = None
         if self._keepalive is not None:
             self._keepalive.stop()
-        sockets.close()
+        sockets.close(flush=self.welcome is not None)
         self._engine.close()
+        over = self._engine.core.error or ContextClosedError(
+            "this context was closed while the call waited"
+        )
+        for reached, future in self._waiters:
+            if future.done():
+                continue
+            if reached():
+                future.set_result(None)
+            else:
+                future.set_exception(over)
 
     # --- calls ---
 
@@ -126,6 +189,7 @@ class Session(Shell):
         Raises:
             DeadlineError: it was not in ``timeout`` seconds; ``what`` says what was waited for.
         """
+        self.check_owner()
         if reached():
             return
         waiter = (reached, self._loop.create_future())
@@ -230,7 +294,7 @@ class Session(Shell):
         self._timer = None
         if self._engine is None or self._sockets is None:
             return
-        self._notice_loss(self._engine)
+        self._heed_keepalive(self._engine)
         self._engine.tick()
         self._after_engine(self._sockets)
 

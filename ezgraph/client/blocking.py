@@ -15,14 +15,16 @@ import zmq
 from ezgraph.client.shell import Shell
 from ezgraph.client.sockets import NOBLOCK, ClientSockets, readable, receive
 from ezgraph.client.watch import Phase, Watch
+from ezgraph.clock import Deadline
 from ezgraph.config import DEFAULT_TIMEOUT_S
-from ezgraph.errors import ContextClosedError, EzGraphError
+from ezgraph.errors import ContextClosedError, DeadlineError, EzGraphError
 from ezgraph.protocol.commands import Command, Sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from ezgraph.client.engine import ClientEngine, Feed, Result
+    from ezgraph.client.resumption import ResumeToken
     from ezgraph.clock import Clock
     from ezgraph.config import Address
     from ezgraph.names import Key
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SLICE_MS = 100
+_TICK_S = 0.25
 _DRAIN = 1_000
 
 
@@ -56,18 +59,28 @@ class Session(Shell):
         program: str | None = None,
         ttl_s: float | None = None,
         patience_s: float = 60.0,
+        resume: ResumeToken | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(
-            addresses, kind=kind, program=program, ttl_s=ttl_s, patience_s=patience_s, clock=clock
+            addresses,
+            kind=kind,
+            program=program,
+            ttl_s=ttl_s,
+            patience_s=patience_s,
+            resume=resume,
+            clock=clock,
         )
         self._lock = threading.RLock()
         self._receive_ms = -1
+        self._tick_at = 0.0
 
     # --- opening and closing ---
 
     async def open(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:  # noqa: ASYNC109
         """Join the broker; see `ezgraph.client.aio.Session.open`."""
+        if self._sockets is not None:
+            return  # it is open
         self._receive_ms = -1
         _, engine = self._make_engine()
         engine.start()
@@ -78,6 +91,15 @@ class Session(Shell):
             raise
         self._start_keepalive()
 
+    async def reopen(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> bool:  # noqa: ASYNC109
+        """Open a new lease in place of a lost one; see `ezgraph.client.shell.Shell.reopen`."""
+        deadline = Deadline(timeout, self._clock)
+        self._take_turn(timeout)
+        try:
+            return await self._reopen(deadline.left())
+        finally:
+            self._lock.release()
+
     def _shut(self) -> None:
         with self._lock:
             if self._sockets is None or self._engine is None:
@@ -85,21 +107,32 @@ class Session(Shell):
             sockets, self._sockets = self._sockets, None
             if self._keepalive is not None:
                 self._keepalive.stop()
-            sockets.close()
+            sockets.close(flush=self.welcome is not None)
             self._engine.close()
 
     # --- calls ---
+
+    def _take_turn(self, timeout: float) -> None:
+        """Wait until no other thread uses this client; `_lock` is held then."""
+        if not self._lock.acquire(timeout=max(0.0, timeout)):
+            raise DeadlineError(
+                f"this call had no turn within {timeout:g} s: another thread waits in a call on "
+                f"the same client, at {self.address}; open a client of its own for each thread"
+            )
 
     async def call(self, command: Command, *, timeout: float = DEFAULT_TIMEOUT_S) -> Reply:  # noqa: ASYNC109
         """Return the broker's reply; see `ezgraph.client.shell.Shell.call`."""
         results: list[Result] = []
         deadline = self._clock.monotonic() + timeout
-        with self._lock:
+        self._take_turn(timeout)
+        try:
             engine = self._open_engine()
             engine.submit(command, deadline=deadline, on_result=results.append)
             engine.flush()
             while not results:
                 self._receive_one(engine, timeout)
+        finally:
+            self._lock.release()
         result = results[0]
         if isinstance(result, EzGraphError):
             raise result
@@ -111,11 +144,14 @@ class Session(Shell):
         """Return the state (or some rooms of it) at one seq, and the floor."""
         results: list[tuple[GraphState | EzGraphError, int]] = []
         deadline = self._clock.monotonic() + timeout
-        with self._lock:
+        self._take_turn(timeout)
+        try:
             engine = self._open_engine()
             engine.pull_snapshot(list(rooms), deadline, lambda *each: results.append(each))
             while not results:
                 self._receive_one(engine, timeout)
+        finally:
+            self._lock.release()
         state, floor = results[0]
         if isinstance(state, EzGraphError):
             raise state
@@ -129,6 +165,7 @@ class Session(Shell):
 
     async def until(self, reached: Callable[[], bool], *, timeout: float, what: str) -> None:  # noqa: ASYNC109
         """Return when ``reached()`` is true; see `ezgraph.client.aio.Session.until`."""
+        self.check_owner()
         deadline = self._clock.monotonic() + timeout
         while not reached():
             left = deadline - self._clock.monotonic()
@@ -155,14 +192,17 @@ class Session(Shell):
         try:
             message = receive(sockets.dealer)
         except zmq.Again:
-            self._notice_loss(engine)
+            self._heed_keepalive(engine)
+            self._drain_events(engine, sockets)  # else watchers nobody looked at seem unheard
             engine.tick()
         else:
             engine.take_replies(message)
 
     def pump(self, wait_s: float) -> None:
         """Take what has arrived on both sockets, waiting up to ``wait_s`` for the first of it."""
-        with self._lock:
+        if not self._lock.acquire(timeout=max(0.0, wait_s)):
+            return  # another thread takes what arrives, for everybody
+        try:
             engine, sockets = self._open_engine(), self._sockets
             if sockets is None:
                 return
@@ -176,9 +216,12 @@ class Session(Shell):
                 self._drain_events(engine, sockets)
             if sockets.dealer in ready:
                 self._drain_replies(engine, sockets)
-            due = engine.next_due()
-            if due is not None and due <= self._clock.monotonic() + _SLICE_MS / 1000:
+            now, due = self._clock.monotonic(), engine.next_due()
+            if now >= self._tick_at or (due is not None and due <= now):
+                self._tick_at = now + _TICK_S
                 engine.tick()
+        finally:
+            self._lock.release()
 
     def _drain_events(self, engine: ClientEngine, sockets: ClientSockets) -> None:
         for _ in range(_DRAIN):
@@ -196,8 +239,11 @@ class Session(Shell):
 
     def open_feed(self, watch: Watch, on_ready: Callable[[], None]) -> Feed:
         """Feed ``watch`` whenever the caller waits; ``on_ready`` is called when it has items."""
-        with self._lock:
+        self._take_turn(DEFAULT_TIMEOUT_S)
+        try:
             return self._open_engine().open_feed(watch, on_ready)
+        finally:
+            self._lock.release()
 
     def serve_feed(self, feed: Feed) -> None:
         """Look at a watcher again after its items were taken."""

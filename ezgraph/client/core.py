@@ -3,8 +3,8 @@
 States::
 
     new ──start──▶ joining ──Welcome──▶ bound ◀──Welcome── resuming
-                      │                   └──"unbound"───────▶ ┘ │
-                      └──refused──▶ lost ◀─────refused───────────┘
+                      │                   └─"unbound", silence─▶ ┘ │
+                      └──refused──▶ lost ◀─────refused─────────────┘
     any ──close──▶ closed
 
 * A request keeps its id until its reply or its deadline. It goes out when bound; it goes out
@@ -13,9 +13,20 @@ States::
 * Reply ``unbound`` means that the broker does not know this connection: it was restarted, or the
   connection was. The core resumes its lease with token and last seq (a guest says HELLO again),
   and then repeats what is in flight.
+* With several addresses it does the same, at the next one, when the broker has been silent for
+  `SILENCE_S` although something is asked. Joining tries one address after the other, in turn.
+  The pauses grow from 0.25 s to 5 s, never beyond a third of the TTL, and are jittered, so that
+  many clients that lost their broker together do not come back together.
+* Joining with the token of a program that is gone takes its lease over. If that lease has ended,
+  or is another cluster's, a lease of one's own is opened; `resumption` says what became of it.
+  Ids on the wire go on above those of the program before: they are offset by a number that the
+  broker tells, known before the first request is sent.
+* A question (`QUESTIONS`) that a broker refuses because its journal failed, or too much is asked
+  at the time, stays open until its deadline, and is asked again. A change is told so at once.
 * A lost lease stays lost: what was in flight, and every later request, gets the reason.
 
-Joining and resuming use request id 0. ``now`` is monotonic seconds.
+Joining and resuming use request id 0. ``now`` is monotonic seconds; ``jitter`` gives numbers from
+0 to 1.
 """
 
 from __future__ import annotations
@@ -24,6 +35,14 @@ import enum
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ezgraph.client.resumption import (
+    Resumed,
+    ResumeToken,
+    Resumption,
+    SessionExpired,
+    WrongCluster,
+)
+from ezgraph.client.watch import Compacted
 from ezgraph.errors import (
     BrokerUnreachableError,
     ContextClosedError,
@@ -32,19 +51,37 @@ from ezgraph.errors import (
     from_code,
 )
 from ezgraph.protocol import PROTOCOL_VERSION
-from ezgraph.protocol.commands import Command, Hello, Request, Resume
+from ezgraph.protocol.commands import (
+    Command,
+    GetStatus,
+    Hello,
+    ListClients,
+    OpenSnapshot,
+    ReadEvents,
+    ReadSnapshot,
+    Request,
+    Resume,
+    Shutdown,
+    Sync,
+    TakeOver,
+)
 from ezgraph.protocol.replies import Refusal, Reply, Welcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 JOIN_ID = 0
 FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 4.0
 JOIN_RETRY_S = 0.25
-_FATAL = frozenset(
-    {"session_expired", "wrong_cluster", "protocol_version", "diverged", "invalid_command"}
-)
+LAST_JOIN_RETRY_S = 5.0
+SILENCE_S = 1.0
+DEFAULT_TTL_S = 6.0
+OVER = frozenset({"session_expired", "taken_over", "diverged"})
+"""Refusals of a RESUME that end the lease for this program."""
+QUESTIONS = (Sync, ListClients, GetStatus, OpenSnapshot, ReadSnapshot, ReadEvents)
+"""Commands that change nothing."""
+_FATAL = OVER | {"wrong_cluster", "protocol_version", "invalid_command"}
 
 
 class LeaseState(enum.Enum):
@@ -66,6 +103,7 @@ class _Pending:
     retry_at: float
     pause_s: float = FIRST_RETRY_S
     attempts: int = 0
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +117,34 @@ class Completion:
 class ClientCore:
     """What one client has asked and may still repeat."""
 
-    def __init__(self, hello: Hello, addresses: Sequence[str]) -> None:
+    def __init__(
+        self,
+        hello: Hello,
+        addresses: Sequence[str],
+        *,
+        predecessor: ResumeToken | None = None,
+        jitter: Callable[[], float] = lambda: 0.5,
+    ) -> None:
         self.state = LeaseState.NEW
         self.welcome: Welcome | None = None
         self.error: EzGraphError | None = None
-        self.last_seq = 0
+        self.resumption: Resumption | None = None
+        self.last_seq = predecessor.seq if predecessor else 0
         self.dial = 0
         self.joins = 0
         self.outbox: list[Request] = []
         self.completions: list[Completion] = []
-        self._hello = hello
+        self.hello = hello
         self._addresses = addresses
+        self._predecessor = predecessor
+        self._jitter = jitter
         self._pending: dict[int, _Pending] = {}
         self._last_id = 0
+        self.id_offset = 0
+        self._heard = 0.0
         self._join_at = 0.0
         self._join_pause_s = JOIN_RETRY_S
+        self._join_tries = 0
         self._join_refusal: Refusal | None = None
 
     def __repr__(self) -> str:
@@ -120,7 +171,7 @@ class ClientCore:
         if self.state is LeaseState.CLOSED:
             raise ContextClosedError("this context is closed; open a new one")
         if self.error is not None:
-            raise type(self.error)(str(self.error))
+            raise _again(self.error)
         self._last_id += 1
         request_id = self._last_id
         pending = _Pending(command, now, deadline, now)
@@ -142,17 +193,21 @@ class ClientCore:
 
     def receive(self, request_id: int, reply: Reply, *, now: float) -> None:
         """Take a reply."""
+        self._heard = now
         if request_id == JOIN_ID:
             self._joined(reply, now)
             return
         if isinstance(reply, Refusal) and reply.code == "unbound":
             self._resume(now)
             return
+        request_id -= self.id_offset
+        if isinstance(reply, Refusal) and self._asks_again(request_id, reply):
+            return
         if self._pending.pop(request_id, None) is None:
             return  # a reply to a repetition of what is answered already
         result: Reply | EzGraphError = reply
         if isinstance(reply, Refusal):
-            result = _error_of(reply)
+            result = error_of(reply)
         elif (seq := getattr(reply, "seq", 0)) > self.last_seq:
             self.last_seq = seq
         self.completions.append(Completion(request_id, result))
@@ -160,8 +215,10 @@ class ClientCore:
     def tick(self, now: float) -> None:
         """Repeat what is overdue, and give up what is past its deadline."""
         if self.state in (LeaseState.JOINING, LeaseState.RESUMING) and now >= self._join_at:
-            self.dial += len(self._addresses) > 1 and self.joins % 2 == 0
+            self.dial += 1
             self._join(now)
+        elif self.state is LeaseState.BOUND and self._is_silent(now):
+            self.move_to((self.dial + 1) % len(self._addresses), now)
         for request_id, pending in list(self._pending.items()):
             if now >= pending.deadline:
                 del self._pending[request_id]
@@ -178,26 +235,62 @@ class ClientCore:
         ]
         if self.state in (LeaseState.JOINING, LeaseState.RESUMING):
             dues.append(self._join_at)
+        elif dues and len(self._addresses) > 1:
+            dues.append(self._silent_at())
         return min(dues, default=None)
 
+    def move_to(self, index: int, now: float) -> None:
+        """Resume at the address of that index, on a new connection."""
+        if self.state is LeaseState.BOUND:
+            self.dial = index
+            self._resume(now)
+
     # --- inside ---
+
+    def _asks_again(self, request_id: int, refusal: Refusal) -> bool:
+        """Keep a question open that was refused for the moment only; return whether it was."""
+        pending = self._pending.get(request_id)
+        if pending is None or refusal.code not in ("journal_failed", "limit"):
+            return False
+        if not isinstance(pending.command, QUESTIONS):
+            return False
+        pending.refusal = refusal.message
+        return True
+
+    def _is_silent(self, now: float) -> bool:
+        """Return whether another address should be tried: much is asked, nothing is heard."""
+        return bool(self._pending) and len(self._addresses) > 1 and now >= self._silent_at()
+
+    def _silent_at(self) -> float:
+        """Return when it is silence that the oldest request has got no answer."""
+        oldest = next(iter(self._pending.values()))
+        return max(self._heard, oldest.started) + SILENCE_S
 
     def _send(self, request_id: int, pending: _Pending, now: float) -> None:
         pending.attempts += 1
         pending.retry_at = now + pending.pause_s
         pending.pause_s = min(pending.pause_s * 2, LAST_RETRY_S)
         lowest_open = next(iter(self._pending))
-        self.outbox.append(Request(request_id, lowest_open, pending.command))
+        offset = self.id_offset
+        self.outbox.append(Request(request_id + offset, lowest_open + offset, pending.command))
 
     def _join(self, now: float) -> None:
         self.joins += 1
-        self._join_at = now + self._join_pause_s
-        self._join_pause_s = min(self._join_pause_s * 2, LAST_RETRY_S)
+        self._join_tries += 1
+        self._join_at = now + self._join_pause_s * (0.5 + self._jitter())
+        if self._join_tries % len(self._addresses) == 0:  # once around
+            self._join_pause_s = min(self._join_pause_s * 2, self._longest_pause_s())
         self.outbox.append(Request(JOIN_ID, 0, self._join_command()))
 
+    def _longest_pause_s(self) -> float:
+        ttl_s = self.welcome.ttl_s if self.welcome else self.hello.ttl_s or DEFAULT_TTL_S
+        return max(JOIN_RETRY_S, min(LAST_JOIN_RETRY_S, ttl_s / 3))
+
     def _join_command(self) -> Command:
-        if self.welcome is None or self._hello.kind == "guest":
-            return self._hello
+        if self.welcome is None and (before := self._predecessor) is not None:
+            return TakeOver(self.hello, before.client, before.token, before.cluster_id)
+        if self.welcome is None or self.hello.kind == "guest":
+            return self.hello
         welcome = self.welcome
         return Resume(
             PROTOCOL_VERSION,
@@ -206,6 +299,7 @@ class ClientCore:
             welcome.cluster_id,
             welcome.epoch,
             self.last_seq,
+            self.hello.nonce,
         )
 
     def _resume(self, now: float) -> None:
@@ -213,27 +307,90 @@ class ClientCore:
             return  # on its way already
         self.state = LeaseState.RESUMING
         self._join_pause_s = JOIN_RETRY_S
+        self._join_tries = 0
         self._join(now)
 
     def _joined(self, reply: Reply, now: float) -> None:
         if self.state not in (LeaseState.JOINING, LeaseState.RESUMING):
             return
         if isinstance(reply, Welcome):
-            self.welcome = reply
-            self.state = LeaseState.BOUND
-            self._join_refusal = None
-            self._hello = replace(self._hello, cluster_id=reply.cluster_id)
-            for request_id, pending in self._pending.items():
-                self._send(request_id, pending, now)
-        elif isinstance(reply, Refusal) and reply.code in _FATAL:
-            self.state = LeaseState.LOST
-            self.error = _error_of(reply)
-            self._fail_all(self.error)
+            self._welcomed(reply, now)
+        elif isinstance(reply, Refusal) and self._predecessor is not None and self.welcome is None:
+            self._predecessor_refused(reply, now)
+        elif isinstance(reply, Refusal) and self._is_final(reply):
+            self.lose(reply)
         elif isinstance(reply, Refusal):
             self._join_refusal = reply  # asked again until the deadline, then named
 
+    def _welcomed(self, welcome: Welcome, now: float) -> None:
+        if self.welcome is not None or self._predecessor is not None:
+            self._note_resumption(welcome)
+        if self.welcome is None:
+            self.id_offset = welcome.next_request_id - 1
+        self._predecessor = None
+        self.welcome = welcome
+        self.state = LeaseState.BOUND
+        self._join_refusal = None
+        self.hello = replace(self.hello, cluster_id=welcome.cluster_id)
+        self._end_shutdowns()
+        for request_id, pending in self._pending.items():
+            self._send(request_id, pending, now)
+
+    def _end_shutdowns(self) -> None:
+        """A shutdown is not repeated: the broker that answers now may be the next one."""
+        asked = [n for n, p in self._pending.items() if p.attempts and type(p.command) is Shutdown]
+        for request_id in asked:
+            del self._pending[request_id]
+            error = DeadlineError(
+                f"the connection to {self.address} was cut after the broker was asked to stop; it "
+                f"has stopped and was started again, or never heard of it: see `ezgraph status`"
+            )
+            self.completions.append(Completion(request_id, error))
+
+    def _note_resumption(self, welcome: Welcome) -> None:
+        client, after, head = welcome.client, self.last_seq, welcome.head
+        if after + 1 < welcome.floor:
+            self.resumption = Compacted(welcome.floor, None)
+        else:
+            self.resumption = Resumed(client, after, head)
+
+    def _predecessor_refused(self, refusal: Refusal, now: float) -> None:
+        """Its lease cannot be taken over: say why, and open one of our own."""
+        if refusal.code == "wrong_cluster":
+            self.resumption = WrongCluster(refusal.message)
+        elif refusal.code in OVER:
+            self.resumption = SessionExpired(refusal.message, refusal.lost)
+        elif refusal.code in _FATAL:
+            self.lose(refusal)
+            return
+        else:
+            self._join_refusal = refusal
+            return
+        self._predecessor = None
+        # The take-over may have been done, and its Welcome lost: its nonce may be spent.
+        self.hello = replace(self.hello, nonce=f"{self.hello.nonce}-own")
+        self._join(now)
+
+    def _is_final(self, refusal: Refusal) -> bool:
+        """Return whether a refusal ends it.
+
+        It does not with several addresses, when another cluster answers at one of them; nor when
+        it answers a repeated take-over, while our HELLO is on its way.
+        """
+        if refusal.code == "wrong_cluster" and len(self._addresses) > 1:
+            return False
+        is_late = self.welcome is None and isinstance(self.resumption, SessionExpired)
+        return refusal.code in _FATAL and not (is_late and refusal.code in OVER)
+
+    def lose(self, refusal: Refusal) -> None:
+        """The lease is over: what waits and whatever is asked later is told why."""
+        if self.error is None:
+            self.state = LeaseState.LOST
+            self.error = error_of(refusal)
+            self._fail_all(self.error)
+
     def _fail_all(self, error: EzGraphError) -> None:
-        self.completions += [Completion(request_id, error) for request_id in self._pending]
+        self.completions += [Completion(request_id, _again(error)) for request_id in self._pending]
         self._pending.clear()
 
     def _deadline_error(self, pending: _Pending, now: float) -> DeadlineError:
@@ -249,6 +406,11 @@ class ClientCore:
                 f"no broker answered at {tried} within {waited:.1f} s ({self.joins} HELLOs sent); "
                 f"start one with `ezgraph serve`, or check the address and EZGRAPH_ADDR"
             )
+        if pending.refusal:
+            return DeadlineError(
+                f"{name} was not answered by {self.address} within {waited:.1f} s "
+                f"({pending.attempts} attempts); it said: {pending.refusal}"
+            )
         return DeadlineError(
             f"{name} got no answer from {self.address} within {waited:.1f} s "
             f"({pending.attempts} attempts, {self.state.value}); the broker is down, busy or cut "
@@ -256,8 +418,18 @@ class ClientCore:
         )
 
 
-def _error_of(refusal: Refusal) -> EzGraphError:
+def error_of(refusal: Refusal) -> EzGraphError:
+    """Return the error that a refusal stands for, with what it carries."""
     error = from_code(refusal.code, refusal.message)
     if refusal.floor is not None:
         error.floor = refusal.floor  # type: ignore[attr-defined]
+    if refusal.lost is not None:
+        error.lost = refusal.lost  # type: ignore[attr-defined]
     return error
+
+
+def _again(error: EzGraphError) -> EzGraphError:
+    """Return the same error as a new object: one that was raised before carries its traceback."""
+    fresh = type(error)(str(error))
+    fresh.__dict__.update(error.__dict__)
+    return fresh

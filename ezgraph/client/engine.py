@@ -31,6 +31,7 @@ from ezgraph.wire import codec, frames
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ezgraph.client.resumption import ResumeToken
     from ezgraph.clock import Clock
     from ezgraph.protocol.commands import Hello
     from ezgraph.protocol.events import Event
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 Result = Reply | EzGraphError
 
 _SNAPSHOT_TRIES = 5
+_PROBE_S = 6.0  # longer than the longest pause between two notes
 _FRAMES_PER_MESSAGE = 128
 
 
@@ -48,6 +50,10 @@ class Transport(Protocol):
 
     def dial(self, address: Address) -> None:
         """Send commands to this broker from now on."""
+        ...
+
+    def reconnect(self) -> None:
+        """Make both connections anew; the ones there are may be dead without a sign."""
         ...
 
     def send(self, message: Sequence[bytes]) -> None:
@@ -84,6 +90,7 @@ class _Pull:
     rooms: list[str]
     deadline: float
     on_state: Callable[[GraphState | EzGraphError, int], None]
+    at_least: int | None
     events: list[Event] = field(default_factory=list)
     at: tuple[int, int] | None = None
     tries: int = 0
@@ -103,8 +110,15 @@ class ClientEngine:
         clock: Clock,
         *,
         patience_s: float = 60.0,
+        predecessor: ResumeToken | None = None,
+        jitter: Callable[[], float] = lambda: 0.5,
+        on_bound: Callable[[Address], None] = lambda _: None,
     ) -> None:
-        self.core = ClientCore(hello, [str(each) for each in addresses])
+        """``on_bound`` is told at which address the lease is bound whenever it is."""
+        self.core = ClientCore(
+            hello, [str(each) for each in addresses], predecessor=predecessor, jitter=jitter
+        )
+        self._on_bound = on_bound
         self.patience_s = patience_s
         self.malformed = 0
         self._transport = transport
@@ -114,6 +128,7 @@ class ClientEngine:
         self._on_result: dict[int, Callable[[Result], None]] = {}
         self._encoded: dict[int, bytes] = {}
         self._feeds: dict[bytes, list[Feed]] = {}
+        self._probing = False
 
     def __repr__(self) -> str:
         watches = sum(len(feeds) for feeds in self._feeds.values())
@@ -181,6 +196,13 @@ class ClientEngine:
                 self._listen()
         self.flush()
 
+    def reconnect(self, address: Address, addresses: Sequence[Address]) -> None:
+        """Resume at ``address``, where the broker was just heard, on new connections."""
+        if parse_address(self.core.address) == address:
+            self._transport.reconnect()
+        self.core.move_to(addresses.index(address), self._clock.monotonic())
+        self.flush()
+
     def tick(self) -> None:
         """Repeat what is overdue; give up what is past its deadline."""
         now = self._clock.monotonic()
@@ -231,7 +253,7 @@ class ClientEngine:
             frames.request_frame(
                 request.request_id,
                 request.lowest_open,
-                encoded.get(request.request_id) or codec.encode(request.command),
+                encoded.get(request.request_id - core.id_offset) or codec.encode(request.command),
             )
             for request in outbox
         ]
@@ -242,6 +264,7 @@ class ClientEngine:
         welcome = self.core.welcome
         if welcome is None or self.core.state is not LeaseState.BOUND:
             return
+        self._on_bound(parse_address(self.core.address))
         host = welcome.advertise or parse_address(self.core.address).host
         address = Address(host, welcome.events_port)
         if address != self._events_from:
@@ -356,10 +379,12 @@ class ClientEngine:
             if isinstance(state, EzGraphError):
                 feed.watch.fail(state)
             else:
-                feed.watch.snapshot_taken(state.seq, Compacted(floor, state))
+                item = Compacted(floor, state, diverged=feed.watch.diverged)
+                feed.watch.snapshot_taken(state.seq, item)
             self._serve(feed)
 
-        self.pull_snapshot([], self._clock.monotonic() + self.patience_s, take)
+        at_least = max(feed.watch.position, feed.watch.floor - 1)
+        self.pull_snapshot([], self._clock.monotonic() + self.patience_s, take, at_least=at_least)
 
     def _subscribe(self, prefix: bytes) -> None:
         """Subscribe to events first and to notes second: the welcome then covers both."""
@@ -405,13 +430,33 @@ class ClientEngine:
                     f"after_seq={watch.position}"
                 )
             )
+        elif now - watch.last_heard > _PROBE_S:
+            self._look_after(feed, now)
         elif watch.needs_welcome(subscribed_at=feed.subscribed_at, now=now):
-            feed.subscribed_at = now
-            prefix = topic_of(watch.prefix)
-            self._transport.unsubscribe(note_topic(prefix))
-            self._transport.unsubscribe(prefix)
-            self._subscribe(prefix)
+            self._subscribe_again(feed, now)
         self._serve(feed)
+
+    def _look_after(self, feed: Feed, now: float) -> None:
+        """Nothing is heard, though notes should be.
+
+        Perhaps the subscription was lost: subscribe again, and a welcome will show what is missing.
+        Perhaps the broker is elsewhere: ask something, so that it is looked for.
+        """
+        if now - feed.subscribed_at > _PROBE_S:
+            self._subscribe_again(feed, now)
+        if not self._probing:
+            self._probing = True
+            self.submit(Sync(), deadline=now + _PROBE_S, on_result=self._probed)
+
+    def _probed(self, _: Result) -> None:
+        self._probing = False
+
+    def _subscribe_again(self, feed: Feed, now: float) -> None:
+        feed.subscribed_at = now
+        prefix = topic_of(feed.watch.prefix)
+        self._transport.unsubscribe(note_topic(prefix))
+        self._transport.unsubscribe(prefix)
+        self._subscribe(prefix)
 
     # --- snapshots ---
 
@@ -420,15 +465,20 @@ class ClientEngine:
         rooms: list[str],
         deadline: float,
         on_state: Callable[[GraphState | EzGraphError, int], None],
+        *,
+        at_least: int | None = None,
     ) -> None:
-        """Fetch the state (or only some rooms of it); ``on_state`` gets it and the floor."""
-        self._open_snapshot(_Pull(rooms, deadline, on_state))
+        """Fetch the state (or only some rooms of it); ``on_state`` gets it and the floor.
+
+        ``at_least``: one at this seq or later will do; None: the newest.
+        """
+        self._open_snapshot(_Pull(rooms, deadline, on_state, at_least))
 
     def _open_snapshot(self, pull: _Pull) -> None:
         pull.events.clear()
         pull.at = None
         pull.tries += 1
-        self._pull_next(pull, OpenSnapshot(pull.rooms))
+        self._pull_next(pull, OpenSnapshot(pull.rooms, pull.at_least))
 
     def _pull_next(self, pull: _Pull, command: Command) -> None:
         try:

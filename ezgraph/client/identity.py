@@ -18,13 +18,18 @@ def hello(kind: str, *, program: str | None = None, ttl_s: float | None = None) 
     return Hello(
         protocol=PROTOCOL_VERSION,
         kind=kind,
-        nonce=secrets.token_hex(8),
+        nonce=new_nonce(),
         program=program or _program(),
         host=socket.gethostname(),
         pid=os.getpid(),
         login=_login(),
         ttl_s=ttl_s,
     )
+
+
+def new_nonce() -> str:
+    """Return what tells this HELLO from every other one; a secret, as the token is."""
+    return secrets.token_hex(16)
 
 
 def _program() -> str:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 class FeedingSession(Protocol):
     """What a replica needs of a session; both shells have it."""
 
+    def check_owner(self) -> None:
+        """Refuse to be used after a fork."""
+        ...
+
     def open_feed(self, watch: Watch, on_ready: Callable[[], None]) -> Feed:
         """Feed a watcher."""
         ...
@@ -45,9 +49,14 @@ class Replica:
 
     def __init__(self, session: FeedingSession) -> None:
         self._session = session
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew with a snapshot, after the session was opened anew."""
         self._state: GraphState | None = None
+        self._complete = 0
         self._watch = Watch((), start_with_snapshot=True)
-        self._feed = session.open_feed(self._watch, self._absorb)
+        self._feed = self._session.open_feed(self._watch, self._absorb)
 
     def __repr__(self) -> str:
         return f"<Replica {self._state!r} {self._watch.phase.value}>"
@@ -79,6 +88,7 @@ class Replica:
 
     async def ready(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> Replica:  # noqa: ASYNC109
         """Return the replica when it has its first snapshot and has caught up with it."""
+        self._session.check_owner()
         await self._session.until(
             lambda: self._failed or (self._state is not None and self._watch.phase is Phase.LIVE),
             timeout=timeout,
@@ -89,8 +99,9 @@ class Replica:
 
     async def reach(self, seq: int, *, timeout: float = DEFAULT_TIMEOUT_S) -> Replica:  # noqa: ASYNC109
         """Return the replica when it has everything up to ``seq``."""
+        self._session.check_owner()
         await self._session.until(
-            lambda: self._failed or (self._state is not None and self.seq >= seq),
+            lambda: self._failed or (self._state is not None and self._complete >= seq),
             timeout=timeout,
             what=f"seq {seq} in the replica",
         )
@@ -106,6 +117,7 @@ class Replica:
         return self._watch.phase is Phase.FAILED
 
     def _raise_failure(self) -> None:
+        self._session.check_owner()
         if self._failed:
             raise self._watch.error or EzGraphError("the replica has ended")
 
@@ -117,5 +129,8 @@ class Replica:
                 self._state = item.snapshot
             elif not isinstance(item, Progress) and self._state is not None:
                 self._state.apply(item)
+            # Numbers that a restore has skipped are told by progress alone.
+            at = item.snapshot.seq if isinstance(item, Compacted) else item.seq
+            self._complete = max(self._complete, at)
         if self._watch.phase is Phase.READING:
             self._session.serve_feed(self._feed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from typing import TYPE_CHECKING
 
 import zmq
@@ -21,8 +22,12 @@ _POLLIN = int(zmq.POLLIN)
 
 _contexts: dict[int, zmq.Context[zmq.Socket[bytes]]] = {}
 _FLUSH_MS = 200
-RECONNECT_MS = 20
-RECONNECT_MAX_MS = 500
+_RECONNECT_MS = 50
+_RECONNECT_MAX_MS = 5_000
+_CONNECT_TIMEOUT_MS = 500
+_HANDSHAKE_MS = 2_000
+_BEAT_MS = 2_000
+_BEAT_TIMEOUT_MS = 10_000
 
 
 def shared_context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -58,10 +63,15 @@ class ClientSockets:
     taken the edge off its descriptor: who watches the descriptors looks again, and resets them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ttl_s: float, *, has_keepalive: bool) -> None:
+        """``has_keepalive``: somebody else finds out when the DEALER's connection is dead."""
+        self._ttl_s = ttl_s
+        self._has_keepalive = has_keepalive
         self.dealer = self._new_dealer()
         self.sub = shared_context().socket(zmq.SUB)
-        _configure(self.sub)
+        _configure(self.sub, ttl_s)
+        _beat(self.sub)
+        self.sub.set(zmq.HEARTBEAT_TTL, _BEAT_TIMEOUT_MS)
         self.sub.set(zmq.SNDHWM, 0)  # else subscriptions beyond 1,000 are dropped silently
         self.sub.set(zmq.RCVHWM, 100_000)
         self.dealer_changed = False
@@ -77,8 +87,24 @@ class ClientSockets:
             self.dealer = self._new_dealer()
             self.dealer_changed = True
         self._dialled = address
-        self.dealer.set(zmq.IPV6, int(":" in address.host))
-        self.dealer.connect(address.endpoint)
+        connect(self.dealer, address)
+
+    def reconnect(self) -> None:
+        """Make both connections anew: what they were given last may never have left."""
+        if self._dialled is not None:
+            address, self._dialled = self._dialled, None
+            self.dealer.close(linger=0)
+            self.dealer = self._new_dealer()
+            self.dealer_changed = True
+            self.dial(address)
+        if self._events_from is not None:
+            self.listen(self._events_from)
+
+    def _new_dealer(self) -> zmq.Socket[bytes]:
+        dealer = new_dealer(self._ttl_s)
+        if not self._has_keepalive:
+            _beat(dealer)
+        return dealer
 
     def send(self, message: Sequence[bytes]) -> None:
         """Send requests without waiting; a full queue drops them, and they are repeated."""
@@ -96,8 +122,7 @@ class ClientSockets:
             self.sub.disconnect(self._events_from.endpoint)
         self._events_from = address
         self.sub_touched = True
-        self.sub.set(zmq.IPV6, int(":" in address.host))
-        self.sub.connect(address.endpoint)
+        connect(self.sub, address)
 
     def subscribe(self, topic: bytes) -> None:
         """Receive what is published under ``topic``."""
@@ -109,19 +134,49 @@ class ClientSockets:
         self.sub_touched = True
         self.sub.unsubscribe(topic)
 
-    def close(self) -> None:
-        """Close both; what was sent is flushed for up to 200 ms in the background."""
-        self.dealer.close(linger=_FLUSH_MS)
+    def close(self, *, flush: bool) -> None:
+        """Close both; ``flush``: what was sent still leaves, for up to 200 ms, in the background.
+
+        A HELLO that nobody answered must not: a broker that starts just then would take us in.
+        """
+        self.dealer.close(linger=_FLUSH_MS if flush else 0)
         self.sub.close(linger=0)
 
-    @staticmethod
-    def _new_dealer() -> zmq.Socket[bytes]:
-        dealer = shared_context().socket(zmq.DEALER)
-        _configure(dealer)
-        return dealer
+
+def new_dealer(ttl_s: float) -> zmq.Socket[bytes]:
+    """Return a socket for commands; who has a TTL of ``ttl_s`` must not come back later."""
+    dealer = shared_context().socket(zmq.DEALER)
+    _configure(dealer, ttl_s)
+    return dealer
 
 
-def _configure(sock: zmq.Socket[bytes]) -> None:
+def connect(sock: zmq.Socket[bytes], address: Address) -> None:
+    """Connect to an address of either kind."""
+    sock.set(zmq.IPV6, int(":" in address.host))
+    sock.connect(address.endpoint)
+
+
+def _configure(sock: zmq.Socket[bytes], ttl_s: float) -> None:
+    """Make a broken connection again, soon enough for a lease of ``ttl_s``.
+
+    ZeroMQ waits with a doubled pause after each try, without jitter: so every socket has pauses
+    of its own.
+    """
+    longest_ms = min(_RECONNECT_MAX_MS, max(2 * _RECONNECT_MS, int(ttl_s * 1000 / 6)))
+    first_ms = secrets.randbelow(_RECONNECT_MS) + _RECONNECT_MS
     sock.set(zmq.LINGER, 0)
-    sock.set(zmq.RECONNECT_IVL, RECONNECT_MS)
-    sock.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+    sock.set(zmq.RECONNECT_IVL, min(first_ms, longest_ms))
+    sock.set(zmq.RECONNECT_IVL_MAX, longest_ms - secrets.randbelow(max(1, longest_ms // 4)))
+    sock.set(zmq.CONNECT_TIMEOUT, _CONNECT_TIMEOUT_MS)
+    sock.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+
+
+def _beat(sock: zmq.Socket[bytes]) -> None:
+    """Give up a connection that is dead without a sign, as when a cable is pulled.
+
+    The broker gives up the subscriber's side too (`HEARTBEAT_TTL`): what waits for it there takes
+    room, and it loses nothing by it. The DEALER of a lease has no such beats: the keep-alive
+    watches over it, and a command of many megabytes on a slow line would be taken for silence.
+    """
+    sock.set(zmq.HEARTBEAT_IVL, _BEAT_MS)
+    sock.set(zmq.HEARTBEAT_TIMEOUT, _BEAT_TIMEOUT_MS)

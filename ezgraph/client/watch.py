@@ -59,10 +59,15 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Compacted:
-    """History up to ``floor`` is gone; ``snapshot`` is the state to go on from, at its seq."""
+    """History up to ``floor`` is gone; ``snapshot`` is the state to go on from, at its seq.
+
+    ``diverged``: what was delivered last is no part of the broker's history; an older backup was
+    restored since.
+    """
 
     floor: int
     snapshot: Any
+    diverged: bool = False
 
 
 Item = Any
@@ -85,6 +90,7 @@ class Watch:
         self.ready: deque[Item] = deque()
         self.error: EzGraphError | None = None
         self.floor = 0
+        self.diverged = False
         self.last_heard = 0.0
         self._after = after
         self._start_unknown = False
@@ -117,6 +123,11 @@ class Watch:
             self._start_unknown, self._after = False, seq
             if self._early_welcome is not None:
                 self._welcome(self._early_welcome)
+
+    @property
+    def start(self) -> int | None:
+        """After which seq it begins; None: not known yet, or with a snapshot."""
+        return self._after
 
     # --- what arrives ---
 
@@ -192,8 +203,9 @@ class Watch:
         """The range could not be had: below the floor a snapshot is needed, else this is over."""
         self._asked = False
         self.last_heard = now
-        if error.code == "compacted":
+        if error.code in ("compacted", "diverged"):
             self.floor = getattr(error, "floor", 0)
+            self.diverged = error.code == "diverged"
             self._held = []
             self.phase = Phase.SNAPSHOT
         else:
@@ -228,6 +240,7 @@ class Watch:
             return
         if self._snapshot_first:
             self.phase = Phase.SNAPSHOT
+            self._target = note.head  # the snapshot may be a little older
             return
         self.position = note.head if self._after is None else self._after
         self._must_ask = self.position > note.head  # an old note, or another history: ask

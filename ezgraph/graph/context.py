@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from ezgraph.client import aio
 from ezgraph.client.replica import Replica
+from ezgraph.clock import Deadline
 from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.errors import CompactedError, MalformedMessageError, NoSessionError
+from ezgraph.graph.declared import Declared, declare_again
 from ezgraph.graph.sessions import (
     SNAPSHOT_ROOMS,
     AnySession,
@@ -16,6 +18,7 @@ from ezgraph.graph.sessions import (
     open_session,
 )
 from ezgraph.graph.streams import (
+    EventList,
     EventStream,
     SettingsEvents,
     present_topology,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from ezgraph.client.resumption import ResumeToken, Resumption
     from ezgraph.config import Address
     from ezgraph.graph.server import GraphServer
     from ezgraph.protocol.events import Event
@@ -71,6 +75,8 @@ class GraphContext:
         replica: keep a live copy of the state from the start (see `replica`).
         patience_s: how long subscriptions wait for a silent broker before they give up.
         program: the name this program is listed under; None: the script's.
+        resume: the `resume_token` of a program that is gone: take its session over, with all
+            that it owns. If that session has ended, a new one is opened; `resumption` says so.
     """
 
     def __init__(
@@ -82,9 +88,12 @@ class GraphContext:
         replica: bool = False,
         patience_s: float = 60.0,
         program: str | None = None,
+        resume: ResumeToken | None = None,
         session_factory: SessionFactory | None = None,
     ) -> None:
         self._program = program
+        self._predecessor = resume
+        self._declared = Declared()
         self._address = address
         self._auto_start = auto_start
         self._ttl_s = ttl_s
@@ -110,21 +119,28 @@ class GraphContext:
     async def open(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> Self:  # noqa: ASYNC109
         """Open the session and return the context; ``async with`` does it for you."""
         if self._session is not None:
+            self._session.check_owner()
             return self
+        deadline = Deadline(timeout)
         self._session, self._server = await open_session(
             self._new_session, self._address, auto_start=self._auto_start, timeout=timeout
         )
         try:
             if self._wants_replica:
-                await self.replica.ready(timeout=timeout)
+                await self.replica.ready(timeout=deadline.left())
         except BaseException:
+            self._session.abandon()  # who did not answer will not answer a goodbye
             await self.close()
             raise
         return self
 
     def _new_session(self, addresses: Sequence[Address]) -> AnySession:
         return self._make(
-            addresses, program=self._program, ttl_s=self._ttl_s, patience_s=self._patience_s
+            addresses,
+            program=self._program,
+            ttl_s=self._ttl_s,
+            patience_s=self._patience_s,
+            resume=self._predecessor,
         )
 
     async def close(self) -> None:
@@ -137,7 +153,7 @@ class GraphContext:
     async def close_session(self) -> None:
         """End the session early; what it owns goes with it."""
         session, self._session = self._session, None
-        self._replica = None
+        self._replica, self._declared = None, Declared()
         if session is not None:
             await session.close()
 
@@ -162,6 +178,24 @@ class GraphContext:
         return self._active().client_id or ""
 
     @property
+    def resume_token(self) -> ResumeToken:
+        """What another program shows to take this session over: ``GraphContext(resume=token)``.
+
+        It is a secret. ``str()`` makes a line of it to keep in a file that only you can read.
+        """
+        return self._active().resume_token
+
+    @property
+    def resumption(self) -> Resumption | None:
+        """How this session was last come back to; None: it has never been away.
+
+        ``Resumed | Compacted`` after a cut, a restart of the broker, or a take-over with
+        ``resume=``; ``SessionExpired | WrongCluster`` when the session that was to be taken over
+        has ended, or is no session of this cluster.
+        """
+        return self._active().resumption
+
+    @property
     def address(self) -> Address:
         """The address of the broker in use."""
         return self._active().address
@@ -172,6 +206,7 @@ class GraphContext:
                 "this GraphContext has no active session: use `async with GraphContext(…) as ctx` "
                 "(or `with` in ezgraph.sync) and call it inside"
             )
+        self._session.check_owner()
         return self._session
 
     async def _ask(self, command: Command, kind: type[T], timeout: float) -> T:  # noqa: ASYNC109
@@ -185,9 +220,14 @@ class GraphContext:
 
     async def _change(self, command: Command, timeout: float) -> int:  # noqa: ASYNC109
         """Do it; return the seq it reached, when the replica (if any) is there too."""
+        if (replica := self._replica) is None:
+            done = await self._ask(command, Done, timeout)
+            self._declared.note(command)
+            return done.seq
+        deadline = Deadline(timeout)
         done = await self._ask(command, Done, timeout)
-        if self._replica is not None:
-            await self._replica.reach(done.seq, timeout=timeout)
+        self._declared.note(command)
+        await replica.reach(done.seq, timeout=deadline.left())
         return done.seq
 
     # --- changing ---
@@ -250,6 +290,24 @@ class GraphContext:
         """Return, with the head, when everything sent before has been applied."""
         return await self._change(Sync(), timeout)
 
+    async def redeclare(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:  # noqa: ASYNC109
+        """Declare again what this context has declared; return the seq reached.
+
+        After a `SessionExpiredError` (or `DivergedError`) a new session is opened first; its
+        ``session_id`` is a new one. Metadata and edges follow. The replica goes on from a new
+        snapshot; subscriptions that ended are to be opened again, with ``after_seq=`` the last
+        seq they gave. In a session that lives nothing changes.
+
+        Raises:
+            RefusedError: something cannot be declared any more (an address is taken, an edge
+                would close a loop). The rest was declared; all refusals are in its notes.
+        """
+        session, deadline = self._active(), Deadline(timeout)
+        is_new = await session.reopen(timeout=timeout)
+        if is_new and self._replica is not None:
+            self._replica.restart()
+        return await declare_again(self._declared, self._change, deadline.left())
+
     # --- asking ---
 
     async def snapshot(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphSnapshot:  # noqa: ASYNC109
@@ -296,16 +354,15 @@ class GraphContext:
         Below the floor the list begins with each present component's last change; see
         `SettingsEvents`.
         """
+        deadline = Deadline(timeout)
         try:
             events = await self.events(_SETTINGS, after_seq, timeout=timeout)
         except CompactedError as error:
-            state, floor = await self._active().fetch_state(["settings"], timeout=timeout)
-            tail = await self.events(_SETTINGS, state.seq, timeout=timeout)
+            state, floor = await self._active().fetch_state(["settings"], timeout=deadline.left())
+            tail = await self.events(_SETTINGS, state.seq, timeout=deadline.left())
             found = [*state.last_settings_changes(), *_typed(tail)]
             return SettingsEvents(found, floor=floor or error.floor, complete=False)
-        session = self._active()
-        floor = session.welcome.floor if session.welcome else 1
-        return SettingsEvents(_typed(events), floor=floor, complete=True)
+        return SettingsEvents(_typed(events), floor=events.floor, complete=True)
 
     async def events(
         self,
@@ -314,18 +371,21 @@ class GraphContext:
         *,
         through_seq: int | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
-    ) -> list[Event]:
+    ) -> EventList:
         """Return the stored events under ``prefix`` in (after_seq, through_seq], or up to now.
 
         Raises:
             CompactedError: history below the floor is gone.
         """
-        key, events = list(check_key(prefix)), []
+        key, events = list(check_key(prefix)), EventList()
         position, goal = after_seq, through_seq
+        deadline = Deadline(timeout)
         while goal is None or position < goal:
-            part = await self._ask(ReadEvents(key, position, through_seq), EventRange, timeout)
+            asked = ReadEvents(key, position, through_seq)
+            part = await self._ask(asked, EventRange, deadline.left())
             goal = part.head if goal is None else min(goal, part.head)
             events += [codec.decode_event(each) for each in part.events]
+            events.floor = part.floor
             position = part.through
         return events
 

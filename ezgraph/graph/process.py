@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 from ezgraph.client import aio
+from ezgraph.clock import Deadline
 from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.errors import MalformedMessageError, NoSessionError
+from ezgraph.graph.declared import Declared, declare_again
 from ezgraph.graph.sessions import AnySession, SessionFactory, choose_addresses
 from ezgraph.protocol.commands import Command, ReportSettings, UpdateUnits
 from ezgraph.protocol.replies import Done
@@ -17,12 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from ezgraph.client.resumption import ResumeToken, Resumption
+
 
 class ProcessControlClient:
     """Registers the units a process runs and reports their settings. It has a lease of its own.
 
     A unit has one owner. When the client closes, or is not heard for its TTL, its units and the
-    live values it reported end with it. Arguments as for `GraphContext`.
+    live values it reported end with it. Arguments as for `GraphContext`: with ``resume=`` it
+    takes the place of a process that is gone, units and values included.
     """
 
     def __init__(
@@ -32,10 +37,13 @@ class ProcessControlClient:
         ttl_s: float | None = None,
         patience_s: float = 60.0,
         program: str | None = None,
+        resume: ResumeToken | None = None,
         session_factory: SessionFactory | None = None,
     ) -> None:
         self._addresses, _ = choose_addresses(address)
         self._program = program
+        self._predecessor = resume
+        self._declared = Declared()
         self._ttl_s = ttl_s
         self._patience_s = patience_s
         self._make: SessionFactory = session_factory or aio.Session
@@ -56,13 +64,16 @@ class ProcessControlClient:
 
     async def connect(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> Self:  # noqa: ASYNC109
         """Open the lease and return the client."""
-        if self._session is None:
+        if self._session is not None:
+            self._session.check_owner()
+        else:
             session = self._make(
                 self._addresses,
                 kind="process",
                 program=self._program,
                 ttl_s=self._ttl_s,
                 patience_s=self._patience_s,
+                resume=self._predecessor,
             )
             await session.open(timeout=timeout)
             self._session = session
@@ -71,6 +82,7 @@ class ProcessControlClient:
     async def close(self) -> None:
         """End the lease; its units and live values go with it. May be called twice."""
         session, self._session = self._session, None
+        self._declared = Declared()
         if session is not None:
             await session.close()
 
@@ -84,6 +96,25 @@ class ProcessControlClient:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+    @property
+    def resume_token(self) -> ResumeToken:
+        """What another process shows to take this one's place; see `GraphContext.resume_token`."""
+        return self._active().resume_token
+
+    @property
+    def resumption(self) -> Resumption | None:
+        """How this lease was last come back to; see `GraphContext.resumption`."""
+        return self._active().resumption
+
+    async def redeclare(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:  # noqa: ASYNC109
+        """Register its units and report their settings again, in a new lease if this one is lost.
+
+        Like `GraphContext.redeclare`; the ``client_id`` of a new lease is a new one.
+        """
+        deadline = Deadline(timeout)
+        await self._active().reopen(timeout=timeout)
+        return await declare_again(self._declared, self._change, deadline.left())
 
     async def register(
         self, units: Iterable[str], *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
@@ -131,14 +162,19 @@ class ProcessControlClient:
         return await self._change(command, timeout)
 
     async def _change(self, command: Command, timeout: float) -> int:  # noqa: ASYNC109
+        reply = await self._active().call(command, timeout=timeout)
+        if not isinstance(reply, Done):
+            raise MalformedMessageError(
+                f"{type(command).__name__} was answered with {type(reply).__name__}"
+            )
+        self._declared.note(command)
+        return reply.seq
+
+    def _active(self) -> AnySession:
         if self._session is None:
             raise NoSessionError(
                 "this ProcessControlClient is not connected: await connect() first, "
                 "or use `async with`"
             )
-        reply = await self._session.call(command, timeout=timeout)
-        if not isinstance(reply, Done):
-            raise MalformedMessageError(
-                f"{type(command).__name__} was answered with {type(reply).__name__}"
-            )
-        return reply.seq
+        self._session.check_owner()
+        return self._session

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ezgraph.client import aio
+from ezgraph.clock import Deadline
 from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
-from ezgraph.errors import BrokerUnreachableError, MalformedMessageError
+from ezgraph.errors import BrokerUnreachableError, DeadlineError, MalformedMessageError
 from ezgraph.graph.sessions import (
     PROBE_S,
     SNAPSHOT_ROOMS,
@@ -29,7 +31,7 @@ from ezgraph.protocol.drawing import Direction, graphviz, mermaid
 from ezgraph.protocol.replies import ClientList, Done, StatusReport
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from ezgraph.graph.server import GraphServer
     from ezgraph.protocol.snapshot import ClientInfo, GraphSnapshot
@@ -161,29 +163,35 @@ class GraphService:
             BrokerUnreachableError: nobody answered, and none was to be started.
         """
         may_start = self._may_start if auto_start is None else auto_start
+        deadline = Deadline(timeout)
         try:
             await self.sync(timeout=min(PROBE_S, timeout) if may_start else timeout)
         except BrokerUnreachableError:
             if not may_start:
                 raise
             server = start_unless_taken(self._addresses[0])
-            await self.sync(timeout=timeout)
+            await self.sync(timeout=deadline.left())
             return server
         return None
 
     # --- inside ---
 
-    async def _guest(self, timeout: float) -> AnySession:  # noqa: ASYNC109
+    @asynccontextmanager
+    async def _guest(self, timeout: float) -> AsyncIterator[AnySession]:  # noqa: ASYNC109
         session = self._make(self._addresses, kind="guest")
         await session.open(timeout=timeout)
-        return session
-
-    async def _ask(self, command: Command, kind: type[T], timeout: float) -> T:  # noqa: ASYNC109
-        session = await self._guest(timeout)
         try:
-            reply = await session.call(command, timeout=timeout)
+            yield session
+        except DeadlineError:
+            session.abandon()  # who does not answer will not answer a goodbye
+            raise
         finally:
             await session.close()
+
+    async def _ask(self, command: Command, kind: type[T], timeout: float) -> T:  # noqa: ASYNC109
+        deadline = Deadline(timeout)
+        async with self._guest(timeout) as session:
+            reply = await session.call(command, timeout=deadline.left())
         if not isinstance(reply, kind):
             raise MalformedMessageError(
                 f"{type(command).__name__} was answered with {type(reply).__name__}, "
@@ -192,11 +200,9 @@ class GraphService:
         return reply
 
     async def _state(self, rooms: Sequence[str], timeout: float) -> GraphState:  # noqa: ASYNC109
-        session = await self._guest(timeout)
-        try:
-            state, _ = await session.fetch_state(rooms, timeout=timeout)
-        finally:
-            await session.close()
+        deadline = Deadline(timeout)
+        async with self._guest(timeout) as session:
+            state, _ = await session.fetch_state(rooms, timeout=deadline.left())
         return state
 
 

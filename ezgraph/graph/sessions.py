@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from ezgraph.clock import Deadline
 from ezgraph.config import (
     AddressesLike,
     address_from_environment,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from ezgraph.client.core import LeaseState
     from ezgraph.client.engine import Feed
+    from ezgraph.client.resumption import ResumeToken, Resumption
     from ezgraph.client.watch import Watch
     from ezgraph.config import Address
     from ezgraph.graph.server import GraphServer
@@ -77,8 +79,30 @@ class AnySession(Protocol):
         """The address that is dialled now."""
         ...
 
+    @property
+    def resumption(self) -> Resumption | None:
+        """What became of the lease when it was last come back to."""
+        ...
+
+    @property
+    def resume_token(self) -> ResumeToken:
+        """What another program shows to go on with this lease."""
+        ...
+
+    def check_owner(self) -> None:
+        """Raise `ContextClosedError` in a process that inherited it by fork."""
+        ...
+
+    def abandon(self) -> None:
+        """Close without a word."""
+        ...
+
     async def open(self, *, timeout: float = ...) -> None:  # noqa: ASYNC109
         """Join."""
+        ...
+
+    async def reopen(self, *, timeout: float = ...) -> bool:  # noqa: ASYNC109
+        """Open a new lease in place of one that is lost."""
         ...
 
     async def close(self) -> None:
@@ -129,6 +153,7 @@ class SessionFactory(Protocol):
         program: str | None = ...,
         ttl_s: float | None = ...,
         patience_s: float = ...,
+        resume: ResumeToken | None = ...,
     ) -> AnySession:
         """Return it."""
         ...
@@ -153,6 +178,7 @@ async def open_session(
     Raises:
         BrokerUnreachableError: nobody answered, and none was to be started.
     """
+    deadline = Deadline(timeout)
     addresses, may_start = choose_addresses(address)
     session = make(addresses)
     if not (may_start if auto_start is None else auto_start):
@@ -164,7 +190,7 @@ async def open_session(
         server = start_unless_taken(addresses[0])
         session = make(addresses)
         try:
-            await session.open(timeout=timeout)
+            await session.open(timeout=deadline.left())
         except BaseException:
             if server is not None:
                 server.stop()

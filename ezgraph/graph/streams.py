@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ezgraph.client.watch import Compacted
-from ezgraph.errors import CompactedError
+from ezgraph.errors import CompactedError, DivergedError
 from ezgraph.protocol.events import (
     EdgeConnected,
     EdgeDisconnected,
@@ -30,8 +30,9 @@ T = TypeVar("T")
 class EventStream(Generic[T]):
     """An async iterator of typed events, in order of seq, with ``aclose()``.
 
-    Raises `CompactedError` when history it needs is gone; with ``after_seq=0`` it begins with the
-    present state instead. Ends with an error when the broker is gone for good.
+    Raises `CompactedError` when history it needs is gone (with ``after_seq=0`` it begins with the
+    present state instead), `DivergedError` when the broker's history is another one than it
+    followed (an older backup was restored). Ends with an error when the broker is gone for good.
     """
 
     def __init__(
@@ -64,6 +65,11 @@ class EventStream(Generic[T]):
 
     def _take_snapshot(self, item: Compacted) -> None:
         state: GraphState = item.snapshot
+        if item.diverged:
+            raise DivergedError(
+                f"what this stream followed is no part of the broker's history: a backup was "
+                f"restored, or the seq asked for was never given; begin anew from seq {state.seq}"
+            )
         if self._begin_with is None:
             raise CompactedError(
                 f"history below seq {item.floor} was compacted; go on from the snapshot in this "
@@ -76,6 +82,12 @@ class EventStream(Generic[T]):
     async def aclose(self) -> None:
         """End the stream."""
         await self._subscription.aclose()
+
+
+class EventList(list[Event]):
+    """Events in order of seq. ``floor``: the oldest seq that can still be asked for."""
+
+    floor = 1
 
 
 class SettingsEvents(list[SettingsChangedEvent]):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import signal
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import Any
 
 import pytest
 
 import ezgraph
-from ezgraph import DeadlineError, Event, Progress, sync
-
-if TYPE_CHECKING:
-    from ezgraph import GraphServer
+from ezgraph import DeadlineError, Event, GraphServer, Progress, sync
 
 pytestmark = pytest.mark.integration
 
@@ -48,13 +48,12 @@ def test_a_twin_has_every_method_with_the_same_parameters(kind: type, twin: type
 
 @pytest.mark.parametrize(("kind", "twin"), PAIRS, ids=lambda kind: kind.__name__)
 def test_a_twin_is_made_with_the_same_arguments(kind: type, twin: type) -> None:
-    theirs = dict(inspect.signature(kind).parameters)
-    theirs.pop("session_factory")
-    ours = inspect.signature(twin).parameters
+    ours, theirs = (dict(inspect.signature(each).parameters) for each in (twin, kind))
 
-    assert [(p.name, p.default) for p in ours.values()] == [
-        (p.name, p.default) for p in theirs.values()
-    ]
+    assert list(ours) == list(theirs)
+    for each in (ours, theirs):
+        each.pop("session_factory", None)  # each has its own by default
+    assert [p.default for p in ours.values()] == [p.default for p in theirs.values()]
 
 
 def test_no_method_of_a_twin_is_a_coroutine(server: GraphServer) -> None:
@@ -171,3 +170,29 @@ def test_a_closed_context_says_so_and_closing_twice_is_fine(server: GraphServer)
 
     assert "not open" in repr(ctx)
     assert "not connected" in repr(process)
+
+
+def test_a_subscription_that_nobody_looked_at_for_long_is_not_taken_for_unheard() -> None:
+    """A call that waits looks after the watchers, and what they have not taken waits in the SUB."""
+    server = GraphServer(backend="memory://", run_in="process").start()
+    try:
+        with (
+            sync.GraphContext(server.address, patience_s=0.5) as ctx,
+            sync.GraphContext(server.address) as other,
+        ):
+            stream = iter(ctx.subscribe(("edge",), after_seq=0))
+            assert isinstance(next(stream), Progress)
+            other.connect("a", "b")
+            deadline = monotonic() + 0.8
+            while monotonic() < deadline:
+                other.sync()
+            assert server.pid is not None
+            os.kill(server.pid, signal.SIGSTOP)
+            with pytest.raises(DeadlineError):
+                ctx.sync(timeout=0.3)  # it waits, and looks after the watcher
+            os.kill(server.pid, signal.SIGCONT)
+
+            item = next(item for item in stream if isinstance(item, Event))
+            assert item.key == ("edge", "a", "b")
+    finally:
+        server.stop()

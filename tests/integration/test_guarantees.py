@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ezgraph import BrokerUnreachableError, DeadlineError, Event, GraphContext, GraphServer, sync
+from ezgraph import (
+    BrokerUnreachableError,
+    DeadlineError,
+    Event,
+    GraphContext,
+    GraphServer,
+    Progress,
+    sync,
+)
 from ezgraph.errors import CyclicException
 
 if TYPE_CHECKING:
@@ -45,6 +53,7 @@ def test_g2_g10_a_stopped_broker_process_costs_its_watchers_and_replicas_nothing
         address = str(server.address)
         async with GraphContext(address, replica=True) as reader, GraphContext(address) as writer:
             events = reader.subscribe(("edge",))
+            assert isinstance(await anext(aiter(events)), Progress)  # "now" is known: it began
             for n in range(20):
                 if n == 10:
                     os.kill(pid, signal.SIGSTOP)

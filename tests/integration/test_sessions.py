@@ -387,8 +387,8 @@ def test_a_stopped_program_that_comes_back_too_late_is_told_that_its_session_is_
         said, _ = process.communicate("go on\n", timeout=20)
 
         assert said.startswith("session_expired lease ")
-        assert "ran out or was closed, and what it owned is gone" in said
-        assert "open a new context" in said
+        assert "lost 1 edge (a -> b) and 1 component (SYS/A)" in said
+        assert "redeclare()" in said
         assert observer.snapshot().graph == {}
 
 

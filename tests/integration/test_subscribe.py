@@ -174,11 +174,17 @@ def test_history_below_the_floor_is_replaced_by_a_snapshot(tmp_path: Path) -> No
         asyncio.run(scenario())
 
 
-def test_a_seq_beyond_the_head_is_an_error(server: GraphServer) -> None:
+def test_a_seq_beyond_the_head_is_answered_with_a_snapshot_that_says_so(
+    server: GraphServer,
+) -> None:
     async def scenario() -> None:
         async with GraphContext(server.address) as ctx:
-            with pytest.raises(DivergedError, match="after_seq=99 lies beyond the head"):
-                await anext(aiter(ctx.subscribe((), after_seq=99)))
+            item = await anext(aiter(ctx.subscribe((), after_seq=99)))
+            assert isinstance(item, Compacted)
+            assert item.diverged
+            assert item.snapshot.seq == await ctx.sync()
+            with pytest.raises(DivergedError, match="begin anew from seq"):
+                await anext(aiter(ctx.subscribe_settings_events(after_seq=99)))
 
     asyncio.run(scenario())
 
@@ -281,3 +287,15 @@ def test_giving_up_on_a_wait_loses_nothing(server: GraphServer) -> None:
             await ctx.connect("a", f"b{number}")
 
     asyncio.run(scenario())
+
+
+def test_a_blocking_subscription_to_a_broker_that_is_gone_ends_in_its_patience() -> None:
+    server = GraphServer(run_in="process").start()
+    with sync.GraphContext(server.address, patience_s=1.0) as ctx:
+        stream = iter(ctx.subscribe())
+        assert isinstance(next(stream), Progress)
+        server.kill()
+
+        with pytest.raises(BrokerUnreachableError, match=r"nothing was heard from .* for 1 s"):
+            for _ in stream:
+                pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,21 +12,35 @@ from ezgraph.client.core import (
     JOIN_ID,
     JOIN_RETRY_S,
     LAST_RETRY_S,
+    SILENCE_S,
     ClientCore,
     LeaseState,
 )
+from ezgraph.client.resumption import Resumed, ResumeToken, SessionExpired, WrongCluster
+from ezgraph.client.watch import Compacted
 from ezgraph.errors import (
     BrokerUnreachableError,
     CompactedError,
+    ConfigError,
     ContextClosedError,
     CyclicException,
     DeadlineError,
     EzGraphError,
+    JournalFailedError,
     ProtocolVersionError,
     SessionExpiredError,
 )
-from ezgraph.protocol.commands import Connect, Hello, ReadEvents, Resume, Sync
-from ezgraph.protocol.replies import Done, Refusal, Reply, Welcome
+from ezgraph.protocol.commands import (
+    Connect,
+    Hello,
+    ReadEvents,
+    Resume,
+    Shutdown,
+    Sync,
+    TakeOver,
+)
+from ezgraph.protocol.events import EndReason
+from ezgraph.protocol.replies import Done, Lost, Refusal, Reply, Welcome
 
 HELLO = Hello(1, "session", "nonce", "p", "h", 1, "l")
 UNBOUND = Refusal("unbound", "say HELLO or RESUME")
@@ -91,7 +106,7 @@ def test_a_hello_is_repeated_with_growing_pauses_until_it_is_answered() -> None:
 
     assert times[0] == JOIN_RETRY_S
     assert times[:4] == [0.25, 0.75, 1.75, 3.75]
-    assert {round(b - a, 2) for a, b in pairwise(times[4:])} == {LAST_RETRY_S}
+    assert {round(b - a, 2) for a, b in pairwise(times[4:])} == {2.0}  # a third of the TTL
 
 
 def test_several_addresses_are_tried_in_turn_and_kept_when_one_answers() -> None:
@@ -199,7 +214,7 @@ def test_an_unbound_client_resumes_and_repeats_what_is_in_flight_under_the_same_
     client.core.receive(ids[1], UNBOUND, now=1.0)
 
     assert client.state() is LeaseState.RESUMING
-    assert client.sent() == [(JOIN_ID, Resume(1, "s1", b"token", "c" * 32, 1, 5))]
+    assert client.sent() == [(JOIN_ID, Resume(1, "s1", b"token", "c" * 32, 1, 5, "nonce"))]
     client.core.receive(JOIN_ID, welcome(9), now=1.1)
     assert client.sent() == [(ids[0], Connect("a", "b")), (ids[1], Connect("a", "c"))]
     assert client.state() is LeaseState.BOUND
@@ -277,7 +292,7 @@ def test_without_any_broker_the_deadline_error_names_addresses_tries_and_what_to
     error = client.result()
 
     assert type(error) is BrokerUnreachableError
-    assert str(error).startswith("no broker answered at a:1, b:2 within 1.0 s (3 HELLOs sent)")
+    assert str(error).startswith("no broker answered at a:1, b:2 within 1.0 s (4 HELLOs sent)")
     assert "`ezgraph serve`" in str(error)
     assert "EZGRAPH_ADDR" in str(error)
 
@@ -341,3 +356,180 @@ def test_a_core_shows_its_state() -> None:
     client.core.submit(Sync(), now=0.0, deadline=9.0)
 
     assert repr(client.core) == "<ClientCore bound in_flight=1>"
+
+
+# --- several addresses, successors ---
+
+
+def test_a_silent_broker_is_looked_for_at_the_next_address_while_something_is_asked() -> None:
+    client = Client("a:1", "b:2").joined()
+    client.core.tick(60.0)
+    assert client.core.address == "a:1"  # nothing is asked: nobody can be silent
+    number = client.core.submit(Connect("a", "b"), now=100.0, deadline=110.0)
+    client.sent()
+
+    due = client.core.next_due()
+    client.core.tick(100.0 + SILENCE_S)
+
+    assert due == 100.0 + FIRST_RETRY_S
+    assert (client.core.address, client.state()) == ("b:2", LeaseState.RESUMING)
+    assert [type(command) for _, command in client.sent()] == [Resume]
+    client.core.receive(JOIN_ID, welcome(), now=101.5)
+    assert client.sent() == [(number, Connect("a", "b"))]
+    assert client.core.resumption == Resumed("s1", 0, 1)
+
+
+def test_with_one_address_silence_is_waited_out() -> None:
+    client = Client().joined()
+    client.core.submit(Connect("a", "b"), now=0.0, deadline=60.0)
+
+    for step in range(300):
+        client.core.tick(step / 10)
+
+    assert client.state() is LeaseState.BOUND
+
+
+def test_pauses_between_tries_are_jittered_and_bounded_by_the_lease() -> None:
+    client = Client()
+    numbers = iter([0.0, 1.0] * 50)
+    client.core = ClientCore(HELLO, ("a:1",), jitter=lambda: next(numbers))
+    client.core.start(0.0)
+    client.sent()
+    times = [0.0]
+    for step in range(3_000):
+        client.core.tick(step / 100)
+        if client.sent():
+            times.append(step / 100)
+
+    pauses = [round(b - a, 3) for a, b in pairwise(times)]
+    assert pauses[:3] == [0.13, 0.75, 0.5]  # 0.25 halved, 0.5 and a half, 1.0 halved
+    assert {round(each, 1) for each in pauses[6:]} == {1.0, 3.0}  # TTL / 3, halved and half more
+
+
+def test_another_cluster_at_one_of_several_addresses_is_not_the_end() -> None:
+    client = Client("a:1", "b:2").joined()
+    client.core.submit(Connect("a", "b"), now=0.0, deadline=60.0)
+    client.core.tick(SILENCE_S)
+
+    client.core.receive(JOIN_ID, Refusal("wrong_cluster", "keeps d"), now=2.0)
+    client.core.tick(3.0)
+
+    assert (client.core.address, client.state()) == ("a:1", LeaseState.RESUMING)
+    client.core.receive(JOIN_ID, welcome(), now=3.1)
+    assert client.state() is LeaseState.BOUND
+
+
+TOKEN = ResumeToken("session", "s0", b"old", "c" * 32, 1, 40)
+
+
+def test_a_successor_takes_over_and_numbers_its_requests_above_its_predecessors() -> None:
+    client = Client()
+    client.core = ClientCore(HELLO, ("a:1",), predecessor=TOKEN)
+    first = client.core.submit(Sync(), now=0.0, deadline=9.0)
+    client.core.start(0.0)
+    assert client.sent() == [(JOIN_ID, TakeOver(HELLO, "s0", b"old", "c" * 32))]
+
+    client.core.receive(JOIN_ID, replace(welcome(50, "s0"), next_request_id=8), now=0.0)
+
+    assert client.core.resumption == Resumed("s0", 40, 50)
+    outbox, client.core.outbox = client.core.outbox, []
+    assert [(each.request_id, each.lowest_open) for each in outbox] == [(8, 8)]
+    client.core.receive(8, Done(50), now=0.1)
+    assert client.results() == {first: Done(50)}
+
+
+def test_a_successor_whose_history_is_compacted_is_told_the_floor() -> None:
+    client = Client()
+    client.core = ClientCore(HELLO, ("a:1",), predecessor=TOKEN)
+    client.core.start(0.0)
+
+    client.core.receive(JOIN_ID, replace(welcome(90, "s0"), floor=60), now=0.0)
+
+    assert client.core.resumption == Compacted(60, None)
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"), [("session_expired", SessionExpired), ("wrong_cluster", WrongCluster)]
+)
+def test_a_successor_that_cannot_take_over_opens_a_lease_of_its_own(
+    code: str, outcome: type
+) -> None:
+    client = Client()
+    client.core = ClientCore(HELLO, ("a:1",), predecessor=TOKEN)
+    client.core.start(0.0)
+    client.sent()
+
+    client.core.receive(JOIN_ID, Refusal(code, "it is over"), now=0.0)
+
+    assert isinstance(client.core.resumption, outcome)
+    assert client.sent() == [(JOIN_ID, client.core.hello)]
+    assert client.core.hello == replace(HELLO, nonce="nonce-own")
+    client.core.receive(JOIN_ID, welcome(), now=0.1)
+    assert client.state() is LeaseState.BOUND
+
+
+def test_a_successor_of_the_wrong_kind_is_told_so_at_once() -> None:
+    client = Client()
+    client.core = ClientCore(HELLO, ("a:1",), predecessor=TOKEN)
+    number = client.core.submit(Sync(), now=0.0, deadline=9.0)
+    client.core.start(0.0)
+
+    client.core.receive(JOIN_ID, Refusal("invalid_command", "a process's, not yours"), now=0.0)
+
+    assert "not yours" in str(client.results()[number])
+    assert client.state() is LeaseState.LOST
+
+
+def test_a_lost_lease_ends_what_is_in_flight_at_once_and_says_what_was_lost() -> None:
+    client = Client().joined()
+    number = client.core.submit(Connect("a", "b"), now=0.0, deadline=60.0)
+    lost = Lost("s1", 9, EndReason.EXPIRED)
+
+    client.core.lose(Refusal("session_expired", "it ran out", lost=lost))
+
+    error = client.results()[number]
+    assert isinstance(error, SessionExpiredError)
+    assert error.lost is lost
+    with pytest.raises(SessionExpiredError) as again:
+        client.core.submit(Sync(), now=1.0, deadline=2.0)
+    assert again.value.lost is lost
+    assert again.value is not error
+
+
+def test_a_question_that_a_failed_journal_refuses_is_asked_again_and_a_change_is_not() -> None:
+    client = Client().joined()
+    question = client.core.submit(Sync(), now=0.0, deadline=3.0)
+    change = client.core.submit(Connect("a", "b"), now=0.0, deadline=3.0)
+
+    for number in (question, change):
+        client.core.receive(number, Refusal("journal_failed", "the disk is full"), now=0.1)
+    client.core.tick(3.0)
+
+    results = client.results()
+    assert isinstance(results[change], JournalFailedError)
+    assert isinstance(results[question], DeadlineError)
+    assert "the disk is full" in str(results[question])
+
+
+def test_a_token_is_a_line_of_text_and_shows_no_secret_in_listings() -> None:
+    assert ResumeToken.parse(f" {TOKEN}\n") == TOKEN
+    assert "old" not in repr(TOKEN)
+    assert "\n" not in str(TOKEN)
+    for text in ("", "ezgraph-token-1.", str(TOKEN)[:-9], "x" * 40, "ezgraph-token-1.e30="):
+        with pytest.raises(ConfigError, match="no whole resume token"):
+            ResumeToken.parse(text)
+
+
+def test_a_shutdown_is_not_repeated_to_the_broker_that_comes_after() -> None:
+    client = Client().joined()
+    number = client.core.submit(Shutdown(), now=0.0, deadline=10.0)
+    change = client.core.submit(Connect("a", "b"), now=0.0, deadline=10.0)
+    client.sent()
+
+    client.core.receive(change, UNBOUND, now=1.0)
+    client.core.receive(JOIN_ID, welcome(), now=1.1)
+
+    error = client.results()[number]
+    assert isinstance(error, DeadlineError)
+    assert "was cut after the broker was asked to stop" in str(error)
+    assert [type(command) for _, command in client.sent()] == [Resume, Connect]

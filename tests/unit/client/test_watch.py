@@ -364,8 +364,8 @@ def test_a_seq_beyond_the_welcome_is_asked_for_since_only_the_broker_can_tell() 
 
     watcher.watch.range_failed(DivergedError("beyond the end; take a snapshot"), now=0.0)
 
-    assert watcher.phase() is Phase.FAILED
-    assert isinstance(watcher.watch.error, DivergedError)
+    assert watcher.phase() is Phase.SNAPSHOT
+    assert watcher.watch.diverged
 
 
 def test_a_welcome_that_was_older_than_the_seq_asked_for_does_no_harm() -> None:
@@ -461,3 +461,14 @@ def test_a_prefix_outside_the_grammar_is_refused() -> None:
 
 def test_a_watch_shows_its_prefix_phase_and_position() -> None:
     assert repr(Watcher(head=3).watch) == "<Watch 'control' live position=3 ready=1>"
+
+
+def test_a_watcher_that_begins_with_an_older_snapshot_reads_up_to_its_welcome_first() -> None:
+    watcher = Watcher(start_with_snapshot=True, head=10)
+
+    watcher.watch.snapshot_taken(7, None)
+
+    assert watcher.phase() is Phase.READING
+    assert watcher.asks() == ReadEvents(["control"], 7)
+    watcher.answer([event(9)], through=10)
+    assert watcher.phase() is Phase.LIVE
