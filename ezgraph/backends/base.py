@@ -6,7 +6,8 @@ A *backend* is an address (``sqlite:///rig.db``), a *connection* is what one get
       seq    1 ........ floor ........ checkpoint ........ head
              dropped    └───────── replayable ─────────────┘└─ append
 
-* **Dense.** Records are ``floor, floor + 1, … head`` without a hole. An empty journal has
+* **Dense.** Records are ``floor, floor + 1, … head`` without a hole, within an epoch (see
+  `ezgraph.backends.reader` for the gap that a restore leaves). An empty journal has
   ``head == floor - 1``. A batch that does not go on at ``head + 1`` is refused before anything
   is written; a hole found while reading is damage.
 * **Durable in one stroke.** ``append`` returns when the whole batch is stored, or raises, and
@@ -17,7 +18,8 @@ A *backend* is an address (``sqlite:///rig.db``), a *connection* is what one get
 * **A checkpoint replaces history.** It is the state at one seq, as encoded entries and the blobs
   they refer to. It is written piece by piece between appends, counts once it is finished, and the
   newest two are kept. Only what a finished checkpoint covers may be dropped from below.
-* **One broker.** An open journal is locked until it is closed or its process is gone.
+* **One broker.** An open journal is locked until it is closed or its process is gone. Anybody
+  may read it meanwhile (`Connection.open_reader`).
 
 Bytes go in and the same bytes come out: this room knows neither codec nor events.
 What every backend must check is in the base classes; a backend adds how it stores.
@@ -26,19 +28,40 @@ What every backend must check is in the base classes; a backend adds how it stor
 from __future__ import annotations
 
 import re
-import secrets
 from abc import ABC, abstractmethod
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
-from ezgraph.errors import CompactedError, ConfigError, JournalError, JournalFailedError
+from ezgraph.backends.reader import (
+    Checkpoint,
+    Chunk,
+    EpochSpan,
+    JournalMeta,
+    JournalReader,
+    Record,
+)
+from ezgraph.errors import ConfigError, JournalError, JournalFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
+
+__all__ = [
+    "Backend",
+    "Checkpoint",
+    "CheckpointSink",
+    "CheckpointWriter",
+    "Chunk",
+    "Connection",
+    "EpochSpan",
+    "Journal",
+    "JournalMeta",
+    "JournalReader",
+    "Record",
+    "masked",
+]
 
 ENTRY_POINTS = "ezgraph.backends"
 _BUILT_IN = {
@@ -50,56 +73,7 @@ _SECRET_IN_QUERY = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One event as it is stored: ``topic`` is the wire form of its key, ``event`` its encoding."""
-
-    seq: int
-    topic: bytes
-    event: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Every matching event after the ``after`` asked for, complete up to and with ``through``."""
-
-    events: tuple[bytes, ...]
-    through: int
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """The encoded live entries at ``seq``, and the blobs they refer to by content hash."""
-
-    seq: int
-    entries: tuple[bytes, ...]
-    blobs: dict[bytes, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class JournalMeta:
-    """Which history a journal holds. ``secret`` signs session tokens and is never shown.
-
-    ``created_wall`` is in seconds since 1970, by the clock of the host that made it.
-    """
-
-    cluster_id: str
-    epoch: int
-    secret: bytes = field(repr=False)
-    created_wall: float
-
-    @classmethod
-    def fresh(cls) -> JournalMeta:
-        """Return the identity of a new history: a random cluster id and secret, epoch 1."""
-        return cls(
-            cluster_id=secrets.token_hex(16),
-            epoch=1,
-            secret=secrets.token_bytes(32),
-            created_wall=datetime.now(UTC).timestamp(),
-        )
-
-
-class Journal(ABC):
+class Journal(JournalReader):
     """The numbered, durable list of everything that happened. One broker, one thread.
 
     A backend implements the methods that begin with ``_``; they may trust their arguments.
@@ -107,50 +81,20 @@ class Journal(ABC):
     """
 
     def __init__(
-        self, name: str, meta: JournalMeta, *, floor: int, head: int, checkpoint_seq: int | None
+        self,
+        name: str,
+        meta: JournalMeta,
+        epochs: tuple[EpochSpan, ...],
+        *,
+        floor: int,
+        head: int,
+        checkpoint_seqs: tuple[int, ...],
     ) -> None:
-        self.name = name
-        self.meta = meta
-        self._floor = floor
-        self._head = head
-        self._checkpoint_seq = checkpoint_seq
+        super().__init__(
+            name, meta, epochs, floor=floor, head=head, checkpoint_seqs=checkpoint_seqs
+        )
         self._writer: CheckpointWriter | None = None
         self._gate = _WriteGate(name)
-
-    @property
-    def cluster_id(self) -> str:
-        """32 hex digits, made when the journal was created."""
-        return self.meta.cluster_id
-
-    @property
-    def epoch(self) -> int:
-        """Which run of numbers ``head`` belongs to; a new journal has 1."""
-        return self.meta.epoch
-
-    @property
-    def secret(self) -> bytes:
-        """32 random bytes that sign session tokens; in no event and no message."""
-        return self.meta.secret
-
-    @property
-    def head(self) -> int:
-        """The last seq stored; 0 in a new journal."""
-        return self._head
-
-    @property
-    def floor(self) -> int:
-        """The oldest seq that can be read; 1 until something was dropped."""
-        return self._floor
-
-    @property
-    def checkpoint_seq(self) -> int | None:
-        """The seq of the newest finished checkpoint."""
-        return self._checkpoint_seq
-
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._gate.closed
 
     def append(self, records: Sequence[Record]) -> None:
         """Store the batch durably, all of it in one commit, before returning.
@@ -171,48 +115,6 @@ class Journal(ABC):
                 self._write(records)
             self._head = last
 
-    def read(
-        self,
-        after: int,
-        *,
-        through: int | None = None,
-        prefix: bytes = b"",
-        max_rows: int = 1000,
-        max_bytes: int = 1 << 20,
-    ) -> Chunk:
-        """Return the events in (``after``, ``through``] whose topic begins with ``prefix``.
-
-        One call examines at most ``max_rows`` records, matching or not, and returns at most
-        ``max_bytes`` of events (but one at least, if one matches). Go on from the chunk's
-        ``through``; it may lie ahead although ``events`` is empty, and is at least ``after``.
-
-        Raises:
-            CompactedError: history right after ``after`` was dropped; go on from a checkpoint.
-            JournalCorruptError: a record fails its checksum, or is missing.
-        """
-        self._check_open()
-        if after < 0 or max_rows < 1:
-            raise ValueError(f"cannot read {max_rows} rows after seq {after}: 0 and 1 are least")
-        if after + 1 < self._floor:
-            raise CompactedError(
-                f"{self.name} begins at seq {self._floor}: {after + 1} was compacted; "
-                f"go on from a checkpoint or snapshot",
-                floor=self._floor,
-            )
-        end = self._head if through is None else min(through, self._head)
-        return self._chunk(after, max(after, min(end, after + max_rows)), prefix, max_bytes)
-
-    def _chunk(self, after: int, last: int, prefix: bytes, max_bytes: int) -> Chunk:
-        events: list[bytes] = []
-        size = 0
-        with closing(self._matching(after, last, prefix)) as matching:
-            for seq, event in matching:
-                size += len(event)
-                if events and size > max_bytes:
-                    return Chunk(tuple(events), seq - 1)
-                events.append(event)
-        return Chunk(tuple(events), last)
-
     def begin_checkpoint(self, seq: int) -> CheckpointWriter:
         """Return a writer for the state at ``seq``. It abandons an earlier unfinished one.
 
@@ -220,8 +122,9 @@ class Journal(ABC):
             ValueError: ``seq`` lies beyond the head, or behind the newest checkpoint or the floor.
         """
         self._check_open()
-        oldest = max(self._floor - 1, self._checkpoint_seq or 0)
-        if not oldest <= seq <= self._head:
+        oldest = max(self._floor - 1, self.checkpoint_seq or 0)
+        known = any(span.base <= seq <= self._last(span) for span in self.epochs)
+        if not (known and oldest <= seq <= self._head):
             raise ValueError(f"no checkpoint at {seq}: {self.name} takes {oldest} to {self._head}")
         if self._writer is not None:
             self._writer.over = True
@@ -229,21 +132,13 @@ class Journal(ABC):
         return self._writer
 
     def _covered_by(self, checkpoint_seq: int) -> None:
-        self._checkpoint_seq = checkpoint_seq
+        self._checkpoint_seqs = (*self._checkpoint_seqs, checkpoint_seq)[-2:]
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Store a whole checkpoint at once. It blocks; a broker uses ``begin_checkpoint``."""
         writer = self.begin_checkpoint(checkpoint.seq)
         writer.add(checkpoint.entries)
         writer.finish(checkpoint.blobs)
-
-    @abstractmethod
-    def load_checkpoint(self) -> Checkpoint | None:
-        """Return the newest finished and verified checkpoint; None: replay from seq 1.
-
-        Raises:
-            JournalCorruptError: no checkpoint that the remaining history goes on from verifies.
-        """
 
     def drop_below(self, floor: int, *, max_rows: int | None = None) -> int:
         """Raise the floor for good; return how many records below it are still to be deleted.
@@ -256,19 +151,48 @@ class Journal(ABC):
             ValueError: no finished checkpoint covers what would be dropped.
             JournalFailedError: as in `append`.
         """
-        covered = self._floor - 1 if self._checkpoint_seq is None else self._checkpoint_seq
-        if floor > max(self._floor, covered + 1):
+        covered = self._floor - 1 if self.checkpoint_seq is None else self.checkpoint_seq
+        if (floor := self.behind_gap(floor)) > max(self._floor, self.behind_gap(covered + 1)):
             raise ValueError(
                 f"cannot drop below {floor} in {self.name}: the newest checkpoint is at "
-                f"{self._checkpoint_seq}; write one at {floor - 1} or later first"
+                f"{self.checkpoint_seq}; write one at {floor - 1} or later first"
             )
         with self._gate:
             self._floor = max(floor, self._floor)
             return self._drop(self._floor, max_rows)
 
-    @abstractmethod
-    def size_bytes(self) -> int:
-        """How much the journal takes up where it is stored."""
+    def begin_epoch(self, epoch: int, base: int) -> None:
+        """Go on at ``base + 1`` in a new epoch: the numbers in between are never given.
+
+        For a journal put back from a backup: whatever its numbers above ``head`` meant in the
+        life it lost, they are not used again. Write a checkpoint next, so that it opens quickly.
+
+        Raises:
+            ValueError: the epoch or the number would repeat.
+            JournalFailedError: as in `append`.
+        """
+        if epoch <= self.epoch or base < self._head:
+            raise ValueError(
+                f"{self.name} is at seq {self._head} of epoch {self.epoch}: it cannot go on from "
+                f"{base} in epoch {epoch}, which would use numbers twice"
+            )
+        ended = replace(self.epochs[-1], last_seq=self._head)
+        epochs = (*self.epochs[:-1], ended, EpochSpan(epoch, base + 1))
+        meta = replace(self.meta, epoch=epoch)
+        with self._gate:
+            self._store_epochs(meta, epochs)
+            self.meta, self.epochs, self._head = meta, epochs, base
+
+    def shrink(self) -> None:
+        """Give the room of what was dropped back to the file system.
+
+        It takes seconds per GB, and for that long as much room again; not for a running broker.
+
+        Raises:
+            JournalFailedError: as in `append`; nothing was lost.
+        """
+        with self._gate:
+            self._shrink()
 
     @abstractmethod
     def free_bytes(self) -> int | None:
@@ -276,24 +200,12 @@ class Journal(ABC):
 
     def close(self) -> None:
         """Release the journal and its lock. Closing twice does nothing."""
-        if self.closed:
-            return
-        self._close()
+        super().close()
         self._gate.closed = True
-
-    def _check_open(self) -> None:
-        if self.closed:
-            raise JournalError(f"{self.name} is closed: open it again")
 
     @abstractmethod
     def _write(self, records: Sequence[Record]) -> None:
         """Store the records, one at least, durably, all or none."""
-
-    @abstractmethod
-    def _matching(
-        self, after: int, last: int, prefix: bytes
-    ) -> Generator[tuple[int, bytes], None, None]:
-        """Yield (seq, event) of what matches, having verified every record in (after, last]."""
 
     @abstractmethod
     def _drop(self, floor: int, max_rows: int | None) -> int:
@@ -304,22 +216,16 @@ class Journal(ABC):
         """Begin to store a checkpoint."""
 
     @abstractmethod
-    def _close(self) -> None: ...
+    def _store_epochs(self, meta: JournalMeta, epochs: tuple[EpochSpan, ...]) -> None:
+        """Store the identity with its new epoch, and all spans."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    @abstractmethod
+    def _shrink(self) -> None:
+        """Give unused room back."""
 
     def __repr__(self) -> str:
         state = " failed" if self._gate.failure else ""
-        state += " closed" if self.closed else ""
+        state += " closed" if self._closed else ""
         return f"<{type(self).__name__} {self.name} head={self._head} floor={self._floor}{state}>"
 
 
@@ -415,6 +321,18 @@ class Connection(ABC):
         Raises:
             JournalLockedError: another broker has it open.
             JournalCorruptError, JournalVersionError, JournalError: it cannot be used; says why.
+        """
+
+    @abstractmethod
+    def open_reader(self) -> JournalReader:
+        """Open the journal to read it as it is now, without its lock; never write anything.
+
+        A broker may be running on it. What that broker appends later is not seen: open another
+        reader. Close it soon, because a SQLite journal grows while somebody reads it.
+
+        Raises:
+            JournalCorruptError, JournalVersionError, JournalError: it cannot be read, or there
+                is none; says why.
         """
 
     @abstractmethod

@@ -2,18 +2,25 @@
 
 The lock is an ``flock`` on a side file, ``<path>.lock``, so that check and backup can still
 read the file itself. The kernel drops it when its holder is gone, however that ended. The side
-file stays. Its first line names the last holder; the second is a note from it to the next one.
+file stays. Its first line names the last holder; the second is a note from it to the next one:
+the last seq it has acknowledged.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
+import zlib
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ezgraph.errors import JournalError, JournalLockedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _NETWORK_FILE_SYSTEM = re.compile(
     r"(fuse\.)?(afs|beegfs|ceph|cifs|davfs|glusterfs|gpfs|lustre|ncpfs|nfs|nfs4|orangefs|panfs"
@@ -21,6 +28,47 @@ _NETWORK_FILE_SYSTEM = re.compile(
 )
 _NOTE_AT = 64  # bytes; the line before it is padded
 _held: set[int] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the last holder acknowledged: ``head`` in ``epoch`` of a cluster's history."""
+
+    cluster_id: str
+    head: int
+    epoch: int
+
+    def __str__(self) -> str:
+        return _with_checksum(f"{self.cluster_id} {self.head:020d} {self.epoch:010d}")
+
+    @classmethod
+    def parse(cls, line: str) -> Note | None:
+        """Return the note, None if it is no whole one. One without an epoch is from before them."""
+        text, _, _ = line.strip().rpartition(" ")
+        match text.split():
+            case [cluster_id, head, *epoch] if (
+                line.strip() == _with_checksum(text)
+                and all(number.isdecimal() for number in (head, *epoch))
+                and len(epoch) <= 1
+            ):
+                return cls(cluster_id, int(head), int(*epoch) or 1)
+            case _:
+                return None
+
+
+def _with_checksum(text: str) -> str:
+    return f"{text} {zlib.crc32(text.encode()):010d}"
+
+
+def note_beside(path: Path) -> Note | None:
+    """Return the note in the side file of ``path``, without its lock."""
+    try:
+        with open(f"{path}.lock", "rb") as side_file:
+            side_file.seek(_NOTE_AT)
+            line = side_file.readline(1000)
+    except OSError:
+        return None
+    return Note.parse(line.decode(errors="replace"))
 
 
 class FileLock:
@@ -44,9 +92,9 @@ class FileLock:
             raise
         _held.add(self._fd)
 
-    def leave_note(self, note: str) -> None:
+    def leave_note(self, note: Note) -> None:
         """Leave one line for the next holder, in place of the one before; it is not synced."""
-        os.pwrite(self._fd, f"{note}\n".encode(), _NOTE_AT)
+        self._write(f"{note}\n", _NOTE_AT)
 
     def release(self) -> None:
         """Let others have it. Releasing twice does nothing."""
@@ -69,17 +117,53 @@ class FileLock:
                 f"{str(self.path)!r} cannot be locked ({error.strerror}): its file system has no "
                 f"flock; keep the journal on a local disk"
             ) from error
-        self.found_note = self._line(_NOTE_AT)
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        os.pwrite(self._fd, f"{os.getpid()} {since}".ljust(_NOTE_AT - 1).encode() + b"\n", 0)
+        self._write(f"{os.getpid()} {since}".ljust(_NOTE_AT - 1) + "\n", 0)
 
-    def _line(self, at: int) -> str:
-        return os.pread(self._fd, 1000, at).decode(errors="replace").partition("\n")[0]
+    def _write(self, line: str, at: int) -> None:
+        try:
+            os.pwrite(self._fd, line.encode(), at)
+        except OSError as error:
+            raise JournalError(
+                f"cannot write the lock file '{self.path}.lock' ({error.strerror}); "
+                f"see that its disk works and has room"
+            ) from error
 
     def _holder(self) -> str:
-        pid, _, since = self._line(0).strip().partition(" ")
+        line = os.pread(self._fd, _NOTE_AT, 0).decode(errors="replace").partition("\n")[0]
+        pid, _, since = line.strip().partition(" ")
         whose = "this process, " if pid == str(os.getpid()) else ""
         return f"{whose}process {pid or '(unknown)'}, since {since or 'just now'}"
+
+
+@contextmanager
+def hold_still(path: Path) -> Iterator[None]:
+    """Keep brokers away from ``path`` without writing anything, not even the side file.
+
+    Raises:
+        JournalLockedError: one runs on it.
+    """
+    try:
+        fd = os.open(f"{path}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # nobody has ever held it
+        yield
+        return
+    try:
+        _share(fd, path)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _share(fd: int, path: Path) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise JournalLockedError(
+            f"{str(path)!r} is held by a broker: stop that one first"
+        ) from error
 
 
 def _close_in_child() -> None:

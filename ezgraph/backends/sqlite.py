@@ -10,13 +10,15 @@ meanwhile. Four tables::
     checkpoint_rows  entries (without a name), then blobs (named by their hash);
                      id = checkpoint id << 32 | position
 
-Each row carries a CRC-32 of its number and bytes, so that a flipped bit is found where SQLite
-itself would not see it. Rows of a checkpoint that is not in ``checkpoints`` are leftovers: of one
-that was never finished (removed when the file is opened next), or of one older than the newest
-two (removed bit by bit by the next writer, because removing 100,000 rows at once takes time).
+Each row carries a CRC-32 of its number and bytes (see `ezgraph.backends.sqlite_tables`), so that
+a flipped bit is found where SQLite itself would not see it. Rows of a checkpoint that is not in
+``checkpoints`` are leftovers: of one that was never finished (removed when the file is opened
+next), or of one older than the newest two (removed bit by bit by the next writer, because
+removing 100,000 rows at once takes time).
 
 What no checksum in the file can show is that its end is gone: SQLite takes a damaged WAL for one
-that ended early. So the last seq acknowledged also stands in the note of the lock's side file.
+that ended early. So the last seq acknowledged also stands in the note of the lock's side file,
+with its cluster and epoch.
 """
 
 from __future__ import annotations
@@ -25,8 +27,7 @@ import logging
 import os
 import shutil
 import sqlite3
-import zlib
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,35 +35,39 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from ezgraph.backends.base import (
     Backend,
-    Checkpoint,
     CheckpointSink,
     Connection,
     Journal,
     JournalMeta,
+    JournalReader,
     masked,
 )
-from ezgraph.backends.lock import FileLock
+from ezgraph.backends.lock import FileLock, Note, note_beside
 from ezgraph.backends.sqlite_file import (
+    FileStamp,
     check_header,
     check_place,
+    check_readable,
     connect,
+    connect_to_read,
     create,
     damage,
-    keep_wal,
-    read_meta,
     reading,
     size_bytes,
+    store_epochs,
     store_floor,
     transaction,
 )
-from ezgraph.errors import ConfigError, JournalCorruptError
+from ezgraph.backends.sqlite_tables import Finished, Tables
+from ezgraph.errors import ConfigError, JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
-    from ezgraph.backends.base import Record
+    from ezgraph.backends.reader import Checkpoint, EpochSpan, Record
 
 SYNCHRONOUS = ("NORMAL", "FULL", "EXTRA")
+_LOOKED_AT = 50_000
 _log = logging.getLogger(__name__)
 
 
@@ -131,13 +136,19 @@ class SQLiteConnection(Connection):
             check_header(path)
         lock = FileLock(path)
         try:
-            if not os.path.exists(path):
+            if os.path.exists(path):
+                _look_first(path)
+            else:
                 create(path, identity or JournalMeta.fresh())
             self._journal = SQLiteJournal(path, self._backend.synchronous, lock)
         except BaseException:
             lock.release()
             raise
         return self._journal
+
+    def open_reader(self) -> SQLiteReader:
+        """Return a reader; see `Connection.open_reader`. Use it in this thread only."""
+        return open_reader(Path(os.path.realpath(self._backend.path)))
 
     def close(self) -> None:
         """Close the journal, if open."""
@@ -146,6 +157,149 @@ class SQLiteConnection(Connection):
 
     def __repr__(self) -> str:
         return f"<SQLiteConnection {masked(self._backend.url)} journal={self._journal}>"
+
+
+class SQLiteReader(JournalReader):
+    """A journal's file, read in one transaction. It belongs to the thread that opened it."""
+
+    def __init__(self, path: Path, tables: Tables, finished: Sequence[Finished]) -> None:
+        """Take over an open database whose meta table and checkpoints were verified."""
+        identity = tables.identity
+        super().__init__(
+            str(path),
+            identity.meta,
+            identity.epochs,
+            floor=identity.floor,
+            head=tables.head(),
+            checkpoint_seqs=tuple(each.seq for each in finished),
+        )
+        self._path = path
+        self._finished = finished
+        self._stamp = None if os.path.exists(_wal(path)) else FileStamp.of(path)
+        self.tables = tables
+
+    def size_bytes(self) -> int:
+        """The size of the file and its WAL."""
+        return size_bytes(self._path) + size_bytes(_wal(self._path))
+
+    def used_bytes(self) -> int:
+        """The size of the file's pages in use."""
+        with reading(self._path):
+            return self.tables.used_bytes()
+
+    def _matching(
+        self, after: int, last: int, prefix: bytes
+    ) -> Generator[tuple[int, bytes], None, None]:
+        with self._left_alone():
+            yield from self.tables.matching(after, last, prefix)
+
+    def _checkpoints(self) -> list[tuple[int, int]]:
+        return [(each.id, each.seq) for each in self._finished]
+
+    def _read_checkpoint(self, number: int) -> Checkpoint:
+        with self._left_alone():
+            return self.tables.checkpoint(number)
+
+    @contextmanager
+    def _left_alone(self) -> Iterator[None]:
+        """Say so, rather than speak of damage, if a broker has begun to write the file."""
+        try:
+            yield
+        finally:
+            self.check_left_alone()
+
+    def check_left_alone(self) -> None:
+        """Raise `JournalError` if a broker has begun to write the file since it was opened.
+
+        That can happen to a journal that nobody had open then; what was read may be torn.
+        """
+        if self._stamp is not None and self._stamp != FileStamp.of(self._path):
+            raise JournalError(
+                f"{self.name} was written while it was read: a broker has started on it; ask again"
+            )
+
+    def structural_damage(self) -> str | None:
+        """Return what SQLite finds wrong with the file's own structure."""
+        with reading(self._path):
+            (found,) = self.tables.db.execute("PRAGMA integrity_check(1)").fetchone()
+        return None if found == "ok" else str(found)
+
+    def _close(self) -> None:
+        self.tables.db.close()
+
+
+def open_reader(path: Path) -> SQLiteReader:
+    """Return a reader of a journal's file; see `Connection.open_reader`."""
+    check_readable(path)
+    check_header(path)
+    note = note_beside(path)  # before what is acknowledged next is in the file
+    db = connect_to_read(path)
+    try:
+        with reading(path):
+            tables = Tables(db, path)
+            finished = tables.finished()
+            tables.check_continuity(finished)
+            check_end(tables, note)
+            return SQLiteReader(path, tables, finished)
+    except BaseException:
+        db.close()
+        raise
+
+
+def open_damaged(path: Path) -> SQLiteReader:
+    """Return a reader of what can be read of a file, although its end or a checkpoint is gone.
+
+    Raises:
+        JournalError: not even its meta table, which names its history, can be read.
+    """
+    check_readable(path)
+    check_header(path)
+    db = connect_to_read(path)
+    try:
+        with reading(path):
+            tables = Tables(db, path)
+            return SQLiteReader(path, tables, tables.finished_that_verify())
+    except BaseException:
+        db.close()
+        raise
+
+
+def _look_first(path: Path) -> None:
+    """Raise `JournalError` if an existing journal is damaged, before anything is written to it.
+
+    To open it would move the WAL of a dead broker into the file for good, and that WAL may be
+    damaged, or another journal's. So what it can have changed is verified: the newest records.
+    """
+    with open_reader(path) as reader:
+        note = note_beside(path)
+        if note is not None and note.cluster_id != reader.cluster_id:
+            _log.warning("another journal was at this path before: cluster=%s", note.cluster_id)
+        if not size_bytes(_wal(path)):
+            return
+        after = max(reader.before(reader.head, _LOOKED_AT), reader.checkpoint_seq or 0)
+        while after < reader.head:
+            after = reader.read(after).through
+
+
+def check_end(tables: Tables, note: Note | None) -> None:
+    """Raise `JournalCorruptError` if a file ends before what the note says was acknowledged."""
+    path, meta, head = tables.path, tables.identity.meta, tables.head()
+    if note is None:
+        return
+    if note.cluster_id == meta.cluster_id and head < note.head:
+        raise damage(
+            path,
+            f"it ends with record {head}, but {note.head} was acknowledged (an older backup is "
+            f"put back with 'ezgraph journal restore'; to go on without what is missing all the "
+            f"same, remove '{path}.lock')",
+        )
+    if note.cluster_id != meta.cluster_id and size_bytes(_wal(path)):
+        raise damage(
+            path,
+            f"with its WAL it is of cluster {meta.cluster_id}, but the last broker here kept "
+            f"cluster {note.cluster_id}: one of the two files is another journal's (if both were "
+            f"put here on purpose, remove '{path}.lock')",
+        )
 
 
 class SQLiteJournal(Journal):
@@ -158,8 +312,8 @@ class SQLiteJournal(Journal):
         self._db = connect(path, synchronous)
         try:
             with reading(path):
+                self._tables = Tables(self._db, path)
                 self._survey()
-                self._check_end()
                 self._remove_leftovers()
         except BaseException:
             self._db.close()
@@ -167,49 +321,25 @@ class SQLiteJournal(Journal):
 
     def _survey(self) -> None:
         """Learn where the history begins and ends. Holes within it are found when it is read."""
-        meta, floor = read_meta(self._db, self._path)
-        lowest, head = self._db.execute(
-            "SELECT (SELECT coalesce(min(seq), :floor) FROM events),"
-            " (SELECT coalesce(max(seq), :floor - 1) FROM events)",
-            {"floor": floor},
-        ).fetchone()
-        newest = max(self._checkpoints(), default=_Finished(0, 0, 0, 0))
-        if not lowest <= floor <= head + 1:
-            raise self._missing(floor)
-        if not floor - 1 <= newest.seq <= head:
-            raise damage(
-                self._path,
-                f"records {floor} to {head} do not go on from its checkpoint at {newest.seq}",
-            )
-        self._checkpoint_id = newest.id
-        covered = newest.seq if newest.id else None
-        super().__init__(str(self._path), meta, floor=floor, head=head, checkpoint_seq=covered)
+        tables, identity = self._tables, self._tables.identity
+        finished = tables.finished()
+        self._checkpoint_id = finished[-1].id if finished else 0
+        super().__init__(
+            str(self._path),
+            identity.meta,
+            identity.epochs,
+            floor=identity.floor,
+            head=tables.head(),
+            checkpoint_seqs=tuple(each.seq for each in finished),
+        )
+        self._leave_note(self.head)
 
-    def _check_end(self) -> None:
-        """Compare the head with the last seq that is known to have been acknowledged."""
-        acknowledged = _noted_head(self._lock.found_note, self.cluster_id)
-        if self.head < acknowledged:
-            keep_wal(self._path)
-            raise damage(
-                self._path,
-                f"it ends with record {self.head}, but {acknowledged} was acknowledged (if an "
-                f"older backup was put back on purpose, remove '{self._path}.lock')",
-            )
-        self._lock.leave_note(_note(self.cluster_id, self.head))
-
-    def _checkpoints(self) -> list[_Finished]:
-        """Return the finished checkpoints, oldest first."""
-        rows = self._db.execute(
-            "SELECT id, seq, entries, blobs, checksum FROM checkpoints ORDER BY id"
-        ).fetchall()
-        for *numbers, checksum in rows:
-            if checksum != _numbers_checksum(*numbers):
-                raise damage(self._path, f"the checkpoint at {numbers[1]} fails its checksum")
-        return [_Finished(*numbers) for *numbers, _ in rows]
+    def _leave_note(self, head: int) -> None:
+        self._lock.leave_note(Note(self.cluster_id, head, self.epoch))
 
     def _remove_leftovers(self) -> None:
         """Delete the rows of checkpoints that do not count."""
-        kept = self._checkpoints()
+        kept = self._tables.finished()
         gaps = zip(
             [0, *(checkpoint.rows_end for checkpoint in kept)],
             [*(checkpoint.rows_start for checkpoint in kept), 1 << 62],
@@ -218,92 +348,40 @@ class SQLiteJournal(Journal):
         with transaction(self._db):
             self._db.executemany("DELETE FROM checkpoint_rows WHERE id >= ? AND id < ?", list(gaps))
 
-    def load_checkpoint(self) -> Checkpoint | None:
-        """Return the newest finished checkpoint that verifies; see `Journal.load_checkpoint`.
-
-        A damaged one is logged and passed over, as long as the records since an older one, or
-        all since seq 1, are here.
-        """
-        self._check_open()
-        damaged: JournalCorruptError | None = None
+    def _checkpoints(self) -> list[tuple[int, int]]:
         with reading(self._path):
-            finished = self._checkpoints()
-        for checkpoint in reversed(finished):
-            if checkpoint.seq < self.floor - 1:
-                break
-            try:
-                return self._read_checkpoint(checkpoint)
-            except JournalCorruptError as error:
-                _log.warning("passing over a checkpoint: seq=%d %s", checkpoint.seq, error)
-                damaged = error
-        if damaged is not None and self.floor > 1:
-            raise damaged
-        return None
+            return [(each.id, each.seq) for each in self._tables.finished()]
 
-    def _read_checkpoint(self, checkpoint: _Finished) -> Checkpoint:
-        seq, entries = checkpoint.seq, checkpoint.entries
-        found: list[tuple[bytes, bytes]] = []
-        expected = checkpoint.rows_start
-        with reading(self._path), closing(self._rows_of(checkpoint)) as rows:
-            for row_id, name, value, checksum in rows:
-                if row_id != expected or not _verifies(checksum, row_id, name or b"", value):
-                    raise damage(self._path, f"a row of the checkpoint at {seq} fails its checksum")
-                found.append((name, value))
-                expected += 1
-        if len(found) != entries + checkpoint.blobs:
-            raise damage(self._path, f"rows of the checkpoint at {seq} are missing")
-        return Checkpoint(seq, tuple(value for _, value in found[:entries]), dict(found[entries:]))
+    def _read_checkpoint(self, number: int) -> Checkpoint:
+        return self._tables.checkpoint(number)
 
-    def _rows_of(self, checkpoint: _Finished) -> sqlite3.Cursor:
-        return self._db.execute(
-            "SELECT id, name, value, checksum FROM checkpoint_rows"
-            " WHERE id >= ? AND id < ? ORDER BY id",
-            (checkpoint.rows_start, checkpoint.rows_end),
-        )
+    def _matching(
+        self, after: int, last: int, prefix: bytes
+    ) -> Generator[tuple[int, bytes], None, None]:
+        return self._tables.matching(after, last, prefix)
 
     def size_bytes(self) -> int:
         """The size of the file and its WAL."""
-        return size_bytes(self._path) + size_bytes(Path(f"{self._path}-wal"))
+        return size_bytes(self._path) + size_bytes(_wal(self._path))
+
+    def used_bytes(self) -> int:
+        """The size of the file's pages in use: it shrinks at once when records are dropped."""
+        with reading(self._path):
+            return self._tables.used_bytes()
 
     def free_bytes(self) -> int:
         """The free space of the file system, as far as this user may use it."""
         return shutil.disk_usage(self._path.parent).free
 
     def _write(self, records: Sequence[Record]) -> None:
+        checksum = self._tables.checksum
         with transaction(self._db):
             self._db.executemany(
                 "INSERT INTO events VALUES (?, ?, ?, ?)",
-                [(r.seq, r.topic, r.event, _checksum(r.seq, r.topic, r.event)) for r in records],
+                [(r.seq, r.topic, r.event, checksum(r.seq, r.topic, r.event)) for r in records],
             )
         if self._survives_power_cut:
-            self._lock.leave_note(_note(self.cluster_id, records[-1].seq))
-
-    def _matching(
-        self, after: int, last: int, prefix: bytes
-    ) -> Generator[tuple[int, bytes], None, None]:
-        # Not filtered in SQL: a record whose topic is damaged would be left out unnoticed.
-        expected = after
-        with reading(self._path), closing(self._rows(after, last)) as rows:
-            for seq, topic, event, checksum in rows:
-                expected += 1
-                if seq != expected:
-                    raise self._missing(expected)
-                if not _verifies(checksum, seq, topic, event):
-                    raise damage(self._path, f"record {seq} fails its checksum")
-                if topic.startswith(prefix):
-                    yield seq, event
-        if expected != last:
-            raise self._missing(expected + 1)
-
-    def _rows(self, after: int, last: int) -> sqlite3.Cursor:
-        return self._db.execute(
-            "SELECT seq, topic, event, checksum FROM events"
-            " WHERE seq > ? AND seq <= ? ORDER BY seq",
-            (after, last),
-        )
-
-    def _missing(self, seq: int) -> JournalCorruptError:
-        return damage(self._path, f"record {seq} is missing")
+            self._leave_note(records[-1].seq)
 
     def _drop(self, floor: int, max_rows: int | None) -> int:
         query = "SELECT coalesce(min(seq), ?) FROM events"
@@ -312,11 +390,20 @@ class SQLiteJournal(Journal):
         with transaction(self._db):
             store_floor(self._db, floor)
             self._db.execute("DELETE FROM events WHERE seq < ?", (end,))
-        return int(floor - end)
+        return self.count_given(end, floor)
+
+    def _store_epochs(self, meta: JournalMeta, epochs: tuple[EpochSpan, ...]) -> None:
+        with transaction(self._db):
+            store_epochs(self._db, meta, epochs)
+        self._lock.leave_note(Note(meta.cluster_id, epochs[-1].base, meta.epoch))
+
+    def _shrink(self) -> None:
+        self._db.execute("VACUUM")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _new_sink(self, seq: int) -> CheckpointSink:
         self._checkpoint_id += 1
-        return _SQLiteSink(self._db, seq, self._checkpoint_id)
+        return _SQLiteSink(self._tables, seq, self._checkpoint_id)
 
     def _close(self) -> None:
         """Move the WAL into the file, unless someone reads it or the disk has failed."""
@@ -324,33 +411,17 @@ class SQLiteJournal(Journal):
             self._db.execute("PRAGMA busy_timeout = 0")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
-        self._lock.leave_note(_note(self.cluster_id, self.head))
+        with suppress(JournalError):  # the note from before is true as well
+            self._leave_note(self.head)
         self._lock.release()
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Finished:
-    """A row of ``checkpoints``: how many entries and blobs its rows hold."""
-
-    id: int
-    seq: int
-    entries: int
-    blobs: int
-
-    @property
-    def rows_start(self) -> int:
-        return self.id << 32
-
-    @property
-    def rows_end(self) -> int:
-        return self.id + 1 << 32
 
 
 class _SQLiteSink(CheckpointSink):
     """The rows of one checkpoint."""
 
-    def __init__(self, db: sqlite3.Connection, seq: int, checkpoint_id: int) -> None:
-        self._db = db
+    def __init__(self, tables: Tables, seq: int, checkpoint_id: int) -> None:
+        self._tables = tables
+        self._db = tables.db
         self._seq = seq
         self._id = checkpoint_id
         self._entries = 0
@@ -367,7 +438,7 @@ class _SQLiteSink(CheckpointSink):
             self._insert(list(blobs.items()), at=self._entries)
             self._db.execute(
                 "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)",
-                (*numbers, _numbers_checksum(*numbers)),
+                (*numbers, self._tables.numbers_checksum(*numbers)),
             )
             self._db.execute(
                 "DELETE FROM checkpoints WHERE id NOT IN"
@@ -378,7 +449,7 @@ class _SQLiteSink(CheckpointSink):
         self._db.executemany(
             "INSERT INTO checkpoint_rows VALUES (?, ?, ?, ?)",
             [
-                (row_id, name, value, _checksum(row_id, name or b"", value))
+                (row_id, name, value, self._tables.checksum(row_id, name or b"", value))
                 for row_id, (name, value) in enumerate(rows, (self._id << 32) + at)
             ],
         )
@@ -392,31 +463,38 @@ class _SQLiteSink(CheckpointSink):
         )
 
 
-def _note(cluster_id: str, head: int) -> str:
-    text = f"{cluster_id} {head:020d}"
-    return f"{text} {zlib.crc32(text.encode()):010d}"
+def write_history(
+    path: Path,
+    meta: JournalMeta,
+    epochs: tuple[EpochSpan, ...],
+    floor: int,
+    records: Iterable[tuple[int, bytes, bytes, int]],
+    checkpoints: Iterable[Checkpoint],
+) -> None:
+    """Make a journal's file of verified parts; see `Tables.records` for the records.
 
-
-def _noted_head(note: str, cluster_id: str) -> int:
-    """Return the head in a note of this cluster's; 0 if it is another's, or no whole note."""
-    match note.split():
-        case [noted_cluster, head, _] if noted_cluster == cluster_id and head.isdecimal():
-            return int(head) if note == _note(cluster_id, int(head)) else 0
-        case _:
-            return 0
-
-
-def _checksum(number: int, first: bytes, second: bytes) -> int:
-    return zlib.crc32(second, zlib.crc32(first, zlib.crc32(number.to_bytes(8, "big"))))
-
-
-def _verifies(checksum: int, number: int, first: bytes, second: bytes) -> bool:
-    """Say whether a row is what was written; damage may even have changed the types."""
+    Nobody else may use the file yet: it is synced only when it is opened as a journal.
+    """
+    create(path, meta)
     try:
-        return _checksum(number, first, second) == checksum
-    except TypeError:
-        return False
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA synchronous = OFF")
+            tables = Tables(db, path)
+            rows = (
+                (seq, topic, event, tables.checksum(seq, topic, event))
+                for seq, topic, event, _ in records
+            )
+            with transaction(db):
+                store_epochs(db, meta, epochs)
+                store_floor(db, floor)
+                db.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+            for number, checkpoint in enumerate(checkpoints, 1):
+                sink = _SQLiteSink(tables, checkpoint.seq, number)
+                sink.add(checkpoint.entries)
+                sink.finish(checkpoint.blobs)
+    except sqlite3.Error as error:
+        raise JournalError(f"cannot write {str(path)!r} ({error}); free disk space") from error
 
 
-def _numbers_checksum(*numbers: int) -> int:
-    return zlib.crc32(repr(numbers).encode())
+def _wal(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")

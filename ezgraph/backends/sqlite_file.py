@@ -6,24 +6,27 @@ is empty, foreign or cut off is never taken for a new one, and is left as it is.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import struct
 import zlib
+from collections import Counter
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ezgraph.backends.base import JournalMeta
 from ezgraph.backends.lock import check_local
+from ezgraph.backends.reader import EpochSpan, JournalMeta
 from ezgraph.errors import JournalCorruptError, JournalError, JournalVersionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2
+"""2 binds checksums to the cluster and stores the epochs; 1 is read and written as it was."""
 APPLICATION_ID = 0x657A4772  # "ezGr"
 
 _MAGIC = b"SQLite format 3\0"
@@ -56,6 +59,8 @@ _DAMAGE = frozenset(
         sqlite3.SQLITE_NOTADB,
     }
 )
+_open_here: Counter[tuple[int, int]] = Counter()
+"""Device and inode of the journals this process has open; see `check_header`."""
 
 
 def check_place(path: Path) -> None:
@@ -74,8 +79,27 @@ def check_place(path: Path) -> None:
         raise JournalError(f"{name} cannot be read and written by this user; see its permissions")
 
 
+def check_readable(path: Path) -> None:
+    """Raise `JournalError` when no journal can be read at the resolved ``path``, and say why."""
+    name = repr(str(path))
+    if os.path.isdir(path):
+        raise JournalError(f"{name} is a directory; name the journal's file in it")
+    if not os.path.exists(path):
+        raise JournalError(f"there is no journal at {name}; see that the path is right")
+    if not os.path.isfile(path):
+        raise JournalError(f"{name} is no regular file, so no journal")
+    if not os.access(path, os.R_OK):
+        raise JournalError(f"{name} cannot be read by this user; see its permissions")
+
+
 def check_header(path: Path) -> None:
-    """Raise `JournalError` when the existing file is no journal. It is only read."""
+    """Raise `JournalError` when the existing file is no journal. It is only read.
+
+    Not read is one that is open in this process already: closing the file would drop the POSIX
+    locks with which SQLite holds it there (https://sqlite.org/howtocorrupt.html, 2.2).
+    """
+    if is_open_here(path):
+        return
     try:
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
@@ -92,6 +116,37 @@ def check_header(path: Path) -> None:
         )
 
 
+def is_open_here(path: Path) -> bool:
+    """Say whether this process has the journal open, to write or to read it."""
+    return _open_here[_inode(path)] > 0
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return found.st_dev, found.st_ino
+
+
+class JournalDatabase(sqlite3.Connection):
+    """A connection to a journal's file that is counted as long as it is open."""
+
+    _counted: tuple[int, int] | None = None
+
+    def count(self, path: Path) -> None:
+        """Note that this process has the file open."""
+        self._counted = _inode(path)
+        _open_here[self._counted] += 1
+
+    def close(self) -> None:
+        """Close it."""
+        super().close()
+        if self._counted is not None:
+            _open_here[self._counted] -= 1
+            self._counted = None
+
+
 def create(path: Path, meta: JournalMeta) -> None:
     """Make an empty journal at ``path``, where nothing is yet. Hold the lock."""
     for part in ("-wal", "-journal"):
@@ -104,7 +159,7 @@ def create(path: Path, meta: JournalMeta) -> None:
         with closing(sqlite3.connect(new, isolation_level=None)) as db:
             _fill(db, meta)
         new.rename(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except (OSError, sqlite3.Error) as error:
         with suppress(OSError):
             new.unlink(missing_ok=True)
@@ -120,10 +175,13 @@ def _fill(db: sqlite3.Connection, meta: JournalMeta) -> None:
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         for statement in _SCHEMA:
             db.execute(statement)
-        _store_meta(db, {"format": FORMAT, "floor": 1, **asdict(meta)})
+        epochs = (EpochSpan(meta.epoch, 1),)
+        rows = {"format": FORMAT, "floor": 1, "epochs": _spelled(epochs), **asdict(meta)}
+        _store_meta(db, rows)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make renames in a directory durable."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -131,11 +189,9 @@ def _sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def connect(path: Path, synchronous: str) -> sqlite3.Connection:
+def connect(path: Path, synchronous: str) -> JournalDatabase:
     """Open an existing journal's database, configured and as long as it should be."""
-    uri = f"file:{quote(os.fsencode(path))}?mode=rw"
-    with reading(path):
-        db = sqlite3.connect(uri, isolation_level=None, uri=True)
+    db = _connected(path, "mode=rw")
     try:
         with reading(path):
             _configure(db, path, synchronous)
@@ -144,6 +200,50 @@ def connect(path: Path, synchronous: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def connect_to_read(path: Path) -> JournalDatabase:
+    """Open an existing journal's database as it is now; nothing is written, not even beside it.
+
+    Without a WAL nobody has the file open, and it is read without SQLite's own files beside it;
+    ask `FileStamp` whether it stayed so. Else it is read in one transaction, and so together
+    with a WAL that a dead broker left.
+    """
+    alone = not os.path.exists(f"{path}-wal")
+    db = _connected(path, "mode=ro&immutable=1" if alone else "mode=ro")
+    try:
+        with reading(path):
+            db.execute("PRAGMA cell_size_check = ON")
+            db.execute("BEGIN")
+            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            _check_size(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _connected(path: Path, options: str) -> JournalDatabase:
+    uri = f"file:{quote(os.fsencode(path))}?{options}"
+    with reading(path):
+        db = sqlite3.connect(uri, isolation_level=None, uri=True, factory=JournalDatabase)
+    db.count(path)
+    return db
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """When and how large a file was written last."""
+
+    inode: int
+    size: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileStamp:
+        """Return the file's stamp."""
+        found = path.stat()
+        return cls(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _configure(db: sqlite3.Connection, path: Path, synchronous: str) -> None:
@@ -160,18 +260,38 @@ def _configure(db: sqlite3.Connection, path: Path, synchronous: str) -> None:
 def _check_length(db: sqlite3.Connection, path: Path) -> None:
     """Find a file that was cut off inside its last page; SQLite would read zeros there."""
     _, in_wal, moved = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    if in_wal == moved:
+        _check_pages(db, path)
+
+
+def _check_size(db: sqlite3.Connection, path: Path) -> None:
+    """Find it while reading only, as far as the WAL does not hide it."""
+    if not size_bytes(path.with_name(f"{path.name}-wal")):
+        _check_pages(db, path)
+
+
+def _check_pages(db: sqlite3.Connection, path: Path) -> None:
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
-    if in_wal == moved and size_bytes(path) < pages * page_bytes:
+    if size_bytes(path) < pages * page_bytes:
         raise damage(path, f"the file has {size_bytes(path)} bytes, not {pages * page_bytes}")
 
 
-def read_meta(db: sqlite3.Connection, path: Path) -> tuple[JournalMeta, int]:
-    """Return the identity and the floor.
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the meta table says."""
+
+    format: int
+    meta: JournalMeta
+    epochs: tuple[EpochSpan, ...]
+    floor: int
+
+
+def read_identity(db: sqlite3.Connection, path: Path) -> Identity:
+    """Return which history the file holds.
 
     Raises:
-        JournalVersionError: a newer ezgraph wrote it. (An older format would be brought up to
-            date here; 1 is the first.)
+        JournalVersionError: a newer ezgraph wrote it.
     """
     meta = dict(db.execute("SELECT key, value FROM meta"))
     checksum, found = meta.pop("checksum", None), meta.get("format")
@@ -182,14 +302,31 @@ def read_meta(db: sqlite3.Connection, path: Path) -> tuple[JournalMeta, int]:
         )
     if checksum != _meta_checksum(meta):
         raise damage(path, "the meta table, which names its history, fails its checksum")
-    identity = {name: meta[name] for name in JournalMeta.__slots__}
-    return JournalMeta(**identity), meta["floor"]
+    identity = JournalMeta(**{name: meta[name] for name in JournalMeta.__slots__})
+    epochs = _spans(meta["epochs"]) if "epochs" in meta else (EpochSpan(identity.epoch, 1),)
+    return Identity(meta["format"], identity, epochs, meta["floor"])
+
+
+def _spelled(epochs: tuple[EpochSpan, ...]) -> str:
+    return json.dumps([astuple(span) for span in epochs])
+
+
+def _spans(spelled: str) -> tuple[EpochSpan, ...]:
+    return tuple(EpochSpan(*each) for each in json.loads(spelled))
 
 
 def store_floor(db: sqlite3.Connection, floor: int) -> None:
     """Write the floor, inside a transaction of the caller's."""
-    meta = dict(db.execute("SELECT key, value FROM meta WHERE key != 'checksum'"))
-    _store_meta(db, {**meta, "floor": floor})
+    _store_meta(db, {**_stored_meta(db), "floor": floor})
+
+
+def store_epochs(db: sqlite3.Connection, meta: JournalMeta, epochs: tuple[EpochSpan, ...]) -> None:
+    """Write the identity with its new epoch, inside a transaction of the caller's."""
+    _store_meta(db, {**_stored_meta(db), **asdict(meta), "epochs": _spelled(epochs)})
+
+
+def _stored_meta(db: sqlite3.Connection) -> dict[str, Any]:
+    return dict(db.execute("SELECT key, value FROM meta WHERE key != 'checksum'"))
 
 
 def _store_meta(db: sqlite3.Connection, meta: dict[str, Any]) -> None:
@@ -236,12 +373,6 @@ def damage(path: Path, what: str) -> JournalCorruptError:
         f"journal {str(path)!r} is damaged: {what}. Nothing was repaired or removed; "
         f"restore a backup"
     )
-
-
-def keep_wal(path: Path) -> None:
-    """Keep the WAL of a damaged journal for who may salvage it; SQLite would delete it."""
-    if size_bytes(wal := path.with_name(f"{path.name}-wal")):
-        wal.rename(f"{wal}.damaged")
 
 
 def size_bytes(path: Path) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 
 from ezgraph.backends import lock
+from ezgraph.backends.lock import Note
 from ezgraph.errors import JournalError, JournalLockedError
 
 ROOT = Path(lock.__file__).parents[2]
@@ -121,12 +123,50 @@ def test_a_second_lock_in_this_process_is_refused(tmp_path: Path) -> None:
     lock.FileLock(tmp_path / "rig.db").release()
 
 
-def test_the_next_holder_finds_the_last_note(tmp_path: Path) -> None:
-    for note, found in [("first and long", ""), ("second", "first and long"), ("", "second")]:
-        held = lock.FileLock(tmp_path / "rig.db")
-        assert held.found_note == found
+def test_the_last_note_is_found_by_anybody(tmp_path: Path) -> None:
+    path = tmp_path / "rig.db"
+    assert lock.note_beside(path) is None
+    for note in (Note("c" * 32, 1 << 60, 7), Note("d" * 32, 5, 1)):
+        held = lock.FileLock(path)
         held.leave_note(note)
+        assert lock.note_beside(path) == note
         held.release()
+        assert lock.note_beside(path) == note
+
+
+@pytest.mark.parametrize("text", ["", "torn", "a 1 2 3 4", "a b c", "\udcff", "1" * 2000])
+def test_a_note_that_is_not_whole_is_none(text: str) -> None:
+    assert Note.parse(text) is None
+
+
+def test_no_flipped_bit_makes_another_note() -> None:
+    spelled = str(Note("c" * 32, 12345, 2)).encode()
+    for offset in range(len(spelled)):
+        for bit in range(8):
+            flipped = bytearray(spelled)
+            flipped[offset] ^= 1 << bit
+            assert Note.parse(flipped.decode(errors="replace")) is None
+
+
+def test_a_note_of_before_the_epochs_is_of_the_first() -> None:
+    text = f"{'c' * 32} {30:020d}"
+
+    assert Note.parse(f"{text} {zlib.crc32(text.encode()):010d}") == Note("c" * 32, 30, 1)
+
+
+def test_what_is_held_still_takes_no_broker_and_nothing_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "rig.db"
+    with lock.hold_still(path):
+        assert list(tmp_path.iterdir()) == []
+    held = lock.FileLock(path)
+    with pytest.raises(JournalLockedError, match="held by a broker"), lock.hold_still(path):
+        pass
+    held.release()
+    before = Path(f"{path}.lock").read_bytes()
+    with lock.hold_still(path), lock.hold_still(path), pytest.raises(JournalLockedError):
+        lock.FileLock(path)
+    assert Path(f"{path}.lock").read_bytes() == before
+    lock.FileLock(path).release()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -318,7 +318,9 @@ class TestForeignFile:
         newer = sqlite_file.FORMAT + 1
         execute(path, f"UPDATE meta SET value = {newer} WHERE key = 'format'")
 
-        with pytest.raises(JournalVersionError, match=f"format {newer}, this ezgraph knows 1"):
+        with pytest.raises(
+            JournalVersionError, match=f"format {newer}, this ezgraph knows {newer - 1}"
+        ):
             opened(path)
 
 
@@ -467,10 +469,10 @@ class TestEnd:
         damaged_at(wal, wal.stat().st_size // 2)
         content = wal.read_bytes()
 
-        with pytest.raises(JournalCorruptError, match="but 30 was acknowledged"):
-            opened(path)
-
-        assert path.with_name("journal.db-wal.damaged").read_bytes() == content
+        for _ in range(2):
+            with pytest.raises(JournalCorruptError, match="but 30 was acknowledged"):
+                opened(path)
+            assert wal.read_bytes() == content
 
     def test_an_older_backup_counts_once_its_user_says_so(self, path: Path) -> None:
         backup = path.read_bytes()

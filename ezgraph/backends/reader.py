@@ -1,0 +1,361 @@
+"""A journal as it is read: its records, its checkpoints, and the numbers it has given.
+
+A journal is a list of records. Within an *epoch* their numbers are dense; a restored journal
+begins a new epoch above every number that was ever given, so there is a *gap* before it::
+
+      epoch 1                                 epoch 2
+      1 ..... floor ........ last             base + 1 ........ head
+      dropped └─ replayable ─┘     the gap    └─ replayable ────┘└─ append
+
+The numbers in the gap were never given. A reader who stands at ``last`` goes on at ``base``;
+one who stands between them has seen something that is not in this history.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from abc import ABC, abstractmethod
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, Self
+
+from ezgraph.errors import CompactedError, DivergedError, JournalCorruptError, JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from types import TracebackType
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One event as it is stored: ``topic`` is the wire form of its key, ``event`` its encoding."""
+
+    seq: int
+    topic: bytes
+    event: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Every matching event after the ``after`` asked for, complete up to and with ``through``."""
+
+    events: tuple[bytes, ...]
+    through: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The encoded live entries at ``seq``, and the blobs they refer to by content hash."""
+
+    seq: int
+    entries: tuple[bytes, ...]
+    blobs: dict[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalMeta:
+    """Which history a journal holds. ``secret`` signs session tokens and is never shown.
+
+    ``created_wall`` is in seconds since 1970, by the clock of the host that made it.
+    """
+
+    cluster_id: str
+    epoch: int
+    secret: bytes = field(repr=False)
+    created_wall: float
+
+    @classmethod
+    def fresh(cls) -> JournalMeta:
+        """Return the identity of a new history: a random cluster id and secret, epoch 1."""
+        return cls(
+            cluster_id=secrets.token_hex(16),
+            epoch=1,
+            secret=secrets.token_bytes(32),
+            created_wall=datetime.now(UTC).timestamp(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EpochSpan:
+    """The numbers of one epoch, ``first_seq`` to ``last_seq``; None: it goes on.
+
+    An epoch in which nothing happened has ``last_seq == first_seq - 1``.
+    """
+
+    epoch: int
+    first_seq: int
+    last_seq: int | None = None
+
+    @property
+    def base(self) -> int:
+        """Where a reader stands who has seen nothing of this epoch yet."""
+        return self.first_seq - 1
+
+
+def behind_gap(epochs: tuple[EpochSpan, ...], seq: int) -> int:
+    """Return ``seq``, or the first number given after the gap that it lies in."""
+    for before, span in pairwise(epochs):
+        if before.last_seq is not None and before.last_seq < seq <= span.base:
+            seq = span.first_seq  # which may lie in the next gap: an epoch can be empty
+    return seq
+
+
+class JournalReader(ABC):
+    """A journal as it was when this reader was opened; nothing is ever written.
+
+    A backend implements the methods that begin with ``_``; they may trust their arguments.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        meta: JournalMeta,
+        epochs: tuple[EpochSpan, ...],
+        *,
+        floor: int,
+        head: int,
+        checkpoint_seqs: tuple[int, ...],
+    ) -> None:
+        self.name = name
+        self.meta = meta
+        self.epochs = epochs
+        self._floor = floor
+        self._head = head
+        self._checkpoint_seqs = checkpoint_seqs
+        self._closed = False
+
+    @property
+    def cluster_id(self) -> str:
+        """32 hex digits, made when the journal was created."""
+        return self.meta.cluster_id
+
+    @property
+    def epoch(self) -> int:
+        """Which run of numbers ``head`` belongs to; a new journal has 1, each restore adds 1."""
+        return self.meta.epoch
+
+    @property
+    def secret(self) -> bytes:
+        """32 random bytes that sign session tokens; in no event and no message."""
+        return self.meta.secret
+
+    @property
+    def head(self) -> int:
+        """The last seq stored; 0 in a new journal, the epoch's base in one just restored."""
+        return self._head
+
+    @property
+    def floor(self) -> int:
+        """The oldest seq that can be read; 1 until something was dropped."""
+        return self._floor
+
+    @property
+    def checkpoint_seq(self) -> int | None:
+        """The seq of the newest finished checkpoint."""
+        return self._checkpoint_seqs[-1] if self._checkpoint_seqs else None
+
+    @property
+    def checkpoint_seqs(self) -> tuple[int, ...]:
+        """The seqs of the finished checkpoints, oldest first; at most two."""
+        return self._checkpoint_seqs
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def before(self, seq: int, records: int) -> int:
+        """Return where to read from to get up to ``records`` records through ``seq``.
+
+        Never below ``floor - 1``, and never inside a gap.
+        """
+        for span in reversed(self.epochs):
+            given = min(seq, self._last(span)) - span.base
+            if given < 0:
+                continue
+            if given >= records:
+                return max(self._floor - 1, min(seq, self._last(span)) - records)
+            records -= given
+        return self._floor - 1
+
+    def behind_gap(self, seq: int) -> int:
+        """Return ``seq``, or the first number after the gap that it lies in."""
+        return behind_gap(self.epochs, seq)
+
+    def epoch_end(self, epoch: int) -> int | None:
+        """Return the last seq of an epoch: ``head`` of the current, None of one unknown here."""
+        for span in self.epochs:
+            if span.epoch == epoch:
+                return self._last(span)
+        return None
+
+    def _last(self, span: EpochSpan) -> int:
+        return self._head if span.last_seq is None else span.last_seq
+
+    def read(
+        self,
+        after: int,
+        *,
+        through: int | None = None,
+        prefix: bytes = b"",
+        max_rows: int = 1000,
+        max_bytes: int = 1 << 20,
+    ) -> Chunk:
+        """Return the events in (``after``, ``through``] whose topic begins with ``prefix``.
+
+        One call examines at most ``max_rows`` records, matching or not, and returns at most
+        ``max_bytes`` of events (but one at least, if one matches). Go on from the chunk's
+        ``through``; it may lie ahead although ``events`` is empty, and is at least ``after``.
+        A chunk ends at the end of an epoch; the next begins behind the gap. Asked for a
+        ``through`` inside the gap, it ends behind it: there is nothing more up to there.
+
+        Raises:
+            DivergedError: ``after`` lies in a gap: this history has never given that number.
+            CompactedError: history right after ``after`` was dropped; go on from a checkpoint.
+            JournalCorruptError: a record fails its checksum, or is missing.
+        """
+        self._check_open()
+        if after < 0 or max_rows < 1:
+            raise ValueError(f"cannot read {max_rows} rows after seq {after}: 0 and 1 are least")
+        self._check_given(after)
+        if after + 1 < self._floor:
+            raise CompactedError(
+                f"{self.name} begins at seq {self._floor}: {after + 1} was compacted; "
+                f"go on from a checkpoint or snapshot",
+                floor=self._floor,
+            )
+        end = self._head if through is None else min(through, self._head)
+        start, last = self._stretch(after, end)
+        return self._chunk(start, max(start, min(last, start + max_rows)), prefix, max_bytes)
+
+    def _check_given(self, after: int) -> None:
+        for before, span in pairwise(self.epochs):
+            if self._last(before) < after < span.base:
+                raise DivergedError(
+                    f"seq {after} was never given in {self.name}: epoch {before.epoch} ended with "
+                    f"{self._last(before)} and epoch {span.epoch} begins with {span.first_seq} (a "
+                    f"backup was restored); take a snapshot and go on from that"
+                )
+
+    def _stretch(self, after: int, end: int) -> tuple[int, int]:
+        """Return where to read from, behind the gap if ``after`` stands before it, and how far."""
+        for span in self.epochs:
+            if end > after:
+                after = max(after, span.base)
+            if after < self._last(span):
+                return after, min(end, self._last(span))
+        return after, end
+
+    def _chunk(self, after: int, last: int, prefix: bytes, max_bytes: int) -> Chunk:
+        events: list[bytes] = []
+        size = 0
+        with closing(self._matching(after, last, prefix)) as matching:
+            for seq, event in matching:
+                size += len(event)
+                if events and size > max_bytes:
+                    return Chunk(tuple(events), seq - 1)
+                events.append(event)
+        return Chunk(tuple(events), last)
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """Return the newest finished and verified checkpoint; None: replay from seq 1.
+
+        A damaged one is logged and passed over, as long as the records since an older one, or
+        all since seq 1, are here.
+
+        Raises:
+            JournalCorruptError: no checkpoint that the remaining history goes on from verifies.
+        """
+        self._check_open()
+        damaged: JournalCorruptError | None = None
+        for number, seq in reversed(self._checkpoints()):
+            if not self._goes_on_from(seq):
+                break
+            try:
+                return self._read_checkpoint(number)
+            except JournalCorruptError as error:
+                _log.warning("passing over a checkpoint: seq=%d %s", seq, error)
+                damaged = error
+        if damaged is not None and self._floor > 1:
+            raise damaged
+        return None
+
+    def each_checkpoint(self) -> tuple[Checkpoint, ...]:
+        """Return all finished checkpoints that the history here goes on from, oldest first.
+
+        Raises:
+            JournalCorruptError: one of them fails its checksum.
+        """
+        self._check_open()
+        numbers = [number for number, seq in self._checkpoints() if self._goes_on_from(seq)]
+        return tuple(map(self._read_checkpoint, numbers))
+
+    def _goes_on_from(self, checkpoint_seq: int) -> bool:
+        """Say whether the history here begins right after a checkpoint, or before."""
+        return self._floor <= self.behind_gap(checkpoint_seq + 1)
+
+    def close(self) -> None:
+        """Release what is held. Closing twice does nothing."""
+        if self._closed:
+            return
+        self._close()
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise JournalError(f"{self.name} is closed: open it again")
+
+    def count_given(self, first: int, end: int) -> int:
+        """Return how many numbers from ``first`` to before ``end`` were given."""
+        return sum(
+            max(0, min(end, self._last(span) + 1) - max(first, span.first_seq))
+            for span in self.epochs
+        )
+
+    @abstractmethod
+    def size_bytes(self) -> int:
+        """How much the journal takes up where it is stored."""
+
+    @abstractmethod
+    def used_bytes(self) -> int:
+        """How much of that is in use; the rest is kept for what will be appended."""
+
+    @abstractmethod
+    def _matching(
+        self, after: int, last: int, prefix: bytes
+    ) -> Generator[tuple[int, bytes], None, None]:
+        """Yield (seq, event) of what matches, having verified every record in (after, last]."""
+
+    @abstractmethod
+    def _checkpoints(self) -> Sequence[tuple[int, int]]:
+        """Return (number, seq) of the finished checkpoints, oldest first."""
+
+    @abstractmethod
+    def _read_checkpoint(self, number: int) -> Checkpoint:
+        """Return a checkpoint, verified, or raise `JournalCorruptError`."""
+
+    @abstractmethod
+    def _close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = " closed" if self._closed else ""
+        return (
+            f"<{type(self).__name__} {self.name} epoch={self.epoch} head={self._head} "
+            f"floor={self._floor}{state}>"
+        )
