@@ -1,0 +1,73 @@
+"""Does a state hold what a command asked for? Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from ezgraph.protocol.commands import (
+    Command,
+    Connect,
+    Disconnect,
+    RegisterMetadata,
+    ReportSettings,
+    Revert,
+    SetPause,
+    UpdateUnits,
+)
+from ezgraph.protocol.fingerprints import canonical
+
+if TYPE_CHECKING:
+    from ezgraph.state.graph import GraphState
+
+CHANGES = Connect | Disconnect | RegisterMetadata | ReportSettings | Revert | SetPause | UpdateUnits
+"""The commands that change something, other than the end of a lease."""
+
+
+def is_true(state: GraphState, command: Command, client: str, kind: str) -> bool:
+    """Return whether what ``command`` asked for holds in ``state``."""
+    owner = client if kind == "session" else None
+    match command:
+        case Connect():
+            return owner in state.dag.owners(command.from_topic, command.to_topic)
+        case Disconnect():
+            return owner not in state.dag.owners(command.from_topic, command.to_topic)
+        case SetPause():
+            return state.paused is command.paused
+        case RegisterMetadata():
+            return client in state.sessions and same(state.metadata_of(client), command.metadata)
+        case Revert() if kind == "session":
+            session = state.sessions.get(client)
+            return session is not None and not state.edges_of(client) and not session.components
+        case UpdateUnits():
+            added, removed = set(command.added), set(command.removed)
+            units = _units_of(state, client)
+            return added - removed <= units and not removed & units
+        case ReportSettings():
+            entry = state.settings.get(command.address)
+            return entry is not None and same(entry.value, command.value)
+        case _:
+            return True
+
+
+def _units_of(state: GraphState, client: str) -> set[str]:
+    process = state.processes.get(UUID(client)) if _is_uuid(client) else None
+    return set(process.units) if process is not None else set()
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def same(one: object, other: object) -> bool:
+    """Return whether two values have the same content, arrays and NaN among them."""
+    try:
+        if one == other:
+            return True
+    except ValueError:  # arrays do not say whether they are equal
+        pass
+    return canonical(one) == canonical(other)
