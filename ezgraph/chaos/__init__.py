@@ -1,0 +1,1 @@
+"""Chaos: a broker and its clients as real processes, faults of every kind, then the checker."""
