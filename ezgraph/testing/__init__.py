@@ -4,6 +4,7 @@
 * `Network`, `SimulatedBroker`, `SimulatedClient`, `SimulatedSession`: the very engines that run
   on sockets, in one thread, on a network that delays, drops, cuts and crashes by a seed.
 * `History` and the checks in `ezgraph.testing.guarantees`: was every promise kept?
+* `Recorder`: a trace of what a program asks, is told and is given, for ``ezgraph verify``.
 * `FlakyMemory`: a journal whose disk fills up when told to.
 * `running_broker`: a real broker on a free loopback port, for the length of a ``with``.
 * `ezgraph.testing.strategies`: Hypothesis strategies (needs Hypothesis, and is not loaded here).
@@ -19,6 +20,7 @@ from ezgraph.testing.ids import SequentialIds
 from ezgraph.testing.journal import FlakyMemory
 from ezgraph.testing.network import Network
 from ezgraph.testing.session import SimulatedSession, simulated_sessions
+from ezgraph.verify import Recorder
 
 __all__ = [
     "BrokenPromiseError",
@@ -27,6 +29,7 @@ __all__ = [
     "History",
     "ManualClock",
     "Network",
+    "Recorder",
     "SequentialIds",
     "SimulatedBroker",
     "SimulatedClient",

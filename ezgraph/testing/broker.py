@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.config import Address, BrokerConfig
-from ezgraph.errors import JournalFailedError
+from ezgraph.errors import JournalFailedError, MalformedMessageError
 from ezgraph.graph.server import GraphServer
+from ezgraph.protocol.replies import Refusal
+from ezgraph.testing.clock import HostClock
 from ezgraph.testing.guarantees import BrokenPromiseError, History
 from ezgraph.testing.ids import SequentialIds
 from ezgraph.testing.journal import FlakyMemory
 from ezgraph.testing.network import BrokerPort
-from ezgraph.wire import codec
+from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ezgraph.backends.base import Journal
+    from ezgraph.broker.connections import Descriptor
     from ezgraph.protocol.events import Event
+    from ezgraph.testing.journal import Disk
     from ezgraph.testing.network import Network
 
 ADDRESS = Address("broker", 1)
 PASS_S = (0.0, 0.002)
+FAREWELL_S = 1.5
 CrashPoint = Literal["decided", "stored", "answering", "answered"]
 
 
@@ -36,11 +41,22 @@ def running_broker(config: BrokerConfig | None = None) -> Iterator[GraphServer]:
         yield server
 
 
+@dataclass(slots=True)
+class _Arrived:
+    """A message that was read, and the descriptor it came in on if its peer was not bound."""
+
+    peer: bytes
+    descriptor: Descriptor | None
+    parts: list[bytes]
+
+
 class SimulatedBroker:
     """The engine of `ezgraph.broker.engine`, driven as the service drives it.
 
-    Its process may crash between any two of these steps, or stall; its disk may fail. What the
-    journal had stays, and a new process goes on from there.
+    Its process may crash between any two of these steps, or stall; its disk may fail or dawdle.
+    What the journal had stays, and a new process goes on from there, at the same ``address`` or
+    at another. ``new_clock`` gives each process the clock of its host; by default it shows what
+    the network's does.
     """
 
     def __init__(
@@ -48,22 +64,30 @@ class SimulatedBroker:
         network: Network,
         config: BrokerConfig | None = None,
         *,
-        disk: FlakyMemory | None = None,
+        disk: Disk | None = None,
+        new_clock: Callable[[], HostClock] | None = None,
     ) -> None:
         self.network = network
+        self.address = ADDRESS
         self.config = replace(config or BrokerConfig(), address=ADDRESS)
-        self.disk = disk or FlakyMemory()
+        self.disk = disk or FlakyMemory(network.random)
         self.engine: BrokerEngine | None = None
         self.crash_at: CrashPoint | None = None
         self.crashes = 0
+        self.starts: list[int] = []
+        self.lost_history: History | None = None
+        self._new_clock = new_clock or (lambda: HostClock(network.clock))
+        self._clock = self._new_clock()
         self._journal: Journal | None = None
         self._port: BrokerPort | None = None
         self._ids = SequentialIds()
         self._generations: dict[int, int] = {}
-        self._inbox: deque[tuple[bytes, int | None, list[bytes]]] = deque()
+        self._inbox: deque[_Arrived] = deque()
         self._archive: list[Event] = []
+        self._archived = 0
         self._pass_at: float | None = None
         self._stalled_until = 0.0
+        self._appending = False
         self.start()
 
     def __repr__(self) -> str:
@@ -80,72 +104,97 @@ class SimulatedBroker:
         """Begin, or begin again, on the journal there is."""
         if self.engine is not None:
             return
-        if self._journal is not None:
-            self._journal.close()
-        self._journal = self.disk.open_journal()
+        self._let_go()
+        journal = self._opened()
+        self.starts.append(journal.head)
+        self._clock = self._new_clock()
         self.engine = BrokerEngine(
             self.config,
-            self._journal,
+            journal,
             self._ids,
-            events_port=ADDRESS.port + 1,
-            now=self.network.now,
+            events_port=self.address.port + 1,
+            now=self._clock.monotonic(),
         )
         self._generations = {}
         self._inbox.clear()
         self._port = BrokerPort(self.network, self._wake)
-        self.network.bind(self._port, ADDRESS, Address(ADDRESS.host, ADDRESS.port + 1))
+        commands = self.address
+        self.network.bind(self._port, commands, Address(commands.host, commands.port + 1))
         self._wake()
 
     def crash(self) -> None:
         """End at once. Only the journal remains."""
-        if self.engine is None or self._port is None or self._journal is None:
+        if self.engine is None:
             return
         self.crashes += 1
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """No process, no sockets, no open journal."""
         self.engine = self.crash_at = None
-        self.network.unbind(self._port)
-        self._journal.close()
+        self._appending = False
+        if self._port is not None:
+            self.network.unbind(self._port)
+            self._port = None
+        self.disk.crash()
+        self._journal = None
 
     def restart_after(self, seconds: float) -> None:
         """Have somebody start it again in a while."""
         self.network.after(seconds, self.start)
 
     def stall(self, seconds: float) -> None:
-        """Do nothing for a while (a stopped process, a slow disk)."""
-        self._stalled_until = self.network.now + seconds
+        """Do nothing for a while (a stopped process)."""
+        self._stalled_until = max(self._stalled_until, self.network.now + seconds)
+
+    def restore(self, disk: FlakyMemory, backup: object) -> None:
+        """End it, and put a backup of its disk back; `lost_history` is what there was until now."""
+        if self.engine is not None:
+            self.crash()
+        self._let_go()
+        self.lost_history = self.history()  # with what a failed append had written after all
+        self._let_go()
+        disk.restore(backup, wall=self._clock.wall())
+        with disk.open_journal() as journal:
+            ended = journal.epoch_end(journal.epochs[-2].epoch) or 0
+            self._archived = journal.head
+        self._archive = [event for event in self._archive if event.seq <= ended]
 
     # --- what it has stored ---
 
     def history(self) -> History:
         """Return every event ever stored, those compacted away since among them."""
-        return History([*self._archive, *self._events(after=self._archived)])
+        self._archive_new()
+        was_restored = self.lost_history is not None and bool(self._archive)
+        return History(self._archive, floor=self._archive[0].seq if was_restored else 1)
 
     def compact(self, *, keep_from: int | None = None) -> None:
-        """Write a checkpoint and drop the history it covers, or what lies before ``keep_from``."""
-        if self.engine is None:
+        """Write a checkpoint and drop the history it covers, or what lies before ``keep_from``.
+
+        Not while it waits for its disk: then it does nothing else.
+        """
+        if self.engine is None or self._appending:
             return
         self.engine.write_checkpoint()
         journal = self._opened()
         if journal.checkpoint_seq is not None:
             floor = journal.checkpoint_seq + 1
             floor = floor if keep_from is None else min(floor, keep_from)
-            self._archive += [e for e in self._events(after=self._archived) if e.seq < floor]
+            self._archive_new()
             journal.drop_below(floor)
 
-    @property
-    def _archived(self) -> int:
-        return self._archive[-1].seq if self._archive else 0
-
-    def _events(self, *, after: int) -> list[Event]:
-        journal, events = self._opened(), []
-        while after < journal.head:
-            chunk = journal.read(after)
-            events += [codec.decode_event(each) for each in chunk.events]
-            after = chunk.through
-        return events
+    def _archive_new(self) -> None:
+        """Read what was stored since the last time, before anything may drop it."""
+        journal = self._opened()
+        while self._archived < journal.head:
+            chunk = journal.read(self._archived)
+            self._archive += [codec.decode_event(each) for each in chunk.events]
+            self._archived = chunk.through
 
     def _opened(self) -> Journal:
         if self._journal is None or self._journal.closed:
             self._journal = self.disk.open_journal()
+            self._archive_new()
         return self._journal
 
     # --- its loop ---
@@ -166,16 +215,20 @@ class SimulatedBroker:
         self._pass_at = None
         if self.network.now < self._stalled_until:
             self._pass_soon(self._stalled_until)
-        elif self.engine is not None and self._port is not None:
+        elif self._port is not None and self.engine is not None:
             self._run_pass(self.engine, self._port)
+        elif self._port is not None:
+            self._refuse_everybody(self._port)
 
     def _run_pass(self, engine: BrokerEngine, port: BrokerPort) -> None:
         """Do what `ezgraph.broker.service.BrokerService.run_pass` does."""
-        now, wall = self.network.now, self.network.clock.wall()
+        now, wall = self._clock.monotonic(), self._clock.wall()
         while port.subscriptions:
             engine.take_subscription(port.subscriptions.popleft(), now=now)
-        self._read_batch(engine, port)
+        strangers = self._read_batch(engine, port)
         self._obey_monitor(engine, port, now)
+        for stranger, fd in strangers:
+            stranger.descriptor = (fd, self._generations.get(fd, 0))
         self._take_commands(engine, now, wall)
         if self._crashes("decided"):
             return
@@ -183,29 +236,47 @@ class SimulatedBroker:
             drained = not port.requests and not self._inbox
             engine.finish_pass(now=now, wall=wall, drained=drained)
         except JournalFailedError:
-            if engine.replies():
-                raise BrokenPromiseError("G4: answered although the append failed") from None
-            self.crash()
+            self._fail(engine, port)
             return
-        if not self._crashes("stored"):
-            self._send(engine, port, now)
+        self._archive_new()
+        self._wait_for_disk(engine, port)
 
-    def _read_batch(self, engine: BrokerEngine, port: BrokerPort) -> None:
+    def _wait_for_disk(self, engine: BrokerEngine, port: BrokerPort) -> None:
+        """Go on when the append is through; until then the loop stands still."""
+        took_s, self.disk.append_s = self.disk.append_s, 0.0
+        if not took_s:
+            self._stored(engine, port)
+            return
+        self._appending = True
+        self.stall(took_s)
+        self.network.after(took_s, lambda: self._stored(engine, port))
+
+    def _stored(self, engine: BrokerEngine, port: BrokerPort) -> None:
+        self._appending = False
+        if self.engine is engine and not self._crashes("stored"):
+            self._send(engine, port)
+
+    def _read_batch(self, engine: BrokerEngine, port: BrokerPort) -> list[tuple[_Arrived, int]]:
+        """Read up to a bound; return the messages of unbound peers with their descriptors."""
+        strangers = []
         while port.requests and len(self._inbox) < self.config.limits.inbox_messages:
             peer, fd, message = port.requests.popleft()
-            self._inbox.append((peer, None if engine.knows(peer) else fd, list(message)))
+            arrived = _Arrived(peer, None, list(message))
+            self._inbox.append(arrived)
+            if not engine.knows(peer):
+                strangers.append((arrived, fd))
+        return strangers
 
     def _take_commands(self, engine: BrokerEngine, now: float, wall: float) -> None:
         left = self.config.limits.commands_per_pass
         while self._inbox and left > 0:
-            peer, fd, message = self._inbox[0]
-            descriptor = None if fd is None else (fd, self._generations.get(fd, 0))
-            taken = min(left, len(message))
-            for frame in message[:taken]:
-                engine.take_command(peer, frame, now=now, wall=wall, descriptor=descriptor)
-            left -= taken
-            del message[:taken]
-            if not message:
+            arrived = self._inbox[0]
+            descriptor, taken = arrived.descriptor, arrived.parts[:left]
+            for frame in taken:
+                engine.take_command(arrived.peer, frame, now=now, wall=wall, descriptor=descriptor)
+            del arrived.parts[:left]
+            left -= len(taken)
+            if not arrived.parts:
                 self._inbox.popleft()
 
     def _obey_monitor(self, engine: BrokerEngine, port: BrokerPort, now: float) -> None:
@@ -217,7 +288,7 @@ class SimulatedBroker:
             else:
                 engine.connection_closed((fd, generation), now=now)
 
-    def _send(self, engine: BrokerEngine, port: BrokerPort, now: float) -> None:
+    def _send(self, engine: BrokerEngine, port: BrokerPort) -> None:
         replies = engine.replies()
         if self.crash_at == "answering":
             replies = replies[: self.network.random.randint(0, len(replies))]
@@ -229,12 +300,45 @@ class SimulatedBroker:
             port.publish(publication)
         for message in engine.replies():
             port.send_reply(message)
-        due = now if port.requests or self._inbox else engine.next_due(now)
+        engine.tidy()
+        self._pass_when_due(engine, port)
+
+    def _pass_when_due(self, engine: BrokerEngine, port: BrokerPort) -> None:
+        if port.requests or self._inbox:
+            self._pass_soon(self.network.now + 1e-6)
+            return
+        due = engine.next_due(self._clock.monotonic())
         if due is not None:
-            self._pass_soon(max(due, now + 1e-6))
+            self._pass_soon(max(self._clock.base_time(due), self.network.now + 1e-6))
 
     def _crashes(self, point: CrashPoint) -> bool:
         if self.crash_at == point:
             self.crash()
             return True
         return False
+
+    # --- when the journal has failed ---
+
+    def _fail(self, engine: BrokerEngine, port: BrokerPort) -> None:
+        """Answer nothing of this pass; refuse what comes in the little time that is left."""
+        if engine.replies():
+            raise BrokenPromiseError("G4: answered although the append failed")
+        self.crashes += 1
+        self.engine = self.crash_at = None
+        self._inbox.clear()
+        self._refuse_everybody(port)
+        self.network.after(FAREWELL_S, lambda: self._end(port))
+
+    def _refuse_everybody(self, port: BrokerPort) -> None:
+        refusal = Refusal(JournalFailedError.code, "the disk is full; repair it, and start again")
+        while port.requests:
+            peer, _, message = port.requests.popleft()
+            try:
+                request_id, _ = frames.read_header(message[-1])
+            except MalformedMessageError:
+                continue
+            port.send_reply([peer, frames.reply_frame(request_id, refusal)])
+
+    def _end(self, port: BrokerPort) -> None:
+        if self._port is port:
+            self._let_go()

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ezgraph.client.core import LeaseState
+from ezgraph.client.core import OVER
 from ezgraph.client.engine import ClientEngine, Feed, Result
 from ezgraph.client.replica import Replica
+from ezgraph.client.resumption import ResumeToken
 from ezgraph.client.watch import Phase, Watch
 from ezgraph.config import parse_address
-from ezgraph.errors import DeadlineError, EzGraphError, from_code
+from ezgraph.errors import DeadlineError, EzGraphError, NoSessionError
 from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.commands import Command, Goodbye, Heartbeat, Hello, Resume
 from ezgraph.protocol.replies import Beat, Refusal, Welcome
 from ezgraph.testing.broker import ADDRESS
-from ezgraph.testing.network import CommandLink, EventLink
+from ezgraph.testing.clock import HostClock
+from ezgraph.testing.network import Cable, CommandLink, EventLink
 from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
@@ -23,15 +25,20 @@ if TYPE_CHECKING:
 
     from ezgraph.config import Address
     from ezgraph.names import Key
-    from ezgraph.testing.network import Network
+    from ezgraph.testing.network import Direction, Network
 
 TICK_S = 0.001
 RESUME_RETRY_S = 0.25
+KNOCK_S = 0.75
+LONGEST_WAIT_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One command and what became of it. Times are seconds on the network's clock."""
+    """One command and what became of it. Times are seconds on the network's clock.
+
+    ``request_id`` is what the broker knows it by.
+    """
 
     command: Command
     started: float
@@ -76,7 +83,9 @@ class SimulatedClient:
 
     What arrives is handled at once, unless it is stalled (a stopped process); then it waits, and
     what is beyond the event link's high-water mark is lost. ``keepalive`` stands for the thread
-    that renews the lease of a session or process on a connection of its own.
+    that renews the lease of a session or process on a connection of its own. ``clock`` is that
+    of its host; by default it shows what the network's does. ``resume``: it takes the lease of
+    that token over. A lost lease stays lost: a new client opens a new one.
     """
 
     def __init__(
@@ -89,27 +98,45 @@ class SimulatedClient:
         ttl_s: float | None = None,
         patience_s: float = 60.0,
         high_water_mark: int = 1_000,
+        clock: HostClock | None = None,
+        resume: ResumeToken | None = None,
     ) -> None:
         self.network = network
+        self.addresses = tuple(addresses)
+        self.clock = clock or HostClock(network.clock)
         self.name = name
         self.kind = kind
         self.calls: list[Call] = []
         self.watches: list[WatchRecord] = []
         self.replicas: list[Replica] = []
         self.fingerprints: list[tuple[int, str]] = []
+        self.fingerprint_every = 1
         self.lease_ids: set[str] = set()
         self.gone = False
         self.busy_until = 0.0
-        self.commands = CommandLink(network, self._replies_arrive)
+        self.cable = Cable()
+        self.commands = CommandLink(network, self._replies_arrive, cable=self.cable)
         self.keepalive: SimulatedKeepAlive | None = None
         self.events = EventLink(
-            network, self._publication_arrives, high_water_mark=high_water_mark
+            network,
+            self._publication_arrives,
+            high_water_mark=high_water_mark,
+            cable=self.cable,
         )
         self._inbox: list[Callable[[], None]] = []
         self._tick_at: float | None = None
         nonce = f"nonce of {name}"
         hello = Hello(PROTOCOL_VERSION, kind, nonce, name, "sim", 1, "tester", ttl_s=ttl_s)
-        self.engine = ClientEngine(hello, addresses, self, network.clock, patience_s=patience_s)
+        self.engine = ClientEngine(
+            hello,
+            self.addresses,
+            self,
+            self.clock,
+            patience_s=patience_s,
+            predecessor=resume,
+            jitter=network.random.random,
+            on_bound=self._bound_at,
+        )
 
     def __repr__(self) -> str:
         return f"<SimulatedClient {self.name} {self.kind} {self.engine.core.state.value}>"
@@ -119,6 +146,20 @@ class SimulatedClient:
         """The public id of the lease; empty before the welcome."""
         welcome = self.engine.core.welcome
         return welcome.client if welcome else ""
+
+    @property
+    def resume_token(self) -> ResumeToken:
+        """What another client shows to take this lease over.
+
+        Raises:
+            NoSessionError: there is none yet.
+        """
+        core = self.engine.core
+        if (welcome := core.welcome) is None:
+            raise NoSessionError(f"{self.name} has no lease yet, and so no token")
+        seen = max(core.last_seq, welcome.head)
+        shown = (welcome.client, welcome.token, welcome.cluster_id, welcome.epoch)
+        return ResumeToken(self.kind, *shown, seen)
 
     @property
     def lost(self) -> EzGraphError | None:
@@ -146,8 +187,8 @@ class SimulatedClient:
         on_result: Callable[[Result], None] | None = None,
     ) -> Call:
         """Ask a command; the record says what became of it, by the deadline."""
-        now = self.network.now
-        call = Call(command, now, now + timeout)
+        deadline = self.deadline_in(timeout)
+        call = Call(command, self.network.now, self.clock.base_time(deadline))
         self.calls.append(call)
 
         def take(result: Result) -> None:
@@ -156,12 +197,17 @@ class SimulatedClient:
                 on_result(result)
 
         try:
-            call.request_id = self.engine.submit(command, deadline=call.deadline, on_result=take)
+            number = self.engine.submit(command, deadline=deadline, on_result=take)
+            call.request_id = number + self.engine.core.id_offset
         except EzGraphError as error:
             take(error)
         self.engine.flush()
         self._arm()
         return call
+
+    def deadline_in(self, seconds: float) -> float:
+        """Return when so many seconds are over, as this client's own clock shows it."""
+        return self.clock.monotonic() + seconds
 
     def watch(self, prefix: Key = (), after: int | None = None) -> WatchRecord:
         """Watch a prefix; what it is given is recorded at once."""
@@ -181,7 +227,7 @@ class SimulatedClient:
             self._arm()
 
     def follow(self) -> Replica:
-        """Keep a replica; its fingerprint is recorded after each stroke."""
+        """Keep a replica; its fingerprint is recorded after every ``fingerprint_every`` strokes."""
         replica = Replica(self)
         self.replicas.append(replica)
         return replica
@@ -193,6 +239,15 @@ class SimulatedClient:
     def crash(self) -> None:
         """End at once, without a word."""
         self._hang_up()
+
+    def pull_cable(self, seconds: float, direction: Direction = "both") -> None:
+        """Nothing passes between its host and the broker for a while, and nobody is told."""
+        self.cable.pull(self.network.now + seconds, direction)
+
+    def links(self) -> list[CommandLink | EventLink]:
+        """Return its connections: commands, events, and the keep-alive's if there is one."""
+        found: list[CommandLink | EventLink] = [self.commands, self.events]
+        return found if self.keepalive is None else [*found, self.keepalive.link]
 
     def stall(self, seconds: float) -> None:
         """Do nothing for a while, heartbeats included."""
@@ -214,16 +269,18 @@ class SimulatedClient:
 
     def open_feed(self, watch: Watch, on_ready: Callable[[], None]) -> Feed:
         """Feed a replica's watcher, and note its fingerprints."""
-        number, shown = len(self.replicas), 0  # the replica that opens it registers after this
+        number = len(self.replicas)  # the replica that opens it registers after this
+        shown = strokes = 0
 
         def ready() -> None:
-            nonlocal shown
+            nonlocal shown, strokes
             on_ready()
             if watch.error is None and len(self.replicas) > number:
                 replica = self.replicas[number]
                 if replica.seq != shown:
-                    shown = replica.seq
-                    self.fingerprints.append((shown, replica.fingerprint()))
+                    shown, strokes = replica.seq, strokes + 1
+                    if strokes % self.fingerprint_every == 0:
+                        self.fingerprints.append((shown, replica.fingerprint()))
 
         feed = self.engine.open_feed(watch, ready)
         self._arm()
@@ -238,6 +295,9 @@ class SimulatedClient:
         """Feed it no longer."""
         self.engine.close_feed(feed)
 
+    def check_owner(self) -> None:
+        """There is but one process here."""
+
     async def until(self, reached: Callable[[], bool], *, timeout: float, what: str) -> None:  # noqa: ASYNC109
         """Let time pass on the network until ``reached()``; this coroutine never suspends."""
         if not self.network.run_until(reached, timeout):
@@ -248,6 +308,11 @@ class SimulatedClient:
     def dial(self, address: Address) -> None:
         """Send commands there."""
         self.commands.dial(address)
+
+    def reconnect(self) -> None:
+        """Make both connections anew."""
+        self.commands.reconnect()
+        self.events.reconnect()
 
     def send(self, message: Sequence[bytes]) -> None:
         """Send requests."""
@@ -271,13 +336,22 @@ class SimulatedClient:
         self._handle(lambda: self._take_replies(message))
 
     def _take_replies(self, message: Sequence[bytes]) -> None:
+        core = self.engine.core
+        is_first, early = core.welcome is None, list(self.calls)
         self.engine.take_replies(message)
-        welcome = self.engine.core.welcome
-        if welcome is not None:
-            self.lease_ids.add(welcome.client)
-            if self.keepalive is None and self.kind != "guest":
-                address = parse_address(self.engine.core.address)
-                self.keepalive = SimulatedKeepAlive(self, address, welcome)
+        welcome = core.welcome
+        if welcome is None:
+            return
+        self.lease_ids.add(welcome.client)
+        if is_first:
+            for call in early:
+                call.request_id += core.id_offset
+            if self.kind != "guest":
+                self.keepalive = SimulatedKeepAlive(self, parse_address(core.address), welcome)
+
+    def _bound_at(self, address: Address) -> None:
+        if self.keepalive is not None:
+            self.keepalive.follow(address)
 
     def _publication_arrives(self, message: Sequence[bytes]) -> None:
         self._handle(lambda: self._take_publication(message))
@@ -310,7 +384,7 @@ class SimulatedClient:
         due = self.engine.next_due()
         if due is None or self.gone:
             return
-        when = max(due, self.network.now) + TICK_S
+        when = max(self.clock.base_time(due), self.network.now) + TICK_S
         if self._tick_at is None or when < self._tick_at:
             self._tick_at = when
             self.network.at(when, lambda: self._tick(when))
@@ -324,9 +398,13 @@ class SimulatedClient:
 
     def lease_is_lost(self, refusal: Refusal) -> None:
         """The keep-alive was told so: nothing can be asked any more."""
-        core = self.engine.core
-        if core.error is None:
-            core.state, core.error = LeaseState.LOST, from_code(refusal.code, refusal.message)
+        self.engine.core.lose(refusal)
+        self.engine.tick()
+
+    def broker_found_at(self, address: Address) -> None:
+        """The keep-alive has found it there, after a silence."""
+        self.engine.reconnect(address, self.addresses)
+        self._arm()
 
     def _collect(self, record: WatchRecord) -> None:
         """Note what is at hand; take it only if the program reads."""
@@ -342,56 +420,160 @@ class SimulatedClient:
         self.commands.close()
         self.events.close()
         if self.keepalive is not None:
-            self.keepalive.link.close()
+            self.keepalive.close()
 
 
 class SimulatedKeepAlive:
     """Does what `ezgraph.client.keepalive.KeepAlive` does in its thread."""
 
     def __init__(self, client: SimulatedClient, address: Address, welcome: Welcome) -> None:
-        self.link = CommandLink(client.network, self._replies_arrive, self._connected)
         self._client = client
         self._welcome = welcome
-        self._bound = False
-        self._rounds = 0
-        self.link.dial(address)
-        self._renew()
+        self._wanted = address
+        self._line = _Line(self, client, address)
+        self._knock: _Line | None = None
+        self._turn_at: float | None = None
+        self.turn()
 
-    def _connected(self) -> None:
-        self._bound = False
-        self._renew()
+    @property
+    def link(self) -> CommandLink:
+        """The connection that renews the lease."""
+        return self._line.link
 
-    def _renew(self) -> None:
-        """Send, and send again when it is due; an earlier round ends here."""
-        client, welcome = self._client, self._welcome
+    def follow(self, address: Address) -> None:
+        """Renew at ``address`` from now on, where the session has found the broker."""
+        if address != self._wanted:
+            self._wanted = address
+            self.turn()
+
+    def close(self) -> None:
+        """Hang up."""
+        for line in self._lines():
+            line.link.close()
+
+    def turn(self) -> None:
+        """Do what is due now, and see when to look again."""
+        client = self._client
         if client.gone or client.lost is not None:
             return
         if client.stalled:
-            self._again(max(0.0, client.busy_until - client.network.now))
+            self._turn_again_at(client.busy_until)
             return
-        command: Command = Heartbeat(0.0)
-        if not self._bound:
-            shown = (welcome.client, welcome.token, welcome.cluster_id, welcome.epoch)
-            command = Resume(PROTOCOL_VERSION, *shown, seq=0)
-        self.link.send([frames.request_frame(0, 0, codec.encode(command))])
-        self._again(welcome.ttl_s / 3 if self._bound else RESUME_RETRY_S)
+        now = client.clock.monotonic()
+        if self._line.address != self._wanted:
+            self.close()
+            self._line, self._knock = _Line(self, client, self._wanted), None
+        for line in self._lines():
+            if now >= line.due:
+                line.send(self._command(line), now)
+                line.due = now + (self._welcome.ttl_s / 3 if line.bound else RESUME_RETRY_S)
+        if self._line.is_silent(now, self._patience_s()):
+            self._knock_elsewhere(now)
+        self._turn_again_at(client.clock.base_time(self._due(now)))
 
-    def _again(self, seconds: float) -> None:
-        self._rounds += 1
-        this = self._rounds
-        self._client.network.after(seconds, lambda: self._renew() if this == self._rounds else None)
+    def _lines(self) -> list[_Line]:
+        return [self._line] if self._knock is None else [self._line, self._knock]
 
-    def _replies_arrive(self, message: Sequence[bytes]) -> None:
-        client, was_bound = self._client, self._bound
+    def _knock_elsewhere(self, now: float) -> None:
+        if self._knock is None:
+            self._knock = _Line(self, self._client, self._line.address)
+        elif now - self._knock.opened >= KNOCK_S:
+            self._knock.link.close()
+            addresses = self._client.addresses
+            at = addresses.index(self._knock.address)
+            self._knock = _Line(self, self._client, addresses[(at + 1) % len(addresses)])
+
+    def _patience_s(self) -> float:
+        return min(LONGEST_WAIT_S, max(2 * RESUME_RETRY_S, self._welcome.ttl_s / 6))
+
+    def _due(self, now: float) -> float:
+        due = now + self._welcome.ttl_s / 3
+        for line in self._lines():
+            due = min(due, line.due)
+            if line.asked_at is not None:
+                due = min(due, max(now, line.asked_at) + RESUME_RETRY_S)
+        return max(due, now + 1e-4)
+
+    def _turn_again_at(self, when: float) -> None:
+        network, at = self._client.network, self._turn_at
+        if at is None or when < at or at < network.now:
+            self._turn_at = when
+            network.at(when, lambda: self._turn_due(when))
+
+    def _turn_due(self, when: float) -> None:
+        if self._turn_at == when:
+            self._turn_at = None
+            self.turn()
+
+    def _command(self, line: _Line) -> Command:
+        if line.bound:
+            return Heartbeat(0.0)
+        welcome = self._welcome
+        shown = (welcome.client, welcome.token, welcome.cluster_id, welcome.epoch)
+        return Resume(PROTOCOL_VERSION, *shown, seq=0, nonce=self._client.engine.core.hello.nonce)
+
+    def take(self, line: _Line, message: Sequence[bytes]) -> None:
+        """Take replies that came on one of the lines."""
+        client = self._client
         if client.gone or client.stalled:
             return  # a stopped process asks again when it goes on
         for frame in message:
             _, reply = frames.read_reply(frame)
-            if isinstance(reply, Welcome | Beat):
-                self._bound = True
-            elif isinstance(reply, Refusal):
-                self._bound = False
-                if reply.code in ("session_expired", "wrong_cluster", "diverged"):
-                    client.lease_is_lost(reply)
-        if self._bound is not was_bound:
-            self._renew()
+            if isinstance(reply, Refusal):
+                self._refused(line, reply)
+            elif isinstance(reply, Welcome | Beat) and line in self._lines():
+                self._answered(line)
+        self.turn()
+
+    def _answered(self, line: _Line) -> None:
+        if not line.bound:
+            line.bound, line.due = True, line.opened
+        line.asked_at = None
+        knock, self._knock = self._knock, None
+        if line is knock:
+            self._line.link.close()
+            self._line, self._wanted = line, line.address
+            self._client.broker_found_at(line.address)
+        elif knock is not None:
+            knock.link.close()
+
+    def _refused(self, line: _Line, refusal: Refusal) -> None:
+        if line.bound:
+            line.bound, line.due = False, line.opened
+        elsewhere = refusal.code == "wrong_cluster" and len(self._client.addresses) > 1
+        if refusal.code in OVER or (refusal.code == "wrong_cluster" and not elsewhere):
+            self._client.lease_is_lost(refusal)
+
+
+class _Line:
+    """One connection of the keep-alive, as `ezgraph.client.keepalive` has them."""
+
+    def __init__(
+        self, keepalive: SimulatedKeepAlive, client: SimulatedClient, address: Address
+    ) -> None:
+        self.address = address
+        self.opened = self.due = client.clock.monotonic()
+        self.bound = False
+        self.asked_at: float | None = None
+        self._keepalive = keepalive
+        self._clock = client.clock
+        self.link = CommandLink(
+            client.network,
+            lambda message: keepalive.take(self, message),
+            self._connected,
+            is_immediate=True,
+            cable=client.cable,
+        )
+        self.link.dial(address)
+
+    def _connected(self) -> None:
+        self.bound, self.due = False, self._clock.monotonic()
+        self._keepalive.turn()
+
+    def is_silent(self, now: float, patience_s: float) -> bool:
+        return self.asked_at is not None and now - self.asked_at >= patience_s
+
+    def send(self, command: Command, now: float) -> None:
+        if self.asked_at is None:
+            self.asked_at = now
+        self.link.send([frames.request_frame(0, 0, codec.encode(command))])

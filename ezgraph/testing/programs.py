@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ezgraph.broker.core import BrokerCore, Cluster
+from ezgraph.broker.admission import Cluster
+from ezgraph.broker.core import BrokerCore
 from ezgraph.config import BrokerConfig
 from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.commands import Command, Goodbye, Hello, Request
@@ -46,6 +47,16 @@ class CoreProgram:
     def __repr__(self) -> str:
         return f"<CoreProgram {self.core!r}>"
 
+    @property
+    def now(self) -> float:
+        """When the last command was decided, in seconds since the start."""
+        return self._now
+
+    @property
+    def requests(self) -> int:
+        """The id of the last request."""
+        return self._requests
+
     def do(self, client: int, command: Command | None) -> Reply | None:
         """Let a client ask ``command`` (None: leave); return the answer."""
         self.join(client)
@@ -59,15 +70,15 @@ class CoreProgram:
             self.do(client, command)
         return self
 
-    def join(self, client: int) -> None:
-        """Let a client say HELLO, unless it is there already."""
+    def join(self, client: int) -> Reply | None:
+        """Let a client say HELLO and return the answer; None: it is there already."""
         if client in self._joined:
-            return
+            return None
         self._joined.add(client)
         kind = KINDS[client % len(KINDS)]
         nonce = f"{client}:{self._requests}"
         hello = Hello(PROTOCOL_VERSION, kind, nonce, f"program {client}", "sim", client, "me")
-        self._ask(client, hello)
+        return self._ask(client, hello)
 
     def _ask(self, client: int, command: Command) -> Reply | None:
         self._requests += 1

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ezgraph.config import DEFAULT_TIMEOUT_S, Address, parse_address
-from ezgraph.errors import ContextClosedError, EzGraphError
+from ezgraph.errors import ContextClosedError, DivergedError, EzGraphError
 from ezgraph.protocol.commands import Command, Goodbye, Sync
 from ezgraph.testing.client import SimulatedClient
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ezgraph.client.core import LeaseState
     from ezgraph.client.engine import Feed
+    from ezgraph.client.resumption import ResumeToken, Resumption
     from ezgraph.client.watch import Watch
     from ezgraph.graph.sessions import SessionFactory
     from ezgraph.names import Key
@@ -39,13 +40,20 @@ def simulated_sessions(network: Network) -> SessionFactory:
         program: str | None = None,
         ttl_s: float | None = None,
         patience_s: float = 60.0,
+        resume: ResumeToken | None = None,
     ) -> SimulatedSession:
-        name = f"{program or 'program'} {network.number()}"
-        return SimulatedSession(
-            SimulatedClient(
-                network, name, kind=kind, addresses=addresses, ttl_s=ttl_s, patience_s=patience_s
+        def new_client(predecessor: ResumeToken | None) -> SimulatedClient:
+            return SimulatedClient(
+                network,
+                f"{program or 'program'} {network.number()}",
+                kind=kind,
+                addresses=addresses,
+                ttl_s=ttl_s,
+                patience_s=patience_s,
+                resume=predecessor,
             )
-        )
+
+        return SimulatedSession(new_client, resume)
 
     return make
 
@@ -53,8 +61,13 @@ def simulated_sessions(network: Network) -> SessionFactory:
 class SimulatedSession:
     """What `ezgraph.client.aio.Session` is, on the simulated network; ``client`` does the work."""
 
-    def __init__(self, client: SimulatedClient) -> None:
-        self.client = client
+    def __init__(
+        self,
+        new_client: Callable[[ResumeToken | None], SimulatedClient],
+        resume: ResumeToken | None = None,
+    ) -> None:
+        self._new_client = new_client
+        self.client = new_client(resume)
 
     def __repr__(self) -> str:
         return f"<SimulatedSession {self.client!r}>"
@@ -78,6 +91,34 @@ class SimulatedSession:
     def address(self) -> Address:
         """The address that is dialled now."""
         return parse_address(self.client.engine.core.address)
+
+    @property
+    def resumption(self) -> Resumption | None:
+        """What became of the lease when it was last come back to."""
+        return self.client.engine.core.resumption
+
+    @property
+    def resume_token(self) -> ResumeToken:
+        """What another program shows to go on with this lease."""
+        return self.client.resume_token
+
+    def check_owner(self) -> None:
+        """There is but one process here."""
+
+    def abandon(self) -> None:
+        """Hang up without a word."""
+        self.client.crash()
+
+    async def reopen(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> bool:  # noqa: ASYNC109
+        """Open a new lease in place of one that is lost; return whether that was needed."""
+        if self.client.lost is None:
+            return False
+        diverged = isinstance(self.client.lost, DivergedError)
+        token = self.client.resume_token if diverged else None
+        self.client.crash()
+        self.client = self._new_client(token)
+        await self.open(timeout=timeout)
+        return True
 
     async def open(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:  # noqa: ASYNC109
         """Join the broker."""
@@ -106,7 +147,8 @@ class SimulatedSession:
         """Return the state (or some rooms of it) at one seq, and the floor."""
         taken: list[tuple[GraphState | EzGraphError, int]] = []
         network, engine = self.client.network, self.client.engine
-        engine.pull_snapshot(list(rooms), network.now + timeout, lambda *each: taken.append(each))
+        deadline = self.client.deadline_in(timeout)
+        engine.pull_snapshot(list(rooms), deadline, lambda *each: taken.append(each))
         network.run_until(lambda: bool(taken), timeout + 1.0)
         state, floor = taken[0]
         if isinstance(state, EzGraphError):

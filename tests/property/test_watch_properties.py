@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ezgraph.broker.watches import Watches
-from ezgraph.client.watch import Phase, Progress, Watch
+from ezgraph.client.watch import Compacted, Phase, Progress, Watch
+from ezgraph.errors import CompactedError
 from ezgraph.names import topic_of
 from ezgraph.protocol.events import Event, PauseChanged, Source
 from ezgraph.protocol.notes import Note
@@ -51,6 +52,7 @@ class Line:
         self, prefix: Key, others: list[Key], before: list[list[Event]], after: int | None
     ) -> None:
         self.prefix = prefix
+        self.floor = 1
         self.watches = Watches(100)
         self.history = [event for events in before for event in events]
         for other in others:
@@ -75,7 +77,8 @@ class Line:
 
     def publish(self, events: list[Event], dropped: set[int]) -> None:
         self.history += events
-        links = self.watches.link(events, now=0.0)
+        topics = [topic_of(event.key) for event in events]
+        links = self.watches.link(events[0].seq, topics, now=0.0)
         depth = len(self.prefix)
         for event, its_links in zip(events, links, strict=True):
             if event.key[:depth] == self.prefix and event.seq not in dropped:
@@ -85,12 +88,21 @@ class Line:
     def serve(self, rows: int) -> None:
         """Answer everything the watcher asks for, so many rows at a time."""
         while (wanted := self.watch.wants()) is not None:
+            if wanted.after + 1 < self.floor:
+                self.tell_compacted()
+                continue
             through = min(wanted.after + rows, self.head)
             events = [e for e in self.matching() if wanted.after < e.seq <= through]
             reply = EventRange([], through, self.head)
             self.watch.range_arrives(reply)
             self.watch.range_events(events, reply, now=0.0)
             self.check_whole()
+
+    def tell_compacted(self) -> None:
+        """What it wants is history no more: it gets a snapshot at the head in its place."""
+        self.watch.range_failed(CompactedError("it was compacted", floor=self.floor), now=0.0)
+        assert self.watch.phase.value == "snapshot"
+        self.watch.snapshot_taken(self.head, Compacted(self.floor, self.head))
 
     def matching(self) -> list[Event]:
         return [e for e in self.history if e.key[: len(self.prefix)] == self.prefix]
@@ -100,6 +112,8 @@ class Line:
 
     def check_whole(self) -> None:
         """In order, once, without a gap up to where it stands, and no part of a transaction."""
+        if any(isinstance(item, Compacted) for item in self.watch.ready):
+            return  # checked in parts, at the end
         given = self.given()
         due = [e.seq for e in self.matching() if e.seq > self.start]
         assert given == due[: len(given)]
@@ -180,4 +194,38 @@ def test_whatever_is_lost_on_the_way_a_watcher_ends_with_everything(
     line.note()
 
     assert line.given() == [e.seq for e in line.matching() if e.seq > line.start]
+    assert line.watch.position >= line.head
+
+
+@given(st.data(), watched_keys, other_keys, transactions, st.integers(1, 5))
+@slow
+def test_whatever_is_lost_and_compacted_a_watcher_has_everything_or_was_told(
+    data: st.DataObject, prefix: Key, others: list[Key], shape: list[list[Key]], rows: int
+) -> None:
+    line = Line(prefix, others, [], data.draw(st.sampled_from([None, 0])))
+
+    for events in numbered(shape):
+        is_lost, compacts, catches_up = data.draw(st.tuples(*[st.booleans()] * 3))
+        line.publish(events, {event.seq for event in events} if is_lost else set())
+        if compacts:
+            line.floor = data.draw(st.sampled_from([line.floor, line.head, line.head + 1]))
+        if catches_up:
+            line.note()
+            line.serve(rows)
+    for _ in range(2):
+        line.note()
+        line.serve(rows)
+
+    start, given = line.start, []
+    for item in [*line.watch.ready, Compacted(0, None)]:
+        if isinstance(item, Event):
+            given.append(item.seq)
+        elif isinstance(item, Compacted):
+            due = [e.seq for e in line.matching() if e.seq > start]
+            assert given == due[: len(given)]
+            if item.snapshot is None:
+                assert given == due
+            else:
+                assert item.snapshot >= (given[-1] if given else start)
+                start, given = item.snapshot, []
     assert line.watch.position >= line.head

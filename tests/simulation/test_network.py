@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from ezgraph.config import Address
-from ezgraph.testing.network import BrokerPort, CommandLink, EventLink, Network
+from ezgraph.testing.network import BrokerPort, Cable, CommandLink, EventLink, Network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,3 +168,122 @@ def test_one_seed_is_one_course_of_events() -> None:
         courses.append((bench.network.random.random(), bench.port.requests))
 
     assert courses[0] == courses[1]
+
+
+def test_a_pulled_cable_holds_everything_back_and_tells_nobody() -> None:
+    bench = Bench()
+    bench.sub.subscribe(b"a")
+    bench.network.run(1.0)
+    bench.port.monitor.clear()
+
+    bench.dealer.block(2.0)
+    bench.sub.block(2.0)
+    for n in range(3):
+        bench.dealer.send([b"%d" % n])
+        bench.port.publish([b"a", b"%d" % n])
+    bench.network.run(1.9)
+    assert not bench.port.requests
+    assert bench.received == []
+    bench.network.run(1.0)
+
+    assert [arrival.message for arrival in bench.port.requests] == [[b"%d" % n] for n in range(3)]
+    assert bench.received == [[b"a", b"%d" % n] for n in range(3)]
+    assert not bench.port.monitor
+
+
+def test_a_cable_pulled_in_one_direction_lets_the_other_pass() -> None:
+    bench = Bench()
+    bench.dealer.send([b"first"])
+    bench.network.run(1.0)
+    (first,) = bench.port.requests
+
+    bench.dealer.block(5.0, "up")
+    bench.dealer.send([b"second"])
+    bench.port.send_reply([first.peer, b"answer"])
+    bench.network.run(1.0)
+
+    assert bench.replies == [[b"answer"]]
+    assert len(bench.port.requests) == 1
+
+
+def test_the_cable_of_a_host_serves_all_its_connections() -> None:
+    network, cable = Network(), Cable()
+    port = BrokerPort(network, lambda: None)
+    network.bind(port, COMMANDS, EVENTS)
+    dealer = CommandLink(network, lambda _: None, cable=cable)
+    other = CommandLink(network, lambda _: None)
+    for link in (dealer, other):
+        link.dial(COMMANDS)
+    network.run(0.1)
+
+    cable.pull(network.now + 1.0, "both")
+    dealer.send([b"held"])
+    other.send([b"not held"])
+    network.run(0.5)
+
+    assert [arrival.message for arrival in port.requests] == [[b"not held"]]
+    network.run(1.0)
+    assert [arrival.message for arrival in port.requests] == [[b"not held"], [b"held"]]
+
+
+def test_no_connection_is_made_while_the_cable_is_pulled() -> None:
+    bench = Bench()
+    bench.port.monitor.clear()
+
+    bench.dealer.block(3.0)
+    bench.dealer.cut()
+    bench.network.run(2.9)
+    assert not bench.port.monitor
+    bench.network.run(1.0)
+
+    assert sorted(what for what, _ in bench.port.monitor) == ["accepted", "disconnected"]
+
+
+@pytest.mark.parametrize(("here_s", "there_s"), [(1.0, 0.0), (0.0, 1.0), (0.5, 2.0)])
+def test_the_ends_of_a_half_open_connection_notice_when_they_are_told_to(
+    here_s: float, there_s: float
+) -> None:
+    bench = Bench()
+    bench.dealer.send([b"before"])
+    bench.network.run(1.0)
+    bench.port.monitor.clear()
+    noticed: dict[str, float] = {}
+    start = bench.network.now
+
+    bench.dealer.cut(here_s=here_s, there_s=there_s)
+    bench.dealer.send([b"lost"])
+    for _ in range(300):
+        bench.network.run(0.01)
+        for what, _fd in bench.port.monitor:
+            noticed.setdefault(what, bench.network.now - start)
+    bench.dealer.send([b"after"])
+    bench.network.run(1.0)
+
+    assert noticed["disconnected"] == pytest.approx(there_s, abs=0.03)
+    assert here_s <= noticed["accepted"] <= here_s + 0.35
+    assert [arrival.message for arrival in bench.port.requests] == [[b"before"], [b"after"]]
+
+
+def test_a_descriptor_is_given_out_again_at_once() -> None:
+    bench = Bench()
+    bench.dealer.cut()
+    bench.network.run(1.0)
+
+    said = list(bench.port.monitor)
+
+    assert [what for what, _ in said] == ["accepted", "disconnected", "accepted"]
+    assert len({fd for _, fd in said}) == 1
+
+
+def test_requests_are_repeated_on_the_same_connection_when_told_to() -> None:
+    bench = Bench()
+
+    bench.dealer.repeat_for(0.1)
+    bench.dealer.send([b"a"])
+    bench.network.run(0.2)
+    bench.dealer.send([b"b"])
+    bench.network.run(2.0)
+
+    messages = [arrival.message for arrival in bench.port.requests]
+    assert sorted(map(list, messages)) == [[b"a"], [b"a"], [b"b"]]
+    assert len({arrival.peer for arrival in bench.port.requests}) == 1
