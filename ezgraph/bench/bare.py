@@ -12,6 +12,9 @@ an event loop costs and not what the bus does.) A subscriber decodes what it get
 `ezgraph.wire` and hands it to a coroutine, as ours do.
 
 ``python -m ezgraph.bench.bare echo`` is the echo, ``… relay`` the relay.
+
+**Bare sessions** (`BareSession`) hold a lease each and do nothing but renew it: of these a process
+can have a thousand without being the bottleneck.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ from typing import TYPE_CHECKING
 import zmq
 
 from ezgraph.bench.children import end_with_parent, say
-from ezgraph.protocol.replies import Done
+from ezgraph.client.identity import hello
+from ezgraph.protocol.commands import Goodbye, Heartbeat
+from ezgraph.protocol.replies import Beat, Done, Refusal, Welcome
 from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
@@ -208,6 +213,48 @@ class AsyncSubscriber:
         """Close the socket."""
         self._reader.stop()
         self._socket.close(linger=0)
+
+
+class BareSession:
+    """A lease on a broker, on one DEALER; its owner says when to renew it."""
+
+    _context: zmq.Context[zmq.Socket[bytes]] | None = None
+
+    def __init__(self, host: str, port: int, ttl_s: float) -> None:
+        if BareSession._context is None:
+            BareSession._context = zmq.Context()
+            BareSession._context.set(zmq.MAX_SOCKETS, 20_000)
+        self._socket = BareSession._context.socket(zmq.DEALER)
+        self._socket.set(zmq.LINGER, 0)
+        self._socket.connect(f"tcp://{host}:{port}")
+        self._send(hello("session", ttl_s=ttl_s))
+        self._open = 1
+
+    def __repr__(self) -> str:
+        return f"<BareSession open={self._open}>"
+
+    def renew(self) -> bool:
+        """Send a heartbeat; return whether everything sent before has been answered well."""
+        well = self.is_answered()
+        self._send(Heartbeat(0.0))
+        self._open += 1
+        return well
+
+    def is_answered(self) -> bool:
+        """Return whether everything that was sent has been answered well."""
+        while self._open and self._socket.poll(0):
+            _, reply = frames.read_reply(self._socket.recv())
+            if isinstance(reply, Refusal):
+                return False
+            self._open -= isinstance(reply, Beat | Welcome)
+        return self._open == 0
+
+    def leave(self) -> None:
+        """Say goodbye."""
+        self._send(Goodbye())
+
+    def _send(self, command: Command) -> None:
+        self._socket.send(_request_frame(0, command))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """A journal with a long history, written in a second and not through a broker.
 
 It is what a broker would have written: a process client that opens, takes units, reports their
-settings in turn, and goes; the state at the end is empty. Its last record has a checkpoint, so
-that a broker starts on it at once.
+settings in turn, and goes; the state at the end is empty. There is a checkpoint, at the last
+record or a given number before it, so that a broker starts on it at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ezgraph.backends.base import Backend, Checkpoint, Record
+from ezgraph.broker.live import LiveSet
 from ezgraph.names import topic_of
 from ezgraph.protocol.events import (
     Body,
@@ -31,6 +32,8 @@ from ezgraph.wire import codec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ezgraph.backends.base import Journal
+
 _UNITS = 16
 _BATCH = 5_000
 _AROUND = _UNITS + 4  # the events that open and close the process
@@ -46,18 +49,34 @@ _SOURCE = Source(
 _WALL = 1_700_000_000.0
 
 
-def write_history(url: str, count: int) -> None:
-    """Put ``count`` events into a new journal, 21 at least."""
+def write_history(url: str, count: int, *, tail: int = 0) -> None:
+    """Put ``count`` events into a new journal, 21 at least, ``tail`` of them after a checkpoint."""
+    live = LiveSet()
     with Backend.from_url(url).connect() as connection, connection.open_journal() as journal:
         events = history(count, epoch=journal.epoch)
-        while batch := list(itertools.islice(events, _BATCH)):
-            journal.append(
-                [
-                    Record(event.seq, topic_of(event.key), codec.encode_event(event).event)
-                    for event in batch
-                ]
-            )
-        journal.write_checkpoint(Checkpoint(journal.head, (), {}))
+        _append(journal, itertools.islice(events, count - tail), live)
+        journal.write_checkpoint(_checkpoint(journal.head, live))
+        _append(journal, events, live)
+
+
+def _append(journal: Journal, events: Iterator[Event], live: LiveSet) -> None:
+    while batch := list(itertools.islice(events, _BATCH)):
+        encoded = [codec.encode_event(event) for event in batch]
+        journal.append(
+            [
+                Record(event.seq, topic_of(event.key), each.event)
+                for event, each in zip(batch, encoded, strict=True)
+            ]
+        )
+        for event, each in zip(batch, encoded, strict=True):
+            live.add(event, each)
+
+
+def _checkpoint(seq: int, live: LiveSet) -> Checkpoint:
+    """Return the checkpoint that a broker would write of what is live at ``seq``."""
+    entries = [entry for _, entry in live.freeze()]
+    blobs = {digest: blob for each in entries for digest, blob in each.blobs.items()}
+    return Checkpoint(seq, tuple(each.entry for each in entries), blobs)
 
 
 def history(count: int, *, epoch: int = 1) -> Iterator[Event]:

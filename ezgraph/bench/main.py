@@ -15,9 +15,11 @@ from ezgraph.bench.catchup import catch_up
 from ezgraph.bench.commands import many_in_flight, one_in_flight
 from ezgraph.bench.fanout import fan_out
 from ezgraph.bench.footprint import weigh
+from ezgraph.bench.restart import restart
 from ezgraph.bench.rows import Row
 from ezgraph.bench.scale import Scale, full
 from ezgraph.bench.scale import quick as quick_scale
+from ezgraph.bench.sessions import end_sessions, hold_sessions
 from ezgraph.bench.snapshots import take_snapshots
 from ezgraph.bench.wiring import build_graphs
 from ezgraph.errors import ConfigError, EzGraphError
@@ -40,6 +42,9 @@ SECTIONS: dict[str, Section] = {
     "e": build_graphs,
     "f": take_snapshots,
     "g": weigh,
+    "h": hold_sessions,
+    "i": end_sessions,
+    "j": restart,
 }
 _FAILURES = (EzGraphError, OSError, ValueError, ExceptionGroup, subprocess.CalledProcessError)
 
@@ -55,7 +60,7 @@ def run_bench(
     """Measure, print the table, and return 0 if every goal is met, else 1.
 
     Args:
-        only: sections to measure, ``a`` to ``g``; none: all of them.
+        only: sections to measure, ``a`` to ``j``; none: all of them.
         json_path: a file for everything that was measured.
         against: ``"ezmsg"``: measure its GraphServer as well, where there is a counterpart.
         quick: small sizes and few rounds, for a first look.

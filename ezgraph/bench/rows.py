@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Unit = Literal["/s", "ms", "s", "MiB"]
+Unit = Literal["/s", "ms", "s", "MiB", "%"]
 MS = 1e3
 MIB = 1 << 20
 

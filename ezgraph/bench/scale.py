@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Scale:
     """Sizes of one run; the defaults are what the goals are stated for.
 
-    ``seconds`` is how long each rate is measured in each round.
+    ``seconds`` is how long each rate is measured in each round, ``holding_s`` how long the broker
+    is looked at while sessions are held.
     """
 
     rounds: int = 5
@@ -24,6 +25,10 @@ class Scale:
     components: tuple[int, int] = (1_000, 5_000)
     events_in_memory: int = 100_000
     starts: int = 5
+    sessions: int = 1_000
+    holding_s: float = 3.0
+    owned_edges: int = 10_000
+    journal_events: int = 1_000_000
 
 
 def full(rounds: int) -> Scale:
@@ -44,4 +49,8 @@ def quick(rounds: int) -> Scale:
         components=(200, 1_000),
         events_in_memory=10_000,
         starts=rounds,
+        sessions=200,
+        holding_s=1.0,
+        owned_edges=2_000,
+        journal_events=50_000,
     )

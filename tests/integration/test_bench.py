@@ -30,6 +30,10 @@ TINY = Scale(
     components=(3, 10),
     events_in_memory=300,
     starts=1,
+    sessions=5,
+    holding_s=0.2,
+    owned_edges=20,
+    journal_events=300,
 )
 DURABILITIES = ("memory", "SQLite NORMAL", "SQLite FULL")
 EXPECTED = {
@@ -70,6 +74,15 @@ EXPECTED = {
         "import ezgraph",
         "from ezgraph import GraphContext",
     ],
+    "h": [
+        "5 live sessions, the broker's share of one core",
+        "a command beside 5 sessions, p99",
+    ],
+    "i": [
+        "end of a session with 20 edges, stored and answered",
+        "end of a session with 20 edges, known to a watcher",
+    ],
+    "j": ["serving again on 300 events"],
 }
 
 

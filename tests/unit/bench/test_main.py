@@ -93,6 +93,7 @@ def test_a_full_run_has_the_sizes_the_goals_are_stated_for() -> None:
     assert found.edges == (1_000, 10_000, 100_000)
     assert found.components == (1_000, 5_000)
     assert (found.in_flight, found.subscribers, found.events_in_memory) == (64, 32, 100_000)
+    assert (found.sessions, found.owned_edges, found.journal_events) == (1_000, 10_000, 1_000_000)
 
 
 def test_a_quick_run_takes_fewer_rounds_than_asked_for() -> None:

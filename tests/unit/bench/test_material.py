@@ -52,6 +52,22 @@ def test_a_written_history_can_be_read_and_ends_with_a_checkpoint(tmp_path: Path
     assert read == list(history(120))
 
 
+def test_a_checkpoint_before_a_tail_stands_for_all_that_comes_before_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/h.db"
+
+    write_history(url, 120, tail=50)
+
+    with Backend.from_url(url).connect() as connection, connection.open_journal() as journal:
+        checkpoint = journal.load_checkpoint()
+        assert checkpoint is not None
+        live = [codec.decode_live_event(each, checkpoint.blobs) for each in checkpoint.entries]
+        assert (journal.head, checkpoint.seq) == (120, 70)
+    found = GraphState.fold(live, epoch=1, seq=70)
+    expected = GraphState.fold(list(history(120))[:70], epoch=1, seq=70)
+    assert found.fingerprint() == expected.fingerprint()
+    assert len(found.unit_owner) == 16
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("count", [1, 10, 250])
 def test_a_shape_has_so_many_distinct_edges_and_no_loop(shape: str, count: int) -> None:
