@@ -9,7 +9,8 @@ import typer
 
 from ezgraph.cli.keys import KeyFilter, parse_filter
 from ezgraph.cli.options import AddressOption, JsonOption, Target, TimeoutOption, target
-from ezgraph.cli.paper import is_terminal
+from ezgraph.cli.paper import is_terminal, tell
+from ezgraph.errors import CompactedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,7 +54,8 @@ def log(
 ) -> None:
     """Show stored events, oldest first.
 
-    One line each: seq, time, what happened, key, details, who.
+    One line each: seq, time, what happened, key, details, who. Where history was compacted, the
+    first seq that is left is told on standard error.
     """
     from ezgraph.cli.lines import EventLines, write_json
     from ezgraph.cli.when import parse_when
@@ -108,7 +110,12 @@ def _stored(broker: Target, wanted: KeyFilter, start: When, end: When | None) ->
         position, goal = start.seq or 0, through
         while goal is None or position < goal:
             asked = ReadEvents(list(wanted.prefix), position, through)
-            part = ask(session, asked, EventRange, timeout_s=broker.timeout_s)
+            try:
+                part = ask(session, asked, EventRange, timeout_s=broker.timeout_s)
+            except CompactedError as error:
+                tell(f"what was before seq {error.floor:,} was compacted; the log begins there")
+                position = error.floor - 1
+                continue
             goal = part.head if goal is None else min(goal, part.head)
             for encoded in part.events:
                 event = codec.decode_event(encoded)

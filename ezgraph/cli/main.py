@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from ezgraph._version import __version__
-from ezgraph.cli import change, codes, log, render, runs, serve, show, watch
+from ezgraph.cli import change, chaos, codes, journal, log, render, runs, serve, show, verify, watch
 from ezgraph.cli.options import AddressOption, Given, TimeoutOption
 from ezgraph.cli.paper import tell
 from ezgraph.errors import EzGraphError
@@ -79,6 +79,7 @@ _BROKER, _LOOK, _CHANGE, _TRY = "Broker", "Look", "Change", "Try"
 app.command(rich_help_panel=_BROKER)(serve.serve)
 app.command(rich_help_panel=_BROKER)(show.status)
 app.command(rich_help_panel=_BROKER)(change.shutdown)
+app.add_typer(journal.app, rich_help_panel=_BROKER)
 app.command(rich_help_panel=_LOOK)(show.ls)
 app.command(rich_help_panel=_LOOK)(render.graph)
 app.command(rich_help_panel=_LOOK)(render.snapshot)
@@ -90,6 +91,8 @@ app.command(rich_help_panel=_CHANGE)(change.pause)
 app.command(rich_help_panel=_CHANGE)(change.resume)
 app.command(rich_help_panel=_TRY)(runs.demo)
 app.command(rich_help_panel=_TRY)(runs.bench)
+app.command(rich_help_panel=_TRY)(chaos.chaos)
+app.command(rich_help_panel=_TRY)(verify.verify)
 
 
 def main() -> int:

@@ -82,13 +82,37 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    keep_events: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Keep so many events of history; older ones are compacted. Default: all.",
+            show_default=False,
+        ),
+    ] = None,
+    keep_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Keep a journal of about that size (500M, 20G). Default: any.",
+            show_default=False,
+        ),
+    ] = None,
+    keep_age: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AGE",
+            help="Keep events that are not older (12h, 90d). Default: all.",
+            show_default=False,
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.toml",
             help="Options from a file; those given here win. Fields: address, backend, "
             "durability, events_port, advertise, ttl_s, insecure, checkpoint_events, "
-            "journal_warning_bytes, and a table limits.",
+            "journal_warning_bytes, and the tables retention and limits.",
             show_default=False,
         ),
     ] = None,
@@ -111,6 +135,8 @@ def serve(
         "insecure": insecure,
     }
     given.update({name: value for name, value in options.items() if value is not None})
+    kept = serve_config.retention(keep_events, keep_size, keep_age)
+    given["retention"] = {**given.get("retention", {}), **kept}
     wanted = serve_config.broker_config(given)
     serve_config.make_room(wanted)
     _log_to_stderr()

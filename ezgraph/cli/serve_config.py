@@ -13,6 +13,10 @@ The file has the names of the options, with ``_`` or ``-``::
     journal_warning_bytes = 4294967296
     [limits]                                          # any field of ezgraph.config.Limits
     max_leases = 20000
+    [retention]                                       # how much history is kept; all, if not given
+    events = 1000000
+    size_bytes = 10000000000
+    age_s = 7776000                                   # 90 days
 
 By default the journal is a SQLite file in the user's data folder, one per port: a lab's history is
 worth more than its disk space, and two brokers must not share a journal.
@@ -27,13 +31,14 @@ import sys
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from ezgraph.config import (
     Address,
     BrokerConfig,
     Limits,
+    Retention,
     address_from_environment,
     parse_address,
 )
@@ -42,6 +47,7 @@ from ezgraph.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+T = TypeVar("T")
 DURABILITIES = ("full", "normal")
 MAX_PORT = 65535
 
@@ -63,6 +69,13 @@ _FIELDS: dict[str, type] = {
     "checkpoint_events": int,
     "journal_warning_bytes": int,
     "limits": dict,
+    "retention": dict,
+}
+_RETENTION: dict[str, type] = {
+    "events": int,
+    "size_bytes": int,
+    "age_s": float,
+    "max_pinned_events": int,
 }
 _LIMITS: dict[str, type] = {
     each.name: float if isinstance(each.default, float) else int for each in fields(Limits)
@@ -86,6 +99,9 @@ def read_file(path: Path) -> dict[str, Any]:
     given = _checked(table, _FIELDS, where=str(path))
     if "limits" in given:
         given["limits"] = _checked(given["limits"], _LIMITS, where=f"[limits] in {path}")
+    if "retention" in given:
+        where = f"[retention] in {path}"
+        given["retention"] = _checked(given["retention"], _RETENTION, where=where)
     return given
 
 
@@ -131,7 +147,8 @@ def broker_config(given: Mapping[str, Any]) -> BrokerConfig:
         journal_warning_bytes=_positive(
             given, "journal_warning_bytes", default.journal_warning_bytes
         ),
-        limits=_limits(given.get("limits", {})),
+        retention=_all_positive(Retention(), given.get("retention", {})),
+        limits=_all_positive(Limits(), given.get("limits", {})),
     )
 
 
@@ -158,10 +175,46 @@ def _positive(given: Mapping[str, Any], name: str, default: Any) -> Any:  # noqa
     return value
 
 
-def _limits(given: Mapping[str, Any]) -> Limits:
+def _all_positive(default: T, given: Mapping[str, Any]) -> T:
+    """Return ``default``, a frozen dataclass, with what is given in it."""
     for name in given:
         _positive(given, name, None)
-    return replace(Limits(), **given)
+    return replace(default, **given)  # type: ignore[type-var]  # mypy wants a narrower bound
+
+
+_UNITS = {
+    "size": {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "": 1.0},
+    "age": {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0},
+}
+
+
+def quantity(text: str, what: str) -> float:
+    """Return a size in bytes (``500M``) or an age in seconds (``90d``), as given on a command line.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    units, spelled = _UNITS[what], text.strip().lower()
+    if what == "size":
+        spelled = spelled.removesuffix("b").removesuffix("i")
+    unit = spelled[-1:] if not spelled[-1:].isdigit() else ""
+    try:
+        return float(spelled.removesuffix(unit)) * units[unit]
+    except (KeyError, ValueError):
+        raise ConfigError(
+            f"{text!r} is no {what}: write a number and a unit, such as "
+            f"{'500M or 20G' if what == 'size' else '90d, 12h or 30m'}"
+        ) from None
+
+
+def retention(events: int | None, size: str | None, age: str | None) -> dict[str, Any]:
+    """Return what the options on the command line say of retention, in the file's names."""
+    given = {
+        "events": events,
+        "size_bytes": None if size is None else int(quantity(size, "size")),
+        "age_s": None if age is None else quantity(age, "age"),
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 # --- the journal ---

@@ -15,12 +15,15 @@ from ezgraph.protocol.events import (
     EndReason,
     GraphRegistered,
     GraphRemoved,
+    HistoryCompacted,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
+    ProcessTakenOver,
     ProcessUnitsChanged,
     SessionClosed,
     SessionOpened,
+    SessionTakenOver,
     SettingsChanged,
     SettingsLayer,
 )
@@ -78,6 +81,8 @@ def moment(wall_time: float, *, today: dt.date | None = None) -> str:
 
 def who(source: Source) -> str:
     """Return who caused something: ``rig.py[3412]@lab1 anna``."""
+    if source.client is None and source.host is None:
+        return visible(source.program or "the broker")
     pid = "" if source.pid is None else f"[{source.pid}]"
     login = f" {source.login}" if source.login else ""
     return visible(f"{source.program or '?'}{pid}@{source.host or '?'}{login}")
@@ -141,6 +146,8 @@ def tell(body: Body) -> Told:
     match body:
         case SessionOpened() | ProcessOpened():
             return Told("opened", ADDED, f"lease of {body.ttl_s:g} s")
+        case SessionTakenOver() | ProcessTakenOver():
+            return Told("taken over", CHANGED, "by who brought its token")
         case SessionClosed() | ProcessClosed():
             return Told("closed", GONE, _ENDED[body.reason])
         case ProcessUnitsChanged():
@@ -159,6 +166,8 @@ def tell(body: Body) -> Told:
             return _settings(body)
         case PauseChanged():
             return Told("paused" if body.paused else "resumed", CHANGED, "")
+        case HistoryCompacted():
+            return Told("compacted", CHANGED, f"events before {body.floor} are gone")
     assert_never(body)
 
 

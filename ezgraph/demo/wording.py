@@ -12,12 +12,15 @@ from ezgraph.protocol.events import (
     EndReason,
     GraphRegistered,
     GraphRemoved,
+    HistoryCompacted,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
+    ProcessTakenOver,
     ProcessUnitsChanged,
     SessionClosed,
     SessionOpened,
+    SessionTakenOver,
     SettingsChanged,
 )
 from ezgraph.protocol.settings import SettingsEventType
@@ -62,6 +65,9 @@ def describe(event: Event, before: GraphState) -> Wording:
             return Wording("-", f"metadata of {_session(body.session_id, before)} is gone")
         case SessionOpened():
             return Wording("+", f"{event.source.program} opens a session, lease {body.ttl_s:g} s")
+        case SessionTakenOver():
+            who = _session(body.session_id, before)
+            return Wording("~", f"{event.source.program} goes on with the session of {who}")
         case SessionClosed():
             who = _session(body.session_id, before)
             return Wording("-", f"session of {who} ends: {_ENDINGS[body.reason]}")
@@ -69,6 +75,9 @@ def describe(event: Event, before: GraphState) -> Wording:
             return Wording(
                 "+", f"{event.source.program} opens a process client, lease {body.ttl_s:g} s"
             )
+        case ProcessTakenOver():
+            who = _process(body.process_id, before)
+            return Wording("~", f"{event.source.program} goes on as the process client of {who}")
         case ProcessClosed():
             who = _process(body.process_id, before)
             return Wording("-", f"process client of {who} ends: {_ENDINGS[body.reason]}")
@@ -76,6 +85,8 @@ def describe(event: Event, before: GraphState) -> Wording:
             return _units(body, before)
         case PauseChanged():
             return Wording("~", "publishers pause" if body.paused else "publishers go on")
+        case HistoryCompacted():
+            return Wording("~", f"history before {body.floor} is compacted")
     assert_never(body)
 
 
