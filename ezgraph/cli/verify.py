@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -40,9 +42,9 @@ def verify(
     journal: Annotated[
         str | None,
         typer.Option(
-            metavar="URL",
-            help="The journal of the broker they talked to, as in sqlite:///rig.db. It may be in "
-            "use; it is read as it is when this begins. Without it little can be checked.",
+            metavar="FILE|URL",
+            help="The journal of the broker they talked to: rig.db, or sqlite:///rig.db. It may be "
+            "in use; it is read as it is when this begins. Without it little can be checked.",
             show_default=False,
         ),
     ] = None,
@@ -80,6 +82,8 @@ def _read(journal: str | None, on_progress: OnProgress) -> History:
 
     if journal is None:
         return History.absent()
+    if "://" not in journal:
+        journal = f"sqlite:///{quote(os.path.expanduser(journal))}"
     try:
         return read_history(journal, on_progress=on_progress)
     except JournalError as error:

@@ -69,6 +69,13 @@ def test_zero_when_every_promise_was_kept(trace: Path, journal: str) -> None:
     assert "Complete or told" in done.output
 
 
+def test_the_journal_may_be_named_by_its_file(trace: Path, journal: str) -> None:
+    done = ezgraph(trace, "--journal", journal.removeprefix("sqlite:///"))
+
+    assert done.exit_code == 0, done.output
+    assert "Complete or told" in done.output
+
+
 def test_one_when_one_was_not_and_the_line_says_which_where_and_what(
     trace: Path, journal: str
 ) -> None:

@@ -98,7 +98,7 @@ SAME = [
 ]
 
 
-@pytest.mark.parametrize("value", SAME, ids=repr)
+@pytest.mark.parametrize("value", SAME, ids=range(len(SAME)))
 def test_a_value_comes_back_as_it_was(value: object) -> None:
     found = through(value)
 
