@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -109,6 +109,20 @@ def resolve_loopback(host: str) -> tuple[str, bool]:
     except OSError as error:
         raise ConfigError(f"host {host!r} cannot be resolved: {error}") from error
     return str(resolved), ipaddress.ip_address(str(resolved).split("%")[0]).is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKeys:
+    """The key pair a client proves itself with, and the public keys of the brokers it may meet.
+
+    Keys are raw, 32 bytes each. ``name`` is what the pair is called on this host.
+    ``brokers`` has the key that is pinned for each address; a client dials no other.
+    """
+
+    name: str
+    public: bytes
+    secret: bytes = field(repr=False)
+    brokers: Mapping[Address, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

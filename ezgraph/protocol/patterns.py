@@ -78,7 +78,9 @@ def parse_pattern(typed: str) -> KeyPattern:
         return KeyPattern((_name(room, typed), _name(rest, typed)))
     names = [room, *rest.removesuffix("/").split("/")]
     if len(names) > MAX_SEGMENTS:
-        raise InvalidKeyError(f"pattern {typed[:60]!r} has {len(names)} names, above {MAX_SEGMENTS}")
+        raise InvalidKeyError(
+            f"pattern {typed[:60]!r} has {len(names)} names; at most {MAX_SEGMENTS} are allowed"
+        )
     return KeyPattern(tuple(_name(each, typed) for each in names))
 
 
