@@ -32,7 +32,7 @@
     ├── InvalidKeyError (ValueError)      a key or segment outside the grammar
     ├── ConfigError (ValueError)          a bad address, option, or configuration file
     │   ├── InsecureAddressError          outside loopback without keys or `--insecure`
-    │   └── KeyFileError                  a file of keys or roles is missing, readable by others, or bad
+    │   └── KeyFileError                  a file of keys or roles: missing, bad, open to others
     ├── AddressInUseError                 somebody listens on that port already
     ├── JournalError                      the journal cannot be opened or read
     │   ├── JournalLockedError            another broker holds it
@@ -254,7 +254,7 @@ class InsecureAddressError(ConfigError):
 
 
 class KeyFileError(ConfigError):
-    """A file of keys, trusted keys, roles or contexts is missing, readable by others, or malformed."""
+    """A file of keys, roles or contexts is missing, malformed, or open to other users."""
 
     code = "key_file"
 
