@@ -134,11 +134,13 @@ class Limits:
     inbox_messages: int = 512
     commands_per_pass: int = 32
     max_leases: int = 20_000
+    max_leases_per_key: int = 5_000
     max_open_requests: int = 100_000
     max_watched_prefixes: int = 100_000
     chunk_events: int = 250
     chunk_bytes: int = 256 << 10
     max_snapshots: int = 8
+    max_snapshots_per_client: int = 4
     snapshot_life_s: float = 30.0
     max_waiting_reads: int = 10_000
     min_ttl_s: float = 0.5

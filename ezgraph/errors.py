@@ -307,7 +307,9 @@ def _tree(root: type[EzGraphError]) -> Iterator[type[EzGraphError]]:
         yield from _tree(child)
 
 
-_BY_CODE: dict[str, type[EzGraphError]] = {kind.code: kind for kind in _tree(EzGraphError)}
+_BY_CODE: dict[str, type[EzGraphError]] = {
+    kind.code: kind for kind in _tree(EzGraphError) if "code" in vars(kind)
+}
 
 
 def from_code(code: str, message: str) -> EzGraphError:
