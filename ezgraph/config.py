@@ -136,6 +136,12 @@ class Limits:
     max_leases: int = 20_000
     max_leases_per_key: int = 5_000
     max_open_requests: int = 100_000
+    max_connections: int = 50_000
+    max_connections_per_key: int = 20_000
+    max_subscriptions_per_connection: int = 50_000
+    max_frames_per_message: int = 1_024
+    max_waiting_commands: int = 100_000
+    max_waiting_bytes: int = 256 << 20
     max_watched_prefixes: int = 100_000
     chunk_events: int = 250
     chunk_bytes: int = 256 << 10
@@ -179,6 +185,11 @@ class BrokerConfig:
     port was not given). ``advertise``: the host that clients are told to dial for events; None:
     the one they dialled. The journal warns in ``status`` above ``journal_warning_bytes``.
     ``retention``: how much history is kept; all of it unless bounded.
+
+    Outside loopback a broker has keys, unless it is ``insecure``; ``require_keys`` asks for them on
+    loopback too, which is open to every user of the host. ``key`` is the name or the file of its
+    own, ``trusted`` the allow-list and ``roles`` the roles it adds to those there are always; None:
+    the files of the user's own folder (see `ezgraph.keys`).
     """
 
     address: Address = DEFAULT_ADDRESS
@@ -186,6 +197,10 @@ class BrokerConfig:
     advertise: str | None = None
     backend: str = "memory://"
     insecure: bool = False
+    require_keys: bool = False
+    key: str | None = None
+    trusted: str | None = None
+    roles: str | None = None
     ttl_s: float = 6.0
     checkpoint_events: int = 20_000
     journal_warning_bytes: int = 4 << 30

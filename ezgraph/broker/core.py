@@ -200,8 +200,13 @@ class BrokerCore:
             refused = AccessRefused(identity.name, what, error.code, str(error))
         else:
             return
-        source = replace(self._broker_source, key_name=identity.name)
-        self.audit.note(refused, source, now)
+        self.note_refusal(refused, now, key_name=identity.name)
+
+    def note_refusal(
+        self, refused: AccessRefused, now: float, *, key_name: str | None = None
+    ) -> None:
+        """Have a refusal written into history, unless many like it are."""
+        self.audit.note(refused, replace(self._broker_source, key_name=key_name), now)
 
     def audited(self, *, now: float, wall: float) -> list[tuple[Event, ...]]:
         """Return the refusals that are to be written into history now, a transaction each."""

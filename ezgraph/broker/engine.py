@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LITTLE_EVENTS = 200
+_PASSES_UNDRAINED = 500
 _FRAMES_PER_MESSAGE = 256
 
 
@@ -98,6 +99,7 @@ class BrokerEngine:
         self.config = config
         self.journal = journal
         self.stopping = False
+        self._undrained = 0
         self.access_warning: str | None = None
         self._started = now
         self._now, self._wall = now, 0.0
@@ -230,18 +232,38 @@ class BrokerEngine:
             return True
         return not connection.closed and connection.descriptor[0] == fd
 
+    def fd_of(self, peer: bytes) -> int | None:
+        """Return the descriptor that a bound connection came in on, if that is known."""
+        connection = self.core.connection_of(peer)
+        if connection is None or connection.descriptor is None:
+            return None
+        return connection.descriptor[0]
+
+    def name_of(self, peer: bytes, public: str | None) -> str:
+        """Return who a peer is: its key's name, or its program, for the log."""
+        identity = self.core.access.identity(public) if self.core.access is not None else None
+        if identity is not None:
+            return identity.name
+        connection = self.core.connection_of(peer)
+        if connection is None:
+            return "somebody unbound"
+        source = connection.lease.source
+        return f"{source.program} on {source.host} (pid {source.pid})"
+
     def finish_pass(self, *, now: float, wall: float, drained: bool = True) -> None:
         """Store what was decided; then `replies` has the answers, and `publications` the rest.
 
         ``drained``: everything that had arrived was taken. Only then do leases end: after a stall
-        the heartbeats that renew them may still wait unread.
+        the heartbeats that renew them may still wait unread. (But not for ever, where somebody
+        sends more than is taken: all are read by turns, so that after many passes all were heard.)
 
         Raises:
             JournalFailedError: the append failed; nothing of this pass may leave the process.
         """
         self._now, self._wall = now, wall
+        self._undrained = 0 if drained else self._undrained + 1
         due = self.core.leases.next_due()
-        if drained and due is not None and due <= now:
+        if due is not None and due <= now and (drained or self._undrained >= _PASSES_UNDRAINED):
             for events in self.core.expire(now=now, wall=wall):
                 self._decided(events)
         for events in self.core.audited(now=now, wall=wall):
