@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,6 +16,7 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 25979
 DEFAULT_TIMEOUT_S = 10.0
 ADDRESS_VARIABLE = "EZGRAPH_ADDR"
+KEYS_VARIABLE = "EZGRAPH_KEYS"
 
 
 class Address(NamedTuple):
@@ -94,6 +96,44 @@ def address_from_environment() -> tuple[Address, ...] | None:
 def default_addresses() -> tuple[Address, ...]:
     """Return what ``EZGRAPH_ADDR`` names, else ``127.0.0.1:25979``."""
     return address_from_environment() or (Address(DEFAULT_HOST, DEFAULT_PORT),)
+
+
+def address_text_from_environment() -> str | None:
+    """Return ``EZGRAPH_ADDR`` as it is written, which may name a context: ``@NAME``."""
+    return os.environ.get(ADDRESS_VARIABLE) or None
+
+
+def keys_from_environment() -> str | None:
+    """Return which key pair ``EZGRAPH_KEYS`` names: a name or a file; None where it is not set."""
+    return os.environ.get(KEYS_VARIABLE) or None
+
+
+def user_folder(variable: str, *otherwise: str) -> str:
+    """Return where this user keeps one kind of files of ezgraph.
+
+    That is below what ``variable`` of the XDG base directories names, else below ``otherwise`` in
+    the home folder; on macOS in Application Support.
+
+    Raises:
+        ConfigError: this user has no home.
+    """
+    home, named = os.path.expanduser("~"), os.environ.get(variable, "")
+    if sys.platform == "darwin":
+        base = os.path.join(home, "Library", "Application Support")
+    else:
+        base = named if os.path.isabs(named) else os.path.join(home, *otherwise)
+    if not os.path.isabs(base):
+        raise ConfigError(f"this user has no home folder, and {variable} names none")
+    return os.path.join(base, "ezgraph")
+
+
+def config_folder() -> str:
+    """Return where this user keeps key pairs, allow-list, roles and contexts.
+
+    Raises:
+        ConfigError: this user has no home.
+    """
+    return user_folder("XDG_CONFIG_HOME", ".config")
 
 
 def resolve_loopback(host: str) -> tuple[str, bool]:
