@@ -122,7 +122,7 @@ class Lab:
         random, session, process = self.random, self.session, self.process
         match random.randrange(6):
             case 0:
-                session.call(Connect(*random.sample(TOPICS, 2), reason="secret"))
+                session.call(Connect(*random.sample(TOPICS, 2)))
             case 1:
                 session.call(Disconnect(*random.sample(TOPICS, 2)))
             case 2:
