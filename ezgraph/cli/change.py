@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ezgraph.cli.options import AddressOption, JsonOption, Target, TimeoutOption, target
+from ezgraph.cli.options import (
+    AddressOption,
+    ContextOption,
+    Given,
+    JsonOption,
+    KeysOption,
+    Target,
+    TimeoutOption,
+    target,
+)
 from ezgraph.cli.paper import paper, say
 from ezgraph.errors import LiveSessionsError
 from ezgraph.protocol.wiring import visible
@@ -49,12 +58,14 @@ def connect(
     reason: ReasonOption = None,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Make a persistent edge: it stays until somebody disconnects it."""
     from ezgraph.client.blocking import run
 
-    broker = target(ctx, address, timeout)
+    broker = target(ctx, Given(address, context, keys, timeout))
     call = _service(broker).connect(from_topic, to_topic, reason=reason, timeout=broker.timeout_s)
     _done(run(call), f"{from_topic} -> {to_topic} is persistent", as_json=as_json)
 
@@ -66,6 +77,8 @@ def disconnect(
     reason: ReasonOption = None,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Remove a persistent edge.
@@ -74,7 +87,7 @@ def disconnect(
     """
     from ezgraph.client.blocking import run
 
-    broker = target(ctx, address, timeout)
+    broker = target(ctx, Given(address, context, keys, timeout))
     service = _service(broker)
     call = service.disconnect(from_topic, to_topic, reason=reason, timeout=broker.timeout_s)
     _done(run(call), f"{from_topic} -> {to_topic} is no longer persistent", as_json=as_json)
@@ -84,12 +97,14 @@ def pause(
     ctx: typer.Context,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Ask publishers of samples to pause."""
     from ezgraph.client.blocking import run
 
-    broker = target(ctx, address, timeout)
+    broker = target(ctx, Given(address, context, keys, timeout))
     _done(run(_service(broker).pause(timeout=broker.timeout_s)), "paused", as_json=as_json)
 
 
@@ -97,12 +112,14 @@ def resume(
     ctx: typer.Context,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Ask publishers of samples to go on."""
     from ezgraph.client.blocking import run
 
-    broker = target(ctx, address, timeout)
+    broker = target(ctx, Given(address, context, keys, timeout))
     _done(run(_service(broker).resume(timeout=broker.timeout_s)), "resumed", as_json=as_json)
 
 
@@ -113,6 +130,8 @@ def shutdown(
     ] = False,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Stop the broker.
@@ -121,7 +140,7 @@ def shutdown(
     """
     from ezgraph.client.blocking import run
 
-    broker = target(ctx, address, timeout)
+    broker = target(ctx, Given(address, context, keys, timeout))
     service = _service(broker)
     try:
         run(service.shutdown(force, timeout=broker.timeout_s))

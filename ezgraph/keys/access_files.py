@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ezgraph.errors import KeyFileError
-from ezgraph.keys.roles_file import find_role, load_roles_if_there
+from ezgraph.keys.roles_file import find_role, load_roles
 from ezgraph.keys.trusted import read_trusted
 from ezgraph.protocol.roles import Access, Identity
 
@@ -42,7 +42,7 @@ class AccessFiles:
         return None
 
     def load(self, before: Access | None = None) -> Access:
-        """Read both files; a missing allow-list admits nobody, missing roles are none.
+        """Read both files; a missing allow-list admits nobody, a missing file of roles adds none.
 
         ``before`` is the reading in use. After an error `changed` waits for the next change, so go
         on with what is in use, and say so.
@@ -51,7 +51,9 @@ class AccessFiles:
             KeyFileError: one is malformed, or a key has a role that there is not.
         """
         self._seen = self._stamps()  # first: what is written meanwhile is seen as a change
-        custom = (load_roles_if_there(self.roles) if self.roles is not None else None) or {}
+        custom = {}
+        if self.roles is not None and os.path.exists(self.roles):
+            custom = load_roles(self.roles)
         identities = []
         for each in read_trusted(self.trusted).keys.values():
             try:

@@ -56,21 +56,9 @@ def load_roles(path: Path) -> dict[str, Role]:
     Raises:
         KeyFileError: there is no such file, or something in it is wrong; role and field are named.
     """
-    found = load_roles_if_there(path)
-    if found is None:
-        raise KeyFileError(f"there is no file of roles {str(path)!r}")
-    return found
-
-
-def load_roles_if_there(path: Path) -> dict[str, Role] | None:
-    """Return the roles in a file as `load_roles` does; None: there is no such file.
-
-    Raises:
-        KeyFileError: something in it is wrong.
-    """
     table = read_table(path)
     if table is None:
-        return None
+        raise KeyFileError(f"there is no file of roles {str(path)!r}; name another, or write one")
     where = repr(str(path))
     rooms = Fields(table, where, ("roles",))
     tables = rooms.tables("roles")

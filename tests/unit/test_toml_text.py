@@ -9,7 +9,14 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from ezgraph.errors import ConfigError, KeyFileError
-from ezgraph.toml_text import MAX_BYTES, MAX_DOTTED_PARTS, Table, dump_toml, parse_toml, unknown_field
+from ezgraph.toml_text import (
+    MAX_BYTES,
+    MAX_DOTTED_PARTS,
+    Table,
+    dump_toml,
+    parse_toml,
+    unknown_field,
+)
 
 WHERE = "rig.toml"
 
