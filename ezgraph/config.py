@@ -87,20 +87,20 @@ def parse_addresses(addresses: AddressesLike) -> tuple[Address, ...]:
     return found
 
 
+def address_text_from_environment() -> str | None:
+    """Return what ``EZGRAPH_ADDR`` says, an address or ``@CONTEXT``; None where it is not set."""
+    return os.environ.get(ADDRESS_VARIABLE) or None
+
+
 def address_from_environment() -> tuple[Address, ...] | None:
     """Return what ``EZGRAPH_ADDR`` names, or None where it is not set."""
-    text = os.environ.get(ADDRESS_VARIABLE)
+    text = address_text_from_environment()
     return parse_addresses(text) if text else None
 
 
 def default_addresses() -> tuple[Address, ...]:
     """Return what ``EZGRAPH_ADDR`` names, else ``127.0.0.1:25979``."""
     return address_from_environment() or (Address(DEFAULT_HOST, DEFAULT_PORT),)
-
-
-def address_text_from_environment() -> str | None:
-    """Return ``EZGRAPH_ADDR`` as it is written, which may name a context: ``@NAME``."""
-    return os.environ.get(ADDRESS_VARIABLE) or None
 
 
 def keys_from_environment() -> str | None:

@@ -14,9 +14,10 @@ States::
   connection was. The core resumes its lease with token and last seq (a guest says HELLO again),
   and then repeats what is in flight.
 * With several addresses it does the same, at the next one, when the broker has been silent for
-  `SILENCE_S` although something is asked. Joining tries one address after the other, in turn.
-  The pauses grow from 0.25 s to 5 s, never beyond a third of the TTL, and are jittered, so that
-  many clients that lost their broker together do not come back together.
+  `SILENCE_S` although something is asked. (With keys also at the only one: ZeroMQ does not say that
+  the broker has hung up on this key, and does not call again.) Joining tries one address after the
+  other, in turn. The pauses grow from 0.25 s to 5 s, never beyond a third of the TTL, and are
+  jittered, so that many clients that lost their broker together do not come back together.
 * Joining with the token of a program that is gone takes its lease over. If that lease has ended,
   or is another cluster's, a lease of one's own is opened; `resumption` says what became of it.
   Ids on the wire go on above those of the program before: they are offset by a number that the
@@ -252,15 +253,19 @@ class ClientCore:
         ]
         if self.state in (LeaseState.JOINING, LeaseState.RESUMING):
             dues.append(self._join_at)
-        elif dues and len(self._addresses) > 1:
+        elif dues and self._heeds_silence:
             dues.append(self._silent_at())
         return min(dues, default=None)
 
     @property
+    def is_joining(self) -> bool:
+        """Whether it waits for a welcome."""
+        return self.state in (LeaseState.JOINING, LeaseState.RESUMING)
+
+    @property
     def joins_again(self) -> bool:
         """Whether a join was repeated, without a welcome so far."""
-        is_joining = self.state in (LeaseState.JOINING, LeaseState.RESUMING)
-        return is_joining and self._join_tries > 1
+        return self.is_joining and self._join_tries > 1
 
     def handshake_failed(self, how: Handshake) -> None:
         """Take note that the broker did not let this client say a word."""
@@ -290,8 +295,13 @@ class ClientCore:
         return True
 
     def _is_silent(self, now: float) -> bool:
-        """Return whether another address should be tried: much is asked, nothing is heard."""
-        return bool(self._pending) and len(self._addresses) > 1 and now >= self._silent_at()
+        """Return whether to join anew, elsewhere if there is an elsewhere: nothing is heard."""
+        return bool(self._pending) and self._heeds_silence and now >= self._silent_at()
+
+    @property
+    def _heeds_silence(self) -> bool:
+        """Whether a silent broker may be another one, or may have hung up for good."""
+        return len(self._addresses) > 1 or self._key_name is not None
 
     def _silent_at(self) -> float:
         """Return when it is silence that the oldest request has got no answer."""

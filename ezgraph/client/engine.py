@@ -44,6 +44,7 @@ Result = Reply | EzGraphError
 _SNAPSHOT_TRIES = 5
 _PROBE_S = 6.0  # longer than the longest pause between two notes
 _DEAF_S = 3.0
+_HANDSHAKE_S = 0.05
 _FRAMES_PER_MESSAGE = 128
 
 
@@ -245,12 +246,14 @@ class ClientEngine:
         A refused one is given up for good by ZeroMQ: each later join needs a new one.
         """
         core = self.core
-        if not core.joins_again:
+        if not core.is_joining:
             return
         failure = self._transport.handshake_failure()
         if failure is not None:
             self._is_refused = True
             core.handshake_failed(failure)
+        if not core.joins_again:
+            return
         if self._redialled == 0 or (self._is_refused and self._redialled < core.joins):
             self._redialled = core.joins
             self._transport.redial()
@@ -258,6 +261,8 @@ class ClientEngine:
     def next_due(self) -> float | None:
         """Return when `tick` has something to do, at the latest."""
         due = self.core.next_due()
+        if due is not None and self.core.is_joining:
+            due = min(due, self._clock.monotonic() + _HANDSHAKE_S)
         if not self._feeds:
             return due
         beat = self._clock.monotonic() + FIRST_RETRY_S / 2
@@ -308,8 +313,7 @@ class ClientEngine:
         if welcome is None or self.core.state is not LeaseState.BOUND:
             return
         self._on_bound(parse_address(self.core.address))
-        if self._redialled:
-            self._transport.stop_watching()
+        self._transport.stop_watching()
         host = welcome.advertise or parse_address(self.core.address).host
         address = Address(host, welcome.events_port)
         if address != self._events_from or self._is_refused:

@@ -2,8 +2,9 @@
 
 With keys both prove whose they are, and talk to nobody but the broker whose key is pinned for the
 address that is dialled. ZeroMQ gives a connection up for good when its handshake is refused, and
-says why only to a monitor. So a client that is not welcomed soon dials again, on a socket with a
-monitor (`redial`), and again after each refusal: whoever is admitted late gets in.
+says why only to a monitor. So a client with keys has one until it is welcomed; one that is not
+welcomed soon dials again, on a socket with a monitor (`redial`), and again after each refusal:
+whoever is admitted late gets in.
 """
 
 from __future__ import annotations
@@ -105,8 +106,14 @@ class ClientSockets:
         if self._dialled is not None and self._dialled != address:
             self._replace_dealer()
         self._dialled = address
-        secure(self.dealer, self._keys, address)
+        if self._keys is not None:
+            self._watch_handshake()
+            secure(self.dealer, self._keys, address)
         connect(self.dealer, address)
+
+    def _watch_handshake(self) -> None:
+        if self._monitor is None:
+            self._monitor = self.dealer.get_monitor_socket(sum(_FAILURES))
 
     def _replace_dealer(self) -> None:
         self.stop_watching()
@@ -119,7 +126,7 @@ class ClientSockets:
         if self._dialled is not None:
             address, self._dialled = self._dialled, None
             self._replace_dealer()
-            self._monitor = self.dealer.get_monitor_socket(sum(_FAILURES))
+            self._watch_handshake()
             self.dial(address)
 
     def handshake_failure(self) -> Handshake | None:
