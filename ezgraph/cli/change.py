@@ -39,7 +39,8 @@ def _service(broker: Target) -> GraphService:
     from ezgraph.client.blocking import Session
     from ezgraph.graph.service import GraphService
 
-    return GraphService(broker.addresses, session_factory=partial(Session, program=PROGRAM))
+    make = partial(Session, program=PROGRAM)
+    return GraphService(broker.addresses, keys=broker.keys, session_factory=make)
 
 
 def _done(seq: int, sentence: str, *, as_json: bool) -> None:
