@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ezgraph.cli.options import AddressOption, JsonOption, Target, TimeoutOption, target
+from ezgraph.cli.options import (
+    AddressOption,
+    ContextOption,
+    Given,
+    JsonOption,
+    KeysOption,
+    Target,
+    TimeoutOption,
+    target,
+)
 from ezgraph.cli.paper import is_terminal, tell
 from ezgraph.errors import CompactedError
 from ezgraph.protocol.events import AccessRefused
@@ -51,6 +60,8 @@ def log(
     ] = None,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Show stored events, oldest first.
@@ -65,7 +76,7 @@ def log(
     wanted, now = parse_filter(key), SystemClock().wall()
     start = parse_when(after or "0", now=now)
     end = parse_when(until, now=now) if until is not None else None
-    broker = target(ctx, address, timeout)
+    broker = target(ctx, Given(address, context, keys, timeout))
     write = write_json if as_json else EventLines(dated=not is_terminal()).write
     found = (
         event

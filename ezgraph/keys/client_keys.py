@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ezgraph.config import Address, ClientKeys, keys_from_environment, parse_addresses
-from ezgraph.errors import KeyFileError
+from ezgraph.errors import ConfigError, KeyFileError
 from ezgraph.keys.contexts import read_contexts
 from ezgraph.keys.folder import contexts_file
 from ezgraph.keys.pair import KeyPair, pair_names, read_pair, read_pair_file
@@ -43,7 +43,11 @@ def selected_context() -> Place | None:
     Raises:
         KeyFileError: the file of contexts is wrong.
     """
-    known = read_contexts(contexts_file())
+    try:
+        path = contexts_file()
+    except ConfigError:  # a user without a home has selected nothing
+        return None
+    known = read_contexts(path)
     return None if known.selected is None else _place(known.find(known.selected))
 
 
