@@ -136,6 +136,14 @@ def config_folder() -> str:
     return user_folder("XDG_CONFIG_HOME", ".config")
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host, as it is written, is surely this one; no name is looked up."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def resolve_loopback(host: str) -> tuple[str, bool]:
     """Return the numeric address of ``host`` to listen on, and whether it is loopback.
 

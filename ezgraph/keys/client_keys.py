@@ -7,7 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ezgraph.config import Address, ClientKeys, keys_from_environment, parse_addresses
+from ezgraph.config import (
+    Address,
+    ClientKeys,
+    is_loopback,
+    keys_from_environment,
+    parse_addresses,
+)
 from ezgraph.errors import ConfigError, KeyFileError
 from ezgraph.keys.contexts import read_contexts
 from ezgraph.keys.folder import contexts_file
@@ -72,19 +78,31 @@ def find_keys(
 ) -> ClientKeys | None:
     """Return what a client shows to the brokers at ``addresses``, and what it knows them by.
 
-    ``given`` is a key pair's name or ``.secret`` file; None: what ``EZGRAPH_KEYS`` says, and if
-    that says nothing, no keys. A name is looked up in the user's folder first, then as a file.
+    ``given`` is a key pair's name or ``.secret`` file; None: what ``EZGRAPH_KEYS`` says (but not to
+    brokers on loopback for which no key is pinned), and if that says nothing, no keys. A name is
+    looked up in the user's folder first, then as a file.
 
     Raises:
         KeyFileError: there is no such pair, it is not safe to use, or no key is pinned for one of
             the addresses.
     """
     if not isinstance(given, ClientKeys):
-        if given is None and (given := keys_from_environment()) is None:
-            return None
+        if given is None:
+            given = keys_from_environment()
+            if given is None or _is_own_and_unknown(addresses):
+                return None
         pair = find_pair(given)
         given = ClientKeys(pair.name, pair.public, pair.secret)
     return replace(given, brokers=_pins(given, addresses))
+
+
+def _is_own_and_unknown(addresses: Sequence[Address]) -> bool:
+    """Return whether only brokers of this very host are meant, none of which has a key pinned.
+
+    What the environment names for brokers elsewhere then does not stand in their way.
+    """
+    known = read_contexts(contexts_file())
+    return all(is_loopback(each.host) and known.pin_of(each) is None for each in addresses)
 
 
 def find_pair(given: str | Path) -> KeyPair:

@@ -203,6 +203,25 @@ def test_a_broker_without_a_pin_is_not_dialled(path: Path, alice: KeyPair) -> No
         find_keys("alice", [LAB, SPARE])
 
 
+@pytest.mark.usefixtures("alice")
+def test_what_the_environment_names_does_not_stand_in_the_way_of_ones_own_host(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Address("127.0.0.1", 7)
+    monkeypatch.setenv("EZGRAPH_KEYS", "alice")
+
+    assert find_keys(None, [own]) is None
+    with pytest.raises(KeyFileError, match="no key is pinned"):
+        find_keys("alice", [own])
+    with pytest.raises(KeyFileError, match="no key is pinned"):
+        find_keys(None, [own, LAB])
+
+    pin(path, [own], ONE)
+    found = find_keys(None, [own])
+    assert found is not None
+    assert found.brokers == {own: ONE}
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [("bob", "no key pair is called 'bob'"), ("/no/such", "no key file"), ("a b", "not allowed")],
