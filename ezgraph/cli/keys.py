@@ -236,6 +236,20 @@ def pin(
     )
 
 
+@app.command()
+def unpin(
+    address: Annotated[str, typer.Argument(metavar="HOST:PORT[,…]", help="The broker's address.")],
+) -> None:
+    """Know the broker at an address by no key any more: one without keys is talked to again."""
+    from ezgraph.config import parse_addresses
+    from ezgraph.keys import contexts
+    from ezgraph.keys.folder import contexts_file
+
+    addresses = parse_addresses(address)
+    contexts.unpin(contexts_file(), addresses)
+    paper().line((", ".join(map(str, addresses)), "bold"), (" is known by no key any more", ""))
+
+
 # --- what there is ---
 
 

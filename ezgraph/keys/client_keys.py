@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ezgraph.config import (
     Address,
     ClientKeys,
+    has_contexts,
     is_loopback,
     keys_from_environment,
     parse_addresses,
@@ -84,16 +85,33 @@ def find_keys(
 
     Raises:
         KeyFileError: there is no such pair, it is not safe to use, or no key is pinned for one of
-            the addresses.
+            the addresses; or a key is pinned for one, and none to be shown there.
     """
     if not isinstance(given, ClientKeys):
         if given is None:
             given = keys_from_environment()
-            if given is None or _is_own_and_unknown(addresses):
+            if given is None:
+                if has_contexts():
+                    _refuse_in_the_clear(addresses)
+                return None
+            if _is_own_and_unknown(addresses):
                 return None
         pair = find_pair(given)
         given = ClientKeys(pair.name, pair.public, pair.secret)
     return replace(given, brokers=_pins(given, addresses))
+
+
+def _refuse_in_the_clear(addresses: Sequence[Address]) -> None:
+    """Refuse to talk without keys where a broker with keys is known to be: it would be another."""
+    known = read_contexts(contexts_file())
+    for address in addresses:
+        if known.pin_of(address) is not None:
+            raise KeyFileError(
+                f"the broker at {address} is known to have a key (one is pinned for it), and none "
+                f"is named to show there: who answers without one is somebody else. Name yours "
+                f"with keys=, --keys or EZGRAPH_KEYS; if there is a broker without keys now, say "
+                f"`ezgraph keys unpin {address}`"
+            )
 
 
 def _is_own_and_unknown(addresses: Sequence[Address]) -> bool:

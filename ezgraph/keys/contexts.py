@@ -206,6 +206,24 @@ def pin_instead(path: Path, addresses: Iterable[Address], public: bytes) -> None
         _write(path, replace(known, brokers={**known.brokers, **wanted}))
 
 
+def unpin(path: Path, addresses: Iterable[Address]) -> None:
+    """Know the broker at these addresses by no key any more.
+
+    Raises:
+        KeyFileError: none is pinned for one of them; then nothing is changed.
+    """
+    with changing(path):
+        known = read_contexts(path)
+        brokers = dict(known.brokers)
+        for address in map(canonical, addresses):
+            if brokers.pop(address, None) is None:
+                raise KeyFileError(
+                    f"no key is pinned for {address}; `ezgraph keys list` and `ezgraph context "
+                    f"list` show what is"
+                )
+        _write(path, replace(known, brokers=brokers))
+
+
 def _text(addresses: Iterable[Address]) -> str:
     return ",".join(map(str, addresses))
 

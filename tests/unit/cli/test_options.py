@@ -100,7 +100,9 @@ def test_keys_are_those_named_else_the_contexts_else_the_environments(
         keys = meant(own).keys
         return None if keys is None else keys.public
 
-    assert shown(Given(address="127.0.0.1:8")) is None
+    assert shown(Given(address="127.0.0.1:7")) is None
+    with pytest.raises(KeyFileError, match="known to have a key"):
+        shown(Given(address="127.0.0.1:8"))
     monkeypatch.setenv("EZGRAPH_KEYS", "alice")
     assert shown(Given(address="127.0.0.1:8")) == alice.public
     assert shown(Given(context="lab")) == bob.public

@@ -26,6 +26,7 @@ from ezgraph.keys.contexts import (
     read_contexts,
     remove_context,
     select_context,
+    unpin,
 )
 from ezgraph.keys.folder import contexts_file
 from ezgraph.keys.pair import KeyPair, make_pair, secret_file
@@ -201,6 +202,18 @@ def test_a_broker_without_a_pin_is_not_dialled(path: Path, alice: KeyPair) -> No
 
     with pytest.raises(KeyFileError, match=r"broker at \[::1\]:7.*keys pin \[::1\]:7 'LINE'"):
         find_keys("alice", [LAB, SPARE])
+
+
+def test_a_broker_known_by_its_key_is_not_talked_to_in_the_clear(path: Path) -> None:
+    pin(path, [LAB], ONE)
+
+    with pytest.raises(KeyFileError, match=r"somebody else.*keys unpin"):
+        find_keys(None, [SPARE, LAB])
+
+    unpin(path, [LAB])
+    assert find_keys(None, [SPARE, LAB]) is None
+    with pytest.raises(KeyFileError, match="no key is pinned"):
+        unpin(path, [LAB])
 
 
 @pytest.mark.usefixtures("alice")
