@@ -200,6 +200,7 @@ class Limits:
     max_subscriptions_per_connection: int = 50_000
     max_frames_per_message: int = 1_024
     max_waiting_commands: int = 100_000
+    max_routed_requests: int = 1_000
     max_waiting_bytes: int = 256 << 20
     max_watched_prefixes: int = 100_000
     chunk_events: int = 250

@@ -9,6 +9,12 @@
     │   ├── UnknownEdgeError              no such edge
     │   ├── AddressCollisionError         another live session or process holds these addresses
     │   ├── NotOwnerError                 a report or release for a unit one does not own
+    │   ├── UnknownComponentError         there are no settings at this address
+    │   ├── NoOwnerError                  no process runs the component: nobody can change it
+    │   ├── OwnerGoneError                its process ended before it answered
+    │   ├── OwnerSilentError              its process did not answer in time
+    │   ├── VetoedError                   its process refused the change, and says why
+    │   ├── StaleWriteError               the settings have changed since the seq that was expected
     │   ├── InvalidCommandError           a field outside the grammar or the limits
     │   ├── LiveSessionsError             shutdown refused: sessions are alive
     │   ├── ForbiddenError                the key's role does not allow it
@@ -23,6 +29,7 @@
     │   ├── SessionExpiredError           the lease ran out; what it owned is gone
     │   │   └── SessionTakenOverError     another program goes on with it, by its token
     │   └── ContextClosedError            the context, session or process client is closed
+    ├── ProcessRequestError               a process did not answer as it was asked; `error_code`
     ├── CompactedError                    history below the floor is gone; carries a snapshot
     ├── DivergedError                     (epoch, seq) lies beyond the end of its epoch
     ├── DeadlineError (TimeoutError)      a deadline passed: address, attempts, next step
@@ -93,6 +100,48 @@ class NotOwnerError(RefusedError):
     """The process does not own the unit it reports for or releases."""
 
     code = "not_owner"
+
+
+class UnknownComponentError(RefusedError):
+    """There are no settings at this address, so none to change."""
+
+    code = "unknown_component"
+
+
+class NoOwnerError(RefusedError):
+    """No process runs the component, so nobody could make the change."""
+
+    code = "no_owner"
+
+
+class OwnerGoneError(RefusedError):
+    """The process that runs the component ended before it answered.
+
+    It may have made the change before; what it reported went with it.
+    """
+
+    code = "owner_gone"
+
+
+class OwnerSilentError(RefusedError):
+    """The process that runs the component did not answer in time.
+
+    It may still make the change; then an event says so.
+    """
+
+    code = "owner_silent"
+
+
+class VetoedError(RefusedError):
+    """The process that runs the component refused the change; the message has its reason."""
+
+    code = "vetoed"
+
+
+class StaleWriteError(RefusedError):
+    """The settings have changed since the seq that was expected; read them again."""
+
+    code = "stale"
 
 
 class InvalidCommandError(RefusedError):
@@ -185,6 +234,19 @@ class ContextClosedError(SessionError):
     """The context, session or client is closed already."""
 
     code = "closed"
+
+
+class ProcessRequestError(EzGraphError):
+    """A process did not do what one of its units was asked; ``error_code`` says why.
+
+    That is the name of a `ProcessControlErrorCode`, or None.
+    """
+
+    code = "process_request"
+
+    def __init__(self, message: str, *, error_code: str | None = None) -> None:
+        super().__init__(message)
+        self.error_code = error_code
 
 
 class CompactedError(EzGraphError):

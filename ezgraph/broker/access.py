@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, assert_never
 
 from ezgraph.errors import ForbiddenError, LiveSessionsError, from_code
 from ezgraph.protocol.commands import (
+    ChangeSettings,
     Connect,
     Disconnect,
     RegisterMetadata,
     ReportSettings,
+    RequestProcess,
     Revert,
     SetPause,
     Shutdown,
@@ -40,6 +42,8 @@ Judged = (
     | SetPause
     | Revert
     | Shutdown
+    | ChangeSettings
+    | RequestProcess
 )
 _TELLING = frozenset(
     {"cyclic", "foreign_edge", "unknown_edge", "address_collision", "not_owner", "live_sessions"}
@@ -59,6 +63,10 @@ def demands(command: Judged) -> Iterator[tuple[str, Key]]:
                 yield "run", ("component", unit)
         case ReportSettings():
             yield "report", ("settings", command.address)
+        case ChangeSettings():
+            yield "set", ("settings", command.address)
+        case RequestProcess():
+            yield "request", ("component", command.unit)
         case SetPause():
             yield "pause", ("control", "pause")
         case Shutdown():

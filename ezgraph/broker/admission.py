@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ezgraph._version import __version__
 from ezgraph.broker.ended import EndedLeases
 from ezgraph.broker.leases import Answers, Lease, Leases
+from ezgraph.broker.routes import asker_of
 from ezgraph.errors import (
     DivergedError,
     InvalidCommandError,
@@ -41,9 +42,10 @@ from ezgraph.protocol.events import (
     ProcessTakenOver,
     SessionOpened,
     SessionTakenOver,
+    SettingsChanged,
     Source,
 )
-from ezgraph.protocol.replies import Done
+from ezgraph.protocol.replies import Done, SettingsSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -325,6 +327,7 @@ class Admission:
             if (answers := self._answers_of(kept.client)) is not None:
                 answers.restore(kept)
         for event in history:
+            self._restore_asked(event)
             client = event.source.client
             if client is None or event.request_id is None:
                 continue
@@ -333,6 +336,15 @@ class Admission:
             self._forget_absent()
         self.ended.restore(history)
         self._restore_spent(history)
+
+    def _restore_asked(self, event: Event) -> None:
+        """Remember what was answered to who had asked for the change that an event is."""
+        body = event.body
+        if not isinstance(body, SettingsChanged) or body.answers is None:
+            return
+        asker = asker_of(body.answers)
+        if asker is not None and (answers := self._answers_of(asker[0])) is not None:
+            answers.remember(asker[1], SettingsSet(event.seq, body.value))
 
     def _restore_lease(
         self, kind: str, client: str, entry: SessionEntry | ProcessEntry, now: float

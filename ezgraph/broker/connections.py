@@ -29,13 +29,15 @@ class Connection:
 
     Descriptors are numbers that the system gives out again at once; the generation tells one
     owner of the number from the next. Frames that come late on a closed connection are executed,
-    but keep nothing alive. ``public`` is the key it was made with, where there are keys.
+    but keep nothing alive. ``public`` is the key it was made with, where there are keys. ``is_main``: requests to units
+    are handed to it.
     """
 
     lease: Lease
     descriptor: Descriptor | None
     closed: bool = False
     public: str | None = None
+    is_main: bool = False
 
     def is_of(self, descriptor: Descriptor | None, public: str | None) -> bool:
         """Return whether a frame that came in so (descriptor None: as before) is this one's."""
@@ -67,6 +69,7 @@ class Connections:
         now: float,
         *,
         public: str | None = None,
+        is_main: bool = False,
     ) -> Connection:
         """Bind ``peer`` to a lease, which is thereby heard, and suspended no longer.
 
@@ -80,7 +83,7 @@ class Connections:
         if before is not None and descriptor is None:
             descriptor = before.descriptor
         self.unbind(peer)
-        connection = Connection(lease, descriptor, is_closed, public)
+        connection = Connection(lease, descriptor, is_closed, public, is_main)
         self._bound[peer] = lease.connections[peer] = connection
         if is_closed:
             return connection

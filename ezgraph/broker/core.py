@@ -32,6 +32,7 @@ from ezgraph.broker.access import refuse_forbidden, refuse_unreadable, scope_of,
 from ezgraph.broker.admission import Admission, Cluster, ForeignTokenError, holder_of
 from ezgraph.broker.audit import Audit
 from ezgraph.broker.connections import Connections, Descriptor
+from ezgraph.broker.routing import Routing
 from ezgraph.errors import (
     EzGraphError,
     ForbiddenError,
@@ -42,6 +43,8 @@ from ezgraph.errors import (
 from ezgraph.names import check_key
 from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.commands import (
+    AnswerRequest,
+    ChangeSettings,
     Connect,
     Disconnect,
     GetStatus,
@@ -56,6 +59,7 @@ from ezgraph.protocol.commands import (
     RegisterMetadata,
     ReportSettings,
     Request,
+    RequestProcess,
     Resume,
     Revert,
     SetPause,
@@ -144,6 +148,7 @@ class BrokerCore:
         self.refuse_full_watch: Callable[[ReadScope, Key], None] = _never_full
         self.admission = Admission(cluster, config, ids, epoch_ends or {})
         self.leases = self.admission.leases
+        self.routing = Routing(state, self.leases, config.limits, check_change)
         self._config = config
         self._cluster_id = cluster.cluster_id
         self._connections = Connections()
@@ -235,6 +240,8 @@ class BrokerCore:
         answered = answers.reply_to(request.request_id)
         if answered is not None:
             return Outcome(answered)
+        if isinstance(command, RequestProcess | ChangeSettings):
+            return self._route(lease, came, request.request_id, command, now)
         if len(answers) >= self._config.limits.max_open_requests:
             raise LimitError(
                 f"{len(answers)} requests of this client may still be repeated, the limit "
@@ -258,6 +265,10 @@ class BrokerCore:
             case OpenWatch():
                 self._refuse_watch(identity, command)
                 return self._told_the_head(lease, request)
+            case AnswerRequest():
+                _process_id(lease)
+                self.routing.answer(lease, command)
+                return Outcome(Done(self.state.seq))
             case Goodbye():
                 return self._goodbye(lease, request, now=now, wall=wall)
             case ListClients():
@@ -275,10 +286,31 @@ class BrokerCore:
                 return Outcome(read=command, client=lease.client)
             case OpenSnapshot() | ReadSnapshot() | GetStatus():
                 return Outcome(read=command, client=lease.client)
-            case Hello() | Resume() | TakeOver() | Heartbeat():
+            case Hello() | Resume() | TakeOver() | Heartbeat() | RequestProcess() | ChangeSettings():
                 raise AssertionError("handled before requests are")
             case _:
                 return self._change(lease, request, command, identity, now=now, wall=wall)
+
+    def _route(
+        self,
+        lease: Lease,
+        came: _Came,
+        request_id: int,
+        command: RequestProcess | ChangeSettings,
+        now: float,
+    ) -> Outcome:
+        """Have a unit's owner asked; the answer comes later, unless it is known now."""
+        try:
+            if came.identity is not None:
+                refuse_forbidden(came.identity, command)
+            reply = self.routing.ask(lease, came.peer, request_id, command, now=now)
+        except EzGraphError as error:
+            if came.identity is not None:
+                self._audit(came.identity, command, error, now)
+            reply = refusal_of(withheld(error, scope_of(self.access, came.identity)))
+        if reply is not None:
+            lease.answers.remember(request_id, reply)
+        return Outcome(reply)
 
     def _told_the_head(self, lease: Lease, request: Request) -> Outcome:
         """Answer with the head; repeated, not with a later one: watchers begin there."""
@@ -314,6 +346,9 @@ class BrokerCore:
             outcome = self._commit(lease, bodies, request, now=now, wall=wall)
         if outcome.reply is not None:
             lease.answers.remember(request.request_id, outcome.reply)
+        if isinstance(command, ReportSettings) and outcome.events:
+            seq = outcome.events[-1].seq
+            self.routing.reported(lease, command.answers, seq, command.value)
         return outcome
 
     def _bodies(self, lease: Lease, command: Change) -> Sequence[Body]:
@@ -324,7 +359,10 @@ class BrokerCore:
             case Disconnect():
                 return rules_graph.disconnect(state, command, _owner(lease))
             case ReportSettings():
-                return rules_process.report_settings(state, command, _process_id(lease))
+                asked_by = self.routing.asked_by(lease, command.answers)
+                return rules_process.report_settings(
+                    state, command, _process_id(lease), asked_by
+                )
             case RegisterMetadata():
                 return rules_metadata.register(state, command.metadata, _session_id(lease))
             case UpdateUnits():
@@ -373,11 +411,11 @@ class BrokerCore:
     def _hello(self, came: _Came, hello: Hello, *, now: float, wall: float) -> Outcome:
         lease = self.admission.known(hello, came.public)
         if lease is not None:
-            self._bind(came, lease, now)
+            self._bind(came, lease, now, is_main=True)
             return Outcome(self._welcome(lease, came.identity))
         head = self.state.seq
         lease = self.admission.open(hello, head=head, now=now, identity=came.identity)
-        if self._bind(came, lease, now).closed:
+        if self._bind(came, lease, now, is_main=True).closed:
             self._suspend_if_gone(lease, now)  # whoever said it went while it waited here
         bodies: tuple[Body, ...] = ()
         if lease.kind == "session":
@@ -392,7 +430,7 @@ class BrokerCore:
         lease = self.admission.resumed(
             resume, epoch=state.epoch, head=state.seq, public=came.public
         )
-        self._bind(came, lease, now)
+        self._bind(came, lease, now, is_main=resume.is_main)
         lease.heard_seq = min(resume.seq or lease.heard_seq, state.seq)
         return Outcome(self._welcome(lease, came.identity))
 
@@ -408,7 +446,7 @@ class BrokerCore:
             self.admission.change_holder(lease, command.hello, came.identity)
             body = self._taken_over(lease)
             events = self._transaction((body,), lease.source, None, now=now, wall=wall)
-        if self._bind(came, lease, now).closed:
+        if self._bind(came, lease, now, is_main=True).closed:
             self._suspend_if_gone(lease, now)
         return Outcome(self._welcome(lease, came.identity), events)
 
@@ -422,12 +460,16 @@ class BrokerCore:
         opened = process.opened_seq, process.opened_wall
         return ProcessTakenOver(process_id, lease.ttl_s, lease.holder, *opened)
 
-    def _bind(self, came: _Came, lease: Lease, now: float) -> Connection:
+    def _bind(
+        self, came: _Came, lease: Lease, now: float, *, is_main: bool
+    ) -> Connection:
         """Bind a connection; a lease that it leaves may have none left."""
         before = self._connections.get(came.peer)
         connection = self._connections.bind(
-            came.peer, lease, came.descriptor, now, public=came.public
+            came.peer, lease, came.descriptor, now, public=came.public, is_main=is_main
         )
+        if is_main:
+            self.routing.owner_is_back(lease)
         if before is not None and before.lease is not lease:
             self._suspend_if_gone(before.lease, now)
         return connection
@@ -488,6 +530,7 @@ class BrokerCore:
         elif lease.kind == "process":
             bodies.append(ProcessClosed(_process_id(lease), reason))
         self.admission.end(lease, reason)
+        self.routing.ended(lease)
         self._connections.unbind_all_of(lease)
         events = self._transaction(bodies, lease.source, request_id, now=now, wall=wall)
         self.admission.ended.remember(events)

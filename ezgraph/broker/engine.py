@@ -26,6 +26,7 @@ from ezgraph.broker.compaction import Compaction
 from ezgraph.broker.core import BrokerCore, ReadCommand, refusal_of
 from ezgraph.broker.live import Pulled, Snapshots
 from ezgraph.broker.restart import restart
+from ezgraph.broker.routing import take_all
 from ezgraph.errors import (
     DivergedError,
     EzGraphError,
@@ -41,7 +42,15 @@ from ezgraph.protocol.commands import (
     ReadSnapshot,
     Request,
 )
-from ezgraph.protocol.replies import EventRange, Refusal, Reply, StatusReport, without_numbers
+from ezgraph.protocol.replies import (
+    HANDED_ID,
+    EventRange,
+    Handed,
+    Refusal,
+    Reply,
+    StatusReport,
+    without_numbers,
+)
 from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.wire import codec, frames
 
@@ -232,6 +241,13 @@ class BrokerEngine:
             return True
         return not connection.closed and connection.descriptor[0] == fd
 
+    def unsent(self, message: Message) -> None:
+        """A message of `replies` could not be put into its peer's queue, which is full."""
+        for frame in message[1:]:
+            request_id, reply = frames.read_reply(frame)
+            if request_id == HANDED_ID and isinstance(reply, Handed):
+                self.core.routing.unsent(reply.request)
+
     def fd_of(self, peer: bytes) -> int | None:
         """Return the descriptor that a bound connection came in on, if that is known."""
         connection = self.core.connection_of(peer)
@@ -268,6 +284,8 @@ class BrokerEngine:
                 self._decided(events)
         for events in self.core.audited(now=now, wall=wall):
             self._decided(events)
+        self.core.routing.expire(now)
+        self._answers += take_all(self.core.routing.outgoing)
         if self._compaction.may_compact:
             self._compact(now, wall)
         if self._transactions:
@@ -337,11 +355,14 @@ class BrokerEngine:
         """Return when the next pass is needed even if nothing arrives."""
         if self._reads or self._replies or self._compaction.is_under_way:
             return now
+        if self.core.routing.outgoing:
+            return now
         dues = (
             self.core.leases.next_due(),
             *(broadcast.watches.next_due() for broadcast in self.broadcasts.values()),
             self._compaction.next_due(self.state.seq),
             self.core.audit.next_due(),
+            self.core.routing.routes.next_due(),
         )
         return min((due for due in dues if due is not None), default=None)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from ezgraph.protocol.commands import ReportSettings, UpdateUnits
+    from ezgraph.protocol.events import Source
     from ezgraph.state.graph import GraphState
 
 
@@ -44,9 +45,12 @@ def update_units(state: GraphState, command: UpdateUnits, process_id: UUID) -> t
 
 
 def report_settings(
-    state: GraphState, command: ReportSettings, process_id: UUID
+    state: GraphState,
+    command: ReportSettings,
+    process_id: UUID,
+    asked_by: Source | None = None,
 ) -> tuple[Body, ...]:
-    """Decide that a unit of this process has these settings now."""
+    """Decide that a unit of this process has these settings now; ``asked_by`` wanted it so."""
     if state.unit_owner.get(command.address) != process_id:
         raise NotOwnerError(
             f"process {process_id} reports settings of {command.address!r}, "
@@ -60,6 +64,8 @@ def report_settings(
             command.value,
             process_id,
             command.timestamp,
+            asked_by,
+            command.answers if asked_by is not None else None,
         ),
     )
 

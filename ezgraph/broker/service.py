@@ -600,6 +600,8 @@ class BrokerService:
             _send(self._router, message)
         except zmq.ZMQError as error:
             # The peer has gone, or does not read: it asks again if it lives.
+            if error.errno == zmq.EAGAIN:
+                self.engine.unsent(list(message))
             log.debug("reply dropped error=%s", error)
 
     def _refuse_everybody(self, error: JournalFailedError) -> None:

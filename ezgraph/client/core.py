@@ -342,6 +342,7 @@ class ClientCore:
             welcome.epoch,
             self.last_seq,
             self.hello.nonce,
+            is_main=True,
         )
 
     def _resume(self, now: float) -> None:

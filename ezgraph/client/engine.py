@@ -25,7 +25,7 @@ from ezgraph.errors import (
 from ezgraph.names import ancestors, note_topic, prefix_of_note, topic_of
 from ezgraph.protocol.commands import Command, OpenSnapshot, OpenWatch, ReadSnapshot, Sync
 from ezgraph.protocol.notes import Note
-from ezgraph.protocol.replies import Done, EventRange, Reply, SnapshotChunk
+from ezgraph.protocol.replies import HANDED_ID, Done, EventRange, Handed, Reply, SnapshotChunk
 from ezgraph.state.graph import GraphState
 from ezgraph.wire import codec, frames
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ezgraph.clock import Clock
     from ezgraph.protocol.commands import Hello
     from ezgraph.protocol.events import Event
+    from ezgraph.protocol.routed import Routed
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,8 @@ class _Pull:
 class ClientEngine:
     """One client's requests and watchers. Not thread-safe: one shell owns it.
 
-    ``patience_s`` is how long a watcher hears nothing before it gives the broker up.
+    ``patience_s`` is how long a watcher hears nothing before it gives the broker up. ``on_handed``
+    gets what the units of this process are asked to do.
     """
 
     def __init__(
@@ -144,6 +146,7 @@ class ClientEngine:
         self._on_bound = on_bound
         self.patience_s = patience_s
         self.malformed = 0
+        self.on_handed: Callable[[Routed], None] = lambda _: None
         self._transport = transport
         self._clock = clock
         self._dialled: str | None = None
@@ -217,6 +220,10 @@ class ClientEngine:
                 request_id, reply = frames.read_reply(frame)
             except MalformedMessageError as error:
                 self._count_malformed(error)
+                continue
+            if request_id == HANDED_ID:
+                if isinstance(reply, Handed):
+                    self.on_handed(reply.request)
                 continue
             self.core.receive(request_id, reply, now=now)
             if request_id == JOIN_ID:

@@ -26,10 +26,11 @@ from ezgraph.errors import (
 from ezgraph.protocol.commands import Command, Goodbye, Revert
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ezgraph.client.resumption import Resumption
     from ezgraph.protocol.replies import Reply, Welcome
+    from ezgraph.protocol.routed import Routed
 
 _GOODBYE_S = 1.0
 
@@ -45,6 +46,8 @@ class Shell(ABC):
         patience_s: how long a watcher hears nothing before it gives up.
         resume: the token of a program that is gone, whose lease this one goes on with.
         keys: what this client proves itself with; None: nothing, for a broker without keys.
+
+    ``on_handed`` is called with each request to a unit that this process runs.
         clock: what time it is; None: this machine's.
     """
 
@@ -74,6 +77,7 @@ class Shell(ABC):
         self._keepalive: KeepAlive | None = None
         self._must_reopen = False
         self._leftovers: ResumeToken | None = None
+        self.on_handed: Callable[[Routed], None] = lambda _: None
         self._moved = 0.0
         self._pid = os.getpid()
 
@@ -217,6 +221,7 @@ class Shell(ABC):
             on_bound=self._bound_at,
             key_name=self._keys.name if self._keys is not None else None,
         )
+        self._engine.on_handed = lambda request: self.on_handed(request)
         self._predecessor = None
         self._keepalive = None
         return self._sockets, self._engine

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self, TypeVar
+import json
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from uuid import UUID
 
 from ezgraph.client import aio
 from ezgraph.client.replica import Replica
-from ezgraph.clock import Deadline
+from ezgraph.clock import Deadline, SystemClock
 from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
-from ezgraph.errors import CompactedError, MalformedMessageError, NoSessionError
+from ezgraph.errors import (
+    CompactedError,
+    InvalidCommandError,
+    MalformedMessageError,
+    NoSessionError,
+    ProcessRequestError,
+)
 from ezgraph.graph.declared import Declared, declare_again
 from ezgraph.graph.sessions import (
     SNAPSHOT_ROOMS,
@@ -30,6 +38,7 @@ from ezgraph.graph.streams import (
 )
 from ezgraph.names import Key, check_key
 from ezgraph.protocol.commands import (
+    ChangeSettings,
     Command,
     Connect,
     Disconnect,
@@ -37,15 +46,23 @@ from ezgraph.protocol.commands import (
     ListClients,
     ReadEvents,
     RegisterMetadata,
+    RequestProcess,
     Revert,
     SetPause,
     Sync,
 )
-from ezgraph.protocol.replies import ClientList, Done, EventRange, StatusReport
+from ezgraph.protocol.replies import ClientList, Done, EventRange, SettingsSet, StatusReport
+from ezgraph.protocol.routed import (
+    ProcessControlOperation,
+    ProcessControlResponse,
+    ProcessPing,
+    ProcessStats,
+)
+from ezgraph.protocol.settings import structured
 from ezgraph.wire import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from ezgraph.client.resumption import ResumeToken, Resumption
@@ -60,6 +77,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SETTINGS: Key = ("settings",)
+_WAY_BACK = 0.9
+"""The part of a call's time that an owner is given; the rest is for the way back."""
 
 
 class GraphContext:
@@ -111,6 +130,7 @@ class GraphContext:
         self._session: AnySession | None = None
         self._server: GraphServer | None = None
         self._replica: Replica | None = None
+        self._clock = SystemClock()
 
     def __repr__(self) -> str:
         if self._session is None:
@@ -320,6 +340,142 @@ class GraphContext:
             self._replica.restart()
         return await declare_again(self._declared, self._change, deadline.left())
 
+    # --- asking others ---
+
+    async def update_settings(
+        self,
+        address: str,
+        value: object,
+        *,
+        expected_seq: int | None = None,
+        reason: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> SettingsSnapshotValue:
+        """Have the owner of ``address`` take ``value`` as its settings, all fields of it.
+
+        Returns what the settings are then, as their owner reported them: stored and broadcast by
+        the time this returns.
+
+        Args:
+            address: a component whose process takes changes.
+            value: a settings object (dataclass, pydantic model), or a mapping of fields.
+            expected_seq: only if the settings are still those of that seq.
+            reason: why, in free text, for the log.
+            timeout: in seconds, for the way there and back.
+
+        Raises:
+            UnknownComponentError: there are no settings at ``address``.
+            NoOwnerError: no process runs it.
+            OwnerGoneError: its process ended before it answered.
+            OwnerSilentError: its process did not answer in time.
+            VetoedError: its process refused the change; says why.
+            StaleWriteError: the settings have changed since ``expected_seq``.
+            SettingsRefusedError: a field is unknown, read-only, of the wrong type, or out of bounds.
+        """
+        form = structured(value)
+        if form is None:
+            raise InvalidCommandError(
+                f"{type(value).__name__} is no settings object: give a dataclass, a pydantic model, "
+                f"or a mapping of fields"
+            )
+        changes = {str(name): each for name, each in form.items()}
+        return await self._set(
+            address, changes, whole=True, expected_seq=expected_seq, reason=reason, timeout=timeout
+        )
+
+    async def update_setting(
+        self,
+        address: str,
+        field_path: str | Mapping[str, object],
+        value: object = None,
+        *,
+        expected_seq: int | None = None,
+        reason: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> SettingsSnapshotValue:
+        """Have the owner of ``address`` change one field (a dotted path), or several as one change.
+
+        ``field_path`` may be a mapping of paths to values; then ``value`` is not given. The rest is
+        as in `update_settings`.
+        """
+        changes = {field_path: value} if isinstance(field_path, str) else dict(field_path)
+        return await self._set(
+            address, changes, whole=False, expected_seq=expected_seq, reason=reason, timeout=timeout
+        )
+
+    async def _set(
+        self,
+        address: str,
+        changes: dict[str, object],
+        *,
+        whole: bool,
+        expected_seq: int | None,
+        reason: str | None,
+        timeout: float,  # noqa: ASYNC109
+    ) -> SettingsSnapshotValue:
+        command = ChangeSettings(
+            address, changes, whole, expected_seq, reason, _broker_timeout_s(timeout)
+        )
+        deadline = Deadline(timeout)
+        done = await self._ask(command, SettingsSet, timeout)
+        if (replica := self._replica) is not None:
+            await replica.reach(done.seq, timeout=deadline.left())
+        return done.value
+
+    async def process_request(
+        self,
+        unit: str,
+        operation: str | ProcessControlOperation,
+        payload: bytes | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> ProcessControlResponse:
+        """Ask the process that runs ``unit`` to do something; return its answer.
+
+        Where there is no answer, ``ok`` is False and ``error_code`` says why: nobody runs the unit,
+        its process ended or did not answer in time, or has no handler. ``payload`` is opaque.
+        """
+        name = operation.value if isinstance(operation, ProcessControlOperation) else operation
+        command = RequestProcess(unit, name, payload, _broker_timeout_s(timeout))
+        return await self._ask(command, ProcessControlResponse, timeout)
+
+    async def process_ping(
+        self, unit: str, *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> ProcessPing:
+        """Return who runs ``unit``, if it answers.
+
+        Raises:
+            ProcessRequestError: it did not; ``error_code`` says why.
+        """
+        began = self._clock.monotonic()
+        said = await self._process_says(unit, ProcessControlOperation.PING, timeout)
+        took_s = self._clock.monotonic() - began
+        return ProcessPing(UUID(said["process_id"]), said["pid"], said["host"], took_s)
+
+    async def process_stats(
+        self, unit: str, *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> ProcessStats:
+        """Return how the process that runs ``unit`` is.
+
+        Raises:
+            ProcessRequestError: it did not answer; ``error_code`` says why.
+        """
+        said = await self._process_says(unit, ProcessControlOperation.GET_PROCESS_STATS, timeout)
+        return ProcessStats(**{**said, "process_id": UUID(said["process_id"])})
+
+    async def _process_says(
+        self, unit: str, operation: ProcessControlOperation, timeout: float  # noqa: ASYNC109
+    ) -> dict[str, Any]:
+        response = await self.process_request(unit, operation, timeout=timeout)
+        if not response.ok or response.payload is None:
+            code = response.error_code
+            raise ProcessRequestError(
+                f"{operation.value} of {unit!r}: {response.error or 'no answer'}",
+                error_code=code.value if code is not None else None,
+            )
+        said: dict[str, Any] = json.loads(response.payload)
+        return said
+
     # --- asking ---
 
     async def snapshot(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphSnapshot:  # noqa: ASYNC109
@@ -436,6 +592,10 @@ class GraphContext:
         if self._replica is None:
             self._replica = Replica(self._active())
         return self._replica
+
+
+def _broker_timeout_s(timeout: float) -> float:
+    return timeout * _WAY_BACK
 
 
 def _typed(events: Sequence[Event]) -> list[SettingsChangedEvent]:

@@ -39,6 +39,11 @@ class Declared:
             f"units={len(self._units)} settings={len(self._reports)}>"
         )
 
+    @property
+    def units(self) -> list[str]:
+        """The units that a process runs."""
+        return list(self._units)
+
     def note(self, command: Command) -> None:
         """Take note of a command that was done."""
         match command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from ezgraph.client import aio
 from ezgraph.clock import Deadline
 from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.errors import MalformedMessageError, NoSessionError
+from ezgraph.graph.attendant import Attendant, Identified
 from ezgraph.graph.declared import Declared, declare_again
 from ezgraph.graph.sessions import AnySession, KeysLike, SessionFactory, choose_broker
 from ezgraph.protocol.commands import Command, ReportSettings, UpdateUnits
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ezgraph.client.resumption import ResumeToken, Resumption
+    from ezgraph.graph.attendant import ChangeHandler, RequestHandler
+    from ezgraph.protocol.routed import Routed
 
 
 class ProcessControlClient:
@@ -49,6 +53,8 @@ class ProcessControlClient:
         self._patience_s = patience_s
         self._make: SessionFactory = session_factory or aio.Session
         self._session: AnySession | None = None
+        self._attendant = Attendant(self._answer, self._who)
+        self._attending: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         if self._session is None:
@@ -78,6 +84,7 @@ class ProcessControlClient:
                 resume=self._predecessor,
                 keys=self._broker.keys,
             )
+            session.on_handed = self._handed
             await session.open(timeout=timeout)
             self._session = session
         return self
@@ -86,6 +93,9 @@ class ProcessControlClient:
         """End the lease; its units and live values go with it. May be called twice."""
         session, self._session = self._session, None
         self._declared = Declared()
+        attending, self._attending = self._attending, set()
+        for task in attending:
+            task.cancel()
         if session is not None:
             await session.close()
 
@@ -162,6 +172,43 @@ class ProcessControlClient:
             NotOwnerError: this process does not own the unit; says who does.
         """
         command = ReportSettings(component_address, settings_value(value), timestamp, reason)
+        return await self._change(command, timeout)
+
+    # --- being asked ---
+
+    def set_request_handler(self, handler: RequestHandler | None) -> None:
+        """Have ``handler`` answer requests to the units of this process; None: nobody does.
+
+        It is awaited in this event loop, several at a time, with a `ProcessControlRequest`, and
+        returns bytes, None, or a `ProcessControlResponse`. `NotImplementedError` stands for
+        an operation it does not know; any other exception is told to who asked.
+        """
+        self._attendant.handler = handler
+
+    def take_changes(self, address: str, changer: ChangeHandler) -> None:
+        """Have ``changer`` make changes of a unit's settings that others ask for.
+
+        It is awaited with a `SettingsChangeRequest` and returns what the settings are then, which is
+        reported; an exception (`VetoedError`, to choose the words) refuses the change. See
+        `ezgraph.settings.SettingsHost`, which keeps a typed object.
+        """
+        self._attendant.take_changes(address, changer)
+
+    def take_no_changes(self, address: str) -> None:
+        """Refuse changes of a unit's settings from now on."""
+        self._attendant.take_no_changes(address)
+
+    def _handed(self, request: Routed) -> None:
+        """A request has come, in the event loop: answer it beside whatever else is done there."""
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._attendant.attend(request))  # ended by close()
+        self._attending.add(task)
+        task.add_done_callback(self._attending.discard)
+
+    def _who(self) -> Identified:
+        return Identified(self.client_id or UUID(int=0), tuple(self._declared.units))
+
+    async def _answer(self, command: Command, timeout: float) -> object:  # noqa: ASYNC109
         return await self._change(command, timeout)
 
     async def _change(self, command: Command, timeout: float) -> int:  # noqa: ASYNC109

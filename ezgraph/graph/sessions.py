@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ezgraph.names import Key
     from ezgraph.protocol.commands import Command
     from ezgraph.protocol.replies import Reply, Welcome
+    from ezgraph.protocol.routed import Routed
     from ezgraph.state.graph import GraphState
 
 PROBE_S = 0.5
@@ -92,6 +93,9 @@ class AnySession(Protocol):
     def resume_token(self) -> ResumeToken:
         """What another program shows to go on with this lease."""
         ...
+
+    on_handed: Callable[[Routed], None]
+    """Called with each request to a unit that this process runs."""
 
     def check_owner(self) -> None:
         """Raise `ContextClosedError` in a process that inherited it by fork."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ezgraph.protocol.metadata import GraphMetadata
 from ezgraph.protocol.settings import SettingsSnapshotValue
@@ -32,7 +33,8 @@ class Resume:
     """Bind this connection to an earlier lease, shown by its token.
 
     ``nonce`` is that of the HELLO: a program whose lease was taken over is told so. (``epoch``,
-    ``seq``) is the last number the client has seen.
+    ``seq``) is the last number the client has seen. ``is_main``: requests to the units it runs are
+    handed to this connection (and not to the one that renews the lease).
     """
 
     protocol: int
@@ -42,6 +44,7 @@ class Resume:
     epoch: int
     seq: int
     nonce: str = ""
+    is_main: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +112,16 @@ class UpdateUnits:
 
 @dataclass(frozen=True, slots=True)
 class ReportSettings:
-    """Report the settings a unit of this process now has."""
+    """Report the settings a unit of this process now has.
+
+    ``answers``: the request for a change (its ``request_id``) that made them so.
+    """
 
     address: str
     value: SettingsSnapshotValue
     timestamp: float | None = None
     reason: str | None = None
+    answers: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +194,50 @@ class OpenWatch:
     prefix: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class RequestProcess:
+    """Ask the process that runs ``unit`` to do ``operation``; it is answered within ``timeout_s``.
+
+    The answer is a `ProcessControlResponse`, also where nobody runs the unit or nobody answers.
+    """
+
+    unit: str
+    operation: str
+    payload: bytes | None = None
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """Answer a request that was handed to this process.
+
+    A change of settings is answered so only where it is not made; ``error`` says why.
+    """
+
+    request_id: str
+    ok: bool
+    payload: bytes | None = None
+    error: str | None = None
+    error_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSettings:
+    """Ask the owner of the component at ``address`` to change its settings.
+
+    ``changes`` are new values by dotted path, one change together; ``whole``: they are all fields.
+    ``expected_seq``: only if the settings are still those of that seq. It is answered by
+    `SettingsChange` when the owner has reported, within ``timeout_s``.
+    """
+
+    address: str
+    changes: dict[str, Any]
+    whole: bool = False
+    expected_seq: int | None = None
+    reason: str | None = None
+    timeout_s: float = 10.0
+
+
 Command = (
     Hello
     | Resume
@@ -208,6 +259,9 @@ Command = (
     | ReadSnapshot
     | ReadEvents
     | OpenWatch
+    | RequestProcess
+    | AnswerRequest
+    | ChangeSettings
 )
 
 

@@ -174,7 +174,8 @@ class ComponentRemoved:
 class SettingsChanged:
     """The effective settings at ``address`` changed; ``value`` is the effective value.
 
-    ``reported_time`` is the reporter's own time in seconds since 1970, as given.
+    ``reported_time`` is the reporter's own time in seconds since 1970, as given. ``asked_by`` is
+    who had it changed from elsewhere, with the reason they gave, and ``answers`` the request.
     """
 
     address: str
@@ -183,6 +184,8 @@ class SettingsChanged:
     value: SettingsSnapshotValue
     process_id: UUID | None = None
     reported_time: float | None = None
+    asked_by: Source | None = None
+    answers: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ezgraph.protocol.events import EndReason
+from ezgraph.protocol.routed import ProcessControlResponse, Routed
+from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.snapshot import ClientInfo, Edge
 
 
@@ -187,6 +189,21 @@ class ClientList:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingsSet:
+    """The settings were changed; ``value`` is what they are at ``seq``."""
+
+    seq: int
+    value: SettingsSnapshotValue
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A request to a unit that the asked client runs; no answer to a request of its own."""
+
+    request: Routed
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """Which requests of a lease may still be repeated, as a checkpoint keeps it.
 
@@ -201,4 +218,19 @@ class Answered:
     seqs: list[int]
 
 
-Reply = Done | Refusal | Welcome | Beat | EventRange | SnapshotChunk | StatusReport | ClientList
+HANDED_ID = (1 << 64) - 1
+"""In place of a request id, where a reply is `Handed` to who has asked for nothing."""
+
+Reply = (
+    Done
+    | Refusal
+    | Welcome
+    | Beat
+    | EventRange
+    | SnapshotChunk
+    | StatusReport
+    | ClientList
+    | ProcessControlResponse
+    | SettingsSet
+    | Handed
+)

@@ -10,6 +10,8 @@ connect   hold and let go of edges                              ``edge/FROM/TO``
 register  register components with their metadata               ``component/ADDRESS``
 run       take units for a process                              ``component/ADDRESS``
 report    report the settings of units one runs                 ``settings/ADDRESS``
+set       have an owner change its settings                     ``settings/ADDRESS``
+request   have a process do what its units understand           ``component/ADDRESS``
 pause     ask publishers to pause, or to go on                  ``control/pause``
 shutdown  stop the broker                                       ``control/broker``
 ========  ====================================================  =========================
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
 
     from ezgraph.names import Key
 
-VERBS = ("read", "connect", "register", "run", "report", "pause", "shutdown")
+VERBS = (
+    "read", "connect", "register", "run", "report", "set", "request", "pause", "shutdown",
+)
 OWNER = "owner:"
 PUBLIC_BYTES = 32
 Patterns = tuple[KeyPattern, ...]
@@ -90,7 +94,7 @@ def _role(name: str, comment: str, grants: dict[str, Patterns]) -> Role:
     return Role(name, MappingProxyType(grants), comment)
 
 
-_CHANGES = ("connect", "register", "run", "report", "pause")
+_CHANGES = ("connect", "register", "run", "report", "set", "request", "pause")
 OBSERVER = _role("observer", "reads everything, changes nothing", {"read": EVERYTHING})
 OPERATOR = _role(
     "operator", "reads and changes everything", dict.fromkeys(("read", *_CHANGES), EVERYTHING)
@@ -108,6 +112,7 @@ def owner_of(prefix: str) -> Role:
         return KeyPattern((*before, at)), KeyPattern((*before, below))
 
     components = named(NamePattern("component", is_open=False))
+    settings = named(NamePattern("settings", is_open=False))
     return _role(
         f"{OWNER}{prefix}",
         f"reads everything, changes {prefix} and what is below",
@@ -116,7 +121,9 @@ def owner_of(prefix: str) -> Role:
             "connect": named(NamePattern("edge", is_open=False), anything),
             "register": components,
             "run": components,
-            "report": named(NamePattern("settings", is_open=False)),
+            "request": components,
+            "report": settings,
+            "set": settings,
         },
     )
 

@@ -1,0 +1,220 @@
+"""How a process answers what its units are asked: pings, statistics, requests, changes of settings.
+
+Each request is answered once. One that is handed over again (its asker, or the broker, had reason
+to think it was lost) is known by its id: while it is being worked on it is left alone, afterwards
+the same answer is given again. Answers are remembered for the latest `REMEMBERED` requests.
+
+Handlers are coroutines; the blocking twin's never suspend.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ezgraph.clock import SystemClock
+from ezgraph.errors import EzGraphError, VetoedError
+from ezgraph.protocol.commands import AnswerRequest, Command, ReportSettings
+from ezgraph.protocol.routed import (
+    ProcessControlErrorCode,
+    ProcessControlOperation,
+    ProcessControlRequest,
+    ProcessControlResponse,
+    SettingsChangeRequest,
+)
+from ezgraph.protocol.settings import settings_value
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from uuid import UUID
+
+    from ezgraph.clock import Clock
+    from ezgraph.protocol.routed import Routed
+
+    RequestHandler = Callable[[ProcessControlRequest], Awaitable[object]]
+    ChangeHandler = Callable[[SettingsChangeRequest], Awaitable[object]]
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 1_000
+_ANSWER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """Which process this is."""
+
+    process_id: UUID
+    units: tuple[str, ...]
+
+
+class Attendant:
+    """Answers for one process client. ``tell`` sends a command and returns when it is done."""
+
+    def __init__(
+        self,
+        tell: Callable[[Command, float], Awaitable[object]],
+        who: Callable[[], Identified],
+        clock: Clock | None = None,
+    ) -> None:
+        self.handler: RequestHandler | None = None
+        self._tell = tell
+        self._who = who
+        self._changers: dict[str, ChangeHandler] = {}
+        self._answers: OrderedDict[str, Command | None] = OrderedDict()
+        self._clock = clock or SystemClock()
+        self._started = self._clock.monotonic()
+
+    def __repr__(self) -> str:
+        busy = sum(answer is None for answer in self._answers.values())
+        return f"<Attendant busy={busy} settings={sorted(self._changers)}>"
+
+    def take_changes(self, address: str, changer: ChangeHandler) -> None:
+        """Have ``changer`` make the changes of a unit's settings, or refuse them."""
+        self._changers[address] = changer
+
+    def take_no_changes(self, address: str) -> None:
+        """Refuse changes of a unit's settings from now on."""
+        self._changers.pop(address, None)
+
+    async def attend(self, request: Routed) -> None:
+        """Answer one request that was handed to this process."""
+        known = self._answers.get(request.request_id)
+        if request.request_id in self._answers:
+            if isinstance(known, AnswerRequest):
+                await self._send(known)
+            return
+        self._answers[request.request_id] = None
+        answer = await self._answer(request)
+        self._answers[request.request_id] = answer
+        while len(self._answers) > REMEMBERED:
+            self._answers.popitem(last=False)
+        await self._send(answer)
+
+    async def _answer(self, request: Routed) -> Command:
+        if isinstance(request, SettingsChangeRequest):
+            return await self._change(request)
+        try:
+            return await self._operate(request)
+        except NotImplementedError as error:
+            said = str(error) or f"{request.unit_address!r} does not know {request.operation!r}"
+            return _failed(request, ProcessControlErrorCode.UNSUPPORTED_OPERATION, said)
+        except Exception as error:
+            log.exception("a request failed unit=%s", request.unit_address)
+            said = f"{type(error).__name__}: {error}"
+            return _failed(request, ProcessControlErrorCode.HANDLER_ERROR, said)
+
+    async def _operate(self, request: ProcessControlRequest) -> Command:
+        if request.operation == ProcessControlOperation.PING.value:
+            return _done(request, _json(self._ping()))
+        if request.operation == ProcessControlOperation.GET_PROCESS_STATS.value:
+            return _done(request, _json(self._ping() | self._stats()))
+        if self.handler is None:
+            return _failed(
+                request,
+                ProcessControlErrorCode.HANDLER_NOT_CONFIGURED,
+                f"the process that runs {request.unit_address!r} answers no requests; it would "
+                f"with set_request_handler()",
+            )
+        given = await self.handler(request)
+        if given is None or isinstance(given, bytes | bytearray | memoryview):
+            return _done(request, None if given is None else bytes(given))
+        if isinstance(given, ProcessControlResponse):
+            code = given.error_code
+            if not given.ok and code is None:
+                code = ProcessControlErrorCode.HANDLER_ERROR
+            return AnswerRequest(
+                request.request_id,
+                given.ok,
+                given.payload,
+                given.error,
+                None if given.ok or code is None else code.value,
+            )
+        return _failed(
+            request,
+            ProcessControlErrorCode.INVALID_RESPONSE,
+            f"the handler returned {type(given).__name__}; bytes, None or a "
+            f"ProcessControlResponse are answers",
+        )
+
+    async def _change(self, request: SettingsChangeRequest) -> Command:
+        changer = self._changers.get(request.address)
+        if changer is None:
+            return _vetoed(
+                request, f"its program takes no changes of {request.address!r} while it runs"
+            )
+        try:
+            value = settings_value(await changer(request))
+        except VetoedError as error:
+            return _vetoed(request, str(error))
+        except Exception as error:
+            log.exception("a change of settings failed address=%s", request.address)
+            return _vetoed(request, f"{type(error).__name__}: {error}")
+        return ReportSettings(
+            request.address, value, None, request.reason, answers=request.request_id
+        )
+
+    async def _send(self, answer: Command) -> None:
+        try:
+            await self._tell(answer, _ANSWER_S)
+        except EzGraphError as error:
+            log.warning("an answer was not taken command=%s: %s", type(answer).__name__, error)
+            if isinstance(answer, ReportSettings) and answer.answers is not None:
+                await self._give_up(answer.answers, error)
+
+    async def _give_up(self, request_id: str, error: EzGraphError) -> None:
+        """Tell who asked that what was changed could not be reported."""
+        try:
+            said = f"the change was made, but could not be reported: {error}"
+            await self._tell(AnswerRequest(request_id, ok=False, error=said), _ANSWER_S)
+        except EzGraphError:
+            return  # they are told that there was no answer
+
+    def _ping(self) -> dict[str, object]:
+        who = self._who()
+        return {"process_id": str(who.process_id), "pid": os.getpid(), "host": socket.gethostname()}
+
+    def _stats(self) -> dict[str, object]:
+        return {
+            "units": sorted(self._who().units),
+            "uptime_s": self._clock.monotonic() - self._started,
+            "cpu_s": time.process_time(),
+            "memory_bytes": _memory_bytes(),
+            "threads": threading.active_count(),
+        }
+
+
+def _memory_bytes() -> int:
+    """Return how much memory this process has had at most."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _json(said: dict[str, object]) -> bytes:
+    return json.dumps(said).encode()
+
+
+def _done(request: ProcessControlRequest, payload: bytes | None) -> AnswerRequest:
+    return AnswerRequest(request.request_id, ok=True, payload=payload)
+
+
+def _failed(
+    request: ProcessControlRequest, code: ProcessControlErrorCode, said: str
+) -> AnswerRequest:
+    return AnswerRequest(request.request_id, ok=False, error=said, error_code=code.value)
+
+
+def _vetoed(request: SettingsChangeRequest, reason: str) -> AnswerRequest:
+    return AnswerRequest(request.request_id, ok=False, error=reason)
