@@ -18,6 +18,7 @@ Three spellings deserve a word:
 from __future__ import annotations
 
 import enum
+import reprlib
 import sys
 import types
 import typing
@@ -239,7 +240,7 @@ def _resolver_of(blobs: Mapping[bytes, bytes]) -> Callable[[int, bytes], Any]:
 
 def _decode_with(resolve: Callable[[int, bytes], Any], packed: bytes | memoryview) -> Event:
     try:
-        plain = msgpack.unpackb(packed, ext_hook=resolve, strict_map_key=False)
+        plain = values.unpack_with(resolve, packed)
     except MalformedMessageError:
         raise
     except Exception as error:
