@@ -428,8 +428,7 @@ def _spelling(hint: Any) -> tuple[Encode, Decode]:  # noqa: ANN401
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+    return f"{reprlib.repr(value)} ({type(value).__name__})"  # it may be as large as a frame
 
 
 def _exactly(kind: type, name: str) -> Decode:
