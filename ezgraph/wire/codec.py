@@ -159,7 +159,7 @@ def decoder_of(family: Any) -> Callable[[bytes | memoryview], Any]:  # noqa: ANN
             return decode_plain(plain)
         except _Misfit as misfit:
             if not misfit.unknown:
-                misfit.path.insert(0, str(plain[0]) if type(plain) is list and plain else "")
+                misfit.path.insert(0, _tag_of(plain))
             raise MalformedMessageError(str(misfit), unknown=misfit.unknown) from None
         except MalformedMessageError:
             raise
@@ -167,6 +167,11 @@ def decoder_of(family: Any) -> Callable[[bytes | memoryview], Any]:  # noqa: ANN
             raise MalformedMessageError(f"a message cannot be read: {error!r}") from error
 
     return decode_packed
+
+
+def _tag_of(plain: Any) -> str:  # noqa: ANN401
+    """Return what a message calls itself if that is text; else it may be too deep to show."""
+    return plain[0][:60] if type(plain) is list and plain and type(plain[0]) is str else ""
 
 
 class EncodedEvent(NamedTuple):

@@ -125,6 +125,7 @@ MALFORMED: list[tuple[object, str]] = [
     (b"\xc1", "no msgpack value"),
     (VALID[20:-1], "no msgpack value"),
     (b"\x91" * 100_000, "no msgpack value"),
+    (b"\x91" * 1_000 + b"\xc0", r"expected \[tag, fields\]"),
     ("Sync", r"expected \[tag, fields\], got 'Sync'"),
     (["Sync"], r"expected \[tag, fields\]"),
     (["SetPause", []], "expected the fields of SetPause"),

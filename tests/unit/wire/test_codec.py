@@ -124,6 +124,13 @@ def test_a_misfit_as_deep_or_as_large_as_a_frame_is_named_in_few_words(misfit: b
     assert len(str(refused.value)) < 200
 
 
+@pytest.mark.parametrize("depth", [2, 900, 1_000, 1_023])
+def test_what_is_no_message_however_deep_is_malformed(depth: int) -> None:
+    for packed in (b"\x91" * depth + b"\xc0", b"\x92" + b"\x91" * (depth - 1) + b"\xc0\x80"):
+        with pytest.raises(MalformedMessageError):
+            codec.decode(packed, Command)
+
+
 def test_defaults_are_not_shared_between_messages() -> None:
     packed = values.pack(["RegisterMetadata", {"metadata": {}}])
     one: RegisterMetadata = codec.decode(packed, Command)
