@@ -59,8 +59,8 @@ class Mutator:
         self._corpus = corpus
         self._tags = sorted({tree[0] for tree in map(_tree_of, corpus) if _is_message(tree)})
         self._ways: list[Callable[[Place], None]] = [
-            *[self._replace] * 3, *[self._replace_in_kind] * 5, self._graft, self._deepen, self._lengthen,
-            self._renumber, self._retag, self._shape, self._shape, self._shape, self._lie,
+            *[self._replace] * 3, *[self._replace_in_kind] * 5, *[self._shape] * 3, self._graft,
+            self._deepen, self._lengthen, self._renumber, self._retag, self._lie,
         ]
 
     def mutated(self, sample: Sample) -> bytes:

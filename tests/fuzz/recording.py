@@ -39,7 +39,6 @@ from ezgraph.protocol.commands import (
     Sync,
     UpdateUnits,
 )
-from ezgraph.protocol.events import Event
 from ezgraph.protocol.metadata import (
     CollectionMetadata,
     DynamicSettingsMetadata,
@@ -94,7 +93,7 @@ SCHEMA = SettingsSchemaMetadata(
     "dataclass",
     "lab.Settings",
     [
-        SettingsFieldMetadata("gain", "float", default=1.0, bounds=(0.0, None), unit="dB", step=0.5),
+        SettingsFieldMetadata("gain", "float", default=1.0, bounds=(0.0, None), unit="dB"),
         SettingsFieldMetadata("mode", "str", required=True, choices=["a", 1, None]),
     ],
 )
@@ -169,6 +168,8 @@ class Recording:
                 self.blobs |= blobs
                 for each in entries:
                     self.add("live", b"", each)
+            case _:
+                """The others hold nothing that is encoded by itself."""
 
 
 class _Recorded(SimulatedClient):
@@ -204,6 +205,8 @@ class _Recorded(SimulatedClient):
                 recording.add("topic", topic, b"")
                 recording.add("link", link, b"")
                 recording.add_event(event)
+            case _:
+                raise AssertionError(f"a publication of {len(message)} frames")
         super()._take_publication(message)
 
 
@@ -278,5 +281,5 @@ def message_types(recording: Recording) -> set[str]:
     """Return the names of all commands, replies and event bodies that were recorded."""
     commands = {type(frames.read_command(each.written)) for each in recording.samples["command"]}
     replies = {type(frames.read_reply(each.written)[1]) for each in recording.samples["reply"]}
-    events: list[Event] = [codec.decode_event(each.written) for each in recording.samples["event"]]
+    events = [codec.decode_event(each.written) for each in recording.samples["event"]]
     return {kind.__name__ for kind in (*commands, *replies)} | {event.kind for event in events}

@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import time
 import typing
-from dataclasses import replace
+from contextlib import suppress
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgpack
 import pytest
 
 from ezgraph import names
-from ezgraph.broker.engine import BrokerEngine
-from ezgraph.config import BrokerConfig
 from ezgraph.errors import InvalidKeyError, MalformedMessageError
-from ezgraph.protocol import PROTOCOL_VERSION
-from ezgraph.protocol.commands import Command, Connect, Hello, ReportSettings, Sync
+from ezgraph.protocol.commands import Command, ReportSettings
 from ezgraph.protocol.events import Body
-from ezgraph.protocol.replies import Done, EventRange, Reply, SnapshotChunk, Welcome
-from ezgraph.testing import FlakyMemory, SequentialIds
+from ezgraph.protocol.replies import EventRange, Reply, SnapshotChunk
+from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.wire import codec, frames, values
 from tests.fuzz.campaign import SEED, Target, attack
 from tests.fuzz.mutation import Mutator
@@ -54,6 +51,8 @@ def read_reply(frame: bytes) -> None:
         case SnapshotChunk(entries=entries, blobs=blobs):
             for each in entries:
                 codec.decode_live_event(each, blobs)
+        case _:
+            """The others hold nothing that is encoded by itself."""
 
 
 def read_event(packed: bytes) -> None:
@@ -134,3 +133,78 @@ def test_a_reader_of_hostile_bytes_raises_its_documented_error_alone(
 def test_a_million_inputs_for_the_readers(name: str, seed_option: int | None) -> None:
     seed = seed_option or SEED + 1
     attack(READERS[name], recorded().everything, seed=seed, inputs=SOAK_INPUTS)
+
+
+# --- time that grows faster than the input ---
+
+
+def listed(count: int, packed: bytes) -> bytes:
+    return b"\xdd" + count.to_bytes(4, "big") + packed * count
+
+
+def mapped(keys: list[bytes]) -> bytes:
+    return b"\xdf" + len(keys).to_bytes(4, "big") + b"".join(key + b"\xc0" for key in keys)
+
+
+def extension(code: int, content: bytes) -> bytes:
+    return bytes(msgpack.packb(msgpack.ExtType(code, content)))
+
+
+def sharing_a_hash(count: int) -> list[bytes]:
+    return [
+        extension(values.UUID_, ((2**61 - 1) * number).to_bytes(16, "big"))
+        for number in range(1, count + 1)
+    ]
+
+
+def array(kind: object, shape: bytes) -> bytes:
+    content = b"\x94" + values.pack(kind) + shape + values.pack("C") + values.pack(b"")
+    return extension(values.NDARRAY, content)
+
+
+def reported(value: bytes) -> bytes:
+    """A request to report settings with this content."""
+    value_of_a_unit = SettingsSnapshotValue(None, {"at": "PLACE"}, None)
+    command = codec.encode(ReportSettings("A", value_of_a_unit))
+    placed = command.replace(values.pack("PLACE"), value)
+    return frames.request_frame(1, 0, placed)
+
+
+SWELLING: dict[str, Callable[[int], bytes]] = {
+    "items": lambda n: listed(n, b"\xc0"),
+    "lists of lists": lambda n: listed(n, b"\x91\x91\xc0"),
+    "tuples": lambda n: listed(n, extension(values.TUPLE, b"\x90")),
+    "text keys": lambda n: mapped([values.pack(f"key {each}") for each in range(n)]),
+    "one key again and again": lambda n: mapped([values.pack("key")] * n),
+    "numbers as keys": lambda n: mapped([values.pack(each << 40) for each in range(n)]),
+    "floats as keys": lambda n: mapped([values.pack(2.0**61 * each) for each in range(n)]),
+    "keys that share a hash": lambda n: mapped(sharing_a_hash(n)),
+    "members that share a hash": lambda n: extension(
+        values.SET, listed(n, b"") + b"".join(sharing_a_hash(n))
+    ),
+    "dimensions": lambda n: array("<f8", listed(n, values.pack(2**64 - 1))),
+    "formats": lambda n: array(",".join(["f8"] * n), b"\x91\0"),
+    "digits": lambda n: extension(values.BIGINT, b"7" * n),
+    "long text": lambda n: values.pack("x" * n),
+    "parts of a path": lambda n: extension(values.PATH, values.pack(["windows", "/.." * n])),
+    "a long date": lambda n: extension(values.DATETIME, values.pack(["datetime", "2" * n, 0])),
+    "segments": lambda n: b"a/" * n,
+    "escapes": lambda n: b"%25" * n + b"/",
+}
+
+
+@pytest.mark.parametrize("name", SWELLING)
+def test_time_grows_no_faster_than_the_input(name: str) -> None:
+    small, large = SWELLING[name](2_000), SWELLING[name](32_000)
+    for reader in READERS.values():
+        for wrap in (bytes, reported):
+            quick = spent(reader, wrap(small))
+            slow = spent(reader, wrap(large))
+            assert slow < 16 * 4 * quick + 0.1, f"{reader.kinds}: {quick:.4f} s, then {slow:.4f} s"
+
+
+def spent(reader: Target, given: bytes) -> float:
+    began = time.thread_time()
+    with suppress(reader.documented):
+        reader.read(given)
+    return time.thread_time() - began
