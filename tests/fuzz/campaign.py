@@ -34,7 +34,7 @@ class Target:
 
     kinds: tuple[str, ...]
     read: Callable[[bytes], object]
-    documented: type[EzGraphError] | tuple[type[EzGraphError], ...]
+    documented: tuple[type[EzGraphError], ...]
 
 
 def random_of(seed: int, number: int) -> Random:
