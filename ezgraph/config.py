@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 25979
 DEFAULT_TIMEOUT_S = 10.0
 ADDRESS_VARIABLE = "EZGRAPH_ADDR"
+KEYS_VARIABLE = "EZGRAPH_KEYS"
 
 
 class Address(NamedTuple):
@@ -85,15 +87,53 @@ def parse_addresses(addresses: AddressesLike) -> tuple[Address, ...]:
     return found
 
 
+def address_text_from_environment() -> str | None:
+    """Return what ``EZGRAPH_ADDR`` says, an address or ``@CONTEXT``; None where it is not set."""
+    return os.environ.get(ADDRESS_VARIABLE) or None
+
+
 def address_from_environment() -> tuple[Address, ...] | None:
     """Return what ``EZGRAPH_ADDR`` names, or None where it is not set."""
-    text = os.environ.get(ADDRESS_VARIABLE)
+    text = address_text_from_environment()
     return parse_addresses(text) if text else None
 
 
 def default_addresses() -> tuple[Address, ...]:
     """Return what ``EZGRAPH_ADDR`` names, else ``127.0.0.1:25979``."""
     return address_from_environment() or (Address(DEFAULT_HOST, DEFAULT_PORT),)
+
+
+def keys_from_environment() -> str | None:
+    """Return which key pair ``EZGRAPH_KEYS`` names: a name or a file; None where it is not set."""
+    return os.environ.get(KEYS_VARIABLE) or None
+
+
+def user_folder(variable: str, *otherwise: str) -> str:
+    """Return where this user keeps one kind of files of ezgraph.
+
+    That is below what ``variable`` of the XDG base directories names, else below ``otherwise`` in
+    the home folder; on macOS in Application Support.
+
+    Raises:
+        ConfigError: this user has no home.
+    """
+    home, named = os.path.expanduser("~"), os.environ.get(variable, "")
+    if sys.platform == "darwin":
+        base = os.path.join(home, "Library", "Application Support")
+    else:
+        base = named if os.path.isabs(named) else os.path.join(home, *otherwise)
+    if not os.path.isabs(base):
+        raise ConfigError(f"this user has no home folder, and {variable} names none")
+    return os.path.join(base, "ezgraph")
+
+
+def config_folder() -> str:
+    """Return where this user keeps key pairs, allow-list, roles and contexts.
+
+    Raises:
+        ConfigError: this user has no home.
+    """
+    return user_folder("XDG_CONFIG_HOME", ".config")
 
 
 def resolve_loopback(host: str) -> tuple[str, bool]:
@@ -112,6 +152,20 @@ def resolve_loopback(host: str) -> tuple[str, bool]:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientKeys:
+    """The key pair a client proves itself with, and the public keys of the brokers it may meet.
+
+    Keys are raw, 32 bytes each. ``name`` is what the pair is called on this host.
+    ``brokers`` has the key that is pinned for each address; a client dials no other.
+    """
+
+    name: str
+    public: bytes
+    secret: bytes = field(repr=False)
+    brokers: Mapping[Address, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds on what the wire may ask for. Sizes in bytes, times in seconds."""
 
@@ -120,11 +174,19 @@ class Limits:
     inbox_messages: int = 512
     commands_per_pass: int = 32
     max_leases: int = 20_000
+    max_leases_per_key: int = 5_000
     max_open_requests: int = 100_000
+    max_connections: int = 50_000
+    max_connections_per_key: int = 20_000
+    max_subscriptions_per_connection: int = 50_000
+    max_frames_per_message: int = 1_024
+    max_waiting_commands: int = 100_000
+    max_waiting_bytes: int = 256 << 20
     max_watched_prefixes: int = 100_000
     chunk_events: int = 250
     chunk_bytes: int = 256 << 10
     max_snapshots: int = 8
+    max_snapshots_per_client: int = 4
     snapshot_life_s: float = 30.0
     max_waiting_reads: int = 10_000
     min_ttl_s: float = 0.5
@@ -163,6 +225,11 @@ class BrokerConfig:
     port was not given). ``advertise``: the host that clients are told to dial for events; None:
     the one they dialled. The journal warns in ``status`` above ``journal_warning_bytes``.
     ``retention``: how much history is kept; all of it unless bounded.
+
+    Outside loopback a broker has keys, unless it is ``insecure``; ``require_keys`` asks for them on
+    loopback too, which is open to every user of the host. ``key`` is the name or the file of its
+    own, ``trusted`` the allow-list and ``roles`` the roles it adds to those there are always; None:
+    the files of the user's own folder (see `ezgraph.keys`).
     """
 
     address: Address = DEFAULT_ADDRESS
@@ -170,6 +237,10 @@ class BrokerConfig:
     advertise: str | None = None
     backend: str = "memory://"
     insecure: bool = False
+    require_keys: bool = False
+    key: str | None = None
+    trusted: str | None = None
+    roles: str | None = None
     ttl_s: float = 6.0
     checkpoint_events: int = 20_000
     journal_warning_bytes: int = 4 << 30

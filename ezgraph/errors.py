@@ -11,7 +11,9 @@
     │   ├── NotOwnerError                 a report or release for a unit one does not own
     │   ├── InvalidCommandError           a field outside the grammar or the limits
     │   ├── LiveSessionsError             shutdown refused: sessions are alive
+    │   ├── ForbiddenError                the key's role does not allow it
     │   ├── LimitError                    a configured bound is reached
+    │   │   └── FloodError                so much was sent that the broker hung up
     │   ├── WrongClusterError             the broker at this address keeps another history
     │   ├── ProtocolVersionError          client and broker speak different protocol versions
     │   ├── RequestTooOldError            a request id the broker no longer remembers
@@ -24,11 +26,13 @@
     ├── CompactedError                    history below the floor is gone; carries a snapshot
     ├── DivergedError                     (epoch, seq) lies beyond the end of its epoch
     ├── DeadlineError (TimeoutError)      a deadline passed: address, attempts, next step
-    │   └── BrokerUnreachableError        nobody answered there at all
+    │   ├── BrokerUnreachableError        nobody answered there at all
+    │   └── NotAdmittedError              the broker and this client do not know each other's keys
     ├── MalformedMessageError             bytes that are no message of this protocol
     ├── InvalidKeyError (ValueError)      a key or segment outside the grammar
     ├── ConfigError (ValueError)          a bad address, option, or configuration file
-    │   └── InsecureAddressError          outside loopback without keys or `--insecure`
+    │   ├── InsecureAddressError          outside loopback without keys or `--insecure`
+    │   └── KeyFileError                  a file of keys or roles: missing, bad, open to others
     ├── AddressInUseError                 somebody listens on that port already
     ├── JournalError                      the journal cannot be opened or read
     │   ├── JournalLockedError            another broker holds it
@@ -107,6 +111,18 @@ class LimitError(RefusedError):
     """A configured bound is reached; the message names the bound."""
 
     code = "limit"
+
+
+class FloodError(LimitError):
+    """The client sent so much more than it may that the broker closed its connection."""
+
+    code = "flood"
+
+
+class ForbiddenError(RefusedError):
+    """The role of the client's key does not allow this; the message names key, verb and what."""
+
+    code = "forbidden"
 
 
 class WrongClusterError(RefusedError):
@@ -200,6 +216,15 @@ class BrokerUnreachableError(DeadlineError):
     code = "unreachable"
 
 
+class NotAdmittedError(DeadlineError):
+    """There is a broker, but it does not admit this key, or it is not the one whose key is pinned.
+
+    So nothing was exchanged. The message says which, as far as it can be known from here.
+    """
+
+    code = "not_admitted"
+
+
 class MalformedMessageError(EzGraphError):
     """These bytes are no message of this protocol; ``unknown``: perhaps of a newer one."""
 
@@ -226,6 +251,12 @@ class InsecureAddressError(ConfigError):
     """The broker was told to listen outside loopback without keys."""
 
     code = "insecure_address"
+
+
+class KeyFileError(ConfigError):
+    """A file of keys, roles or contexts is missing, malformed, or open to other users."""
+
+    code = "key_file"
 
 
 class AddressInUseError(EzGraphError):
@@ -276,7 +307,9 @@ def _tree(root: type[EzGraphError]) -> Iterator[type[EzGraphError]]:
         yield from _tree(child)
 
 
-_BY_CODE: dict[str, type[EzGraphError]] = {kind.code: kind for kind in _tree(EzGraphError)}
+_BY_CODE: dict[str, type[EzGraphError]] = {
+    kind.code: kind for kind in _tree(EzGraphError) if "code" in vars(kind)
+}
 
 
 def from_code(code: str, message: str) -> EzGraphError:

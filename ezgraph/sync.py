@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from ezgraph.client.replica import Replica
     from ezgraph.client.resumption import ResumeToken, Resumption
-    from ezgraph.config import Address
+    from ezgraph.config import Address, ClientKeys
     from ezgraph.graph.server import GraphServer
+    from ezgraph.graph.sessions import KeysLike
     from ezgraph.graph.streams import EventStream, SettingsEvents
     from ezgraph.protocol.drawing import Direction
     from ezgraph.protocol.events import Event
@@ -115,6 +116,7 @@ class GraphContext:
         patience_s: float = 60.0,
         program: str | None = None,
         resume: ResumeToken | None = None,
+        keys: KeysLike | None = None,
         session_factory: Callable[..., blocking.Session] = blocking.Session,
     ) -> None:
         self._factory = session_factory
@@ -127,6 +129,7 @@ class GraphContext:
             patience_s=patience_s,
             program=program,
             resume=resume,
+            keys=keys,
             session_factory=self._make,
         )
 
@@ -139,6 +142,7 @@ class GraphContext:
         ttl_s: float | None = None,
         patience_s: float = 60.0,
         resume: ResumeToken | None = None,
+        keys: ClientKeys | None = None,
     ) -> blocking.Session:
         session = self._factory(
             addresses,
@@ -147,6 +151,7 @@ class GraphContext:
             ttl_s=ttl_s,
             patience_s=patience_s,
             resume=resume,
+            keys=keys,
         )
         self._sessions = [session]
         return session
@@ -334,6 +339,7 @@ class ProcessControlClient:
         patience_s: float = 60.0,
         program: str | None = None,
         resume: ResumeToken | None = None,
+        keys: KeysLike | None = None,
         session_factory: Callable[..., blocking.Session] = blocking.Session,
     ) -> None:
         self._client = process.ProcessControlClient(
@@ -342,6 +348,7 @@ class ProcessControlClient:
             patience_s=patience_s,
             program=program,
             resume=resume,
+            keys=keys,
             session_factory=session_factory,
         )
 
@@ -425,9 +432,10 @@ class GraphService:
         self,
         address: AddressesLike | None = None,
         *,
+        keys: KeysLike | None = None,
         session_factory: Callable[..., blocking.Session] = blocking.Session,
     ) -> None:
-        self._service = service.GraphService(address, session_factory=session_factory)
+        self._service = service.GraphService(address, keys=keys, session_factory=session_factory)
         self.create_server: Callable[[], GraphServer] = self._service.create_server
 
     def __repr__(self) -> str:

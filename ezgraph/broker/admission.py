@@ -10,7 +10,8 @@ token), so that after a restart
 A holder is *spent* when its lease has ended or was taken over, and its client had shown that it
 knew of the lease: a repetition of its HELLO that comes late must open nothing.
 
-The token is a keyed hash of the client id with the cluster's secret.
+The token is a keyed hash of the client id, and of the key its client has, with the cluster's
+secret; the digest of a nonce has the key in it too. So neither is worth anything to another key.
 """
 
 from __future__ import annotations
@@ -52,12 +53,17 @@ if TYPE_CHECKING:
     from ezgraph.protocol.commands import Hello, Resume, TakeOver
     from ezgraph.protocol.events import Event
     from ezgraph.protocol.replies import Answered
+    from ezgraph.protocol.roles import Identity
     from ezgraph.state.graph import GraphState, ProcessEntry, SessionEntry
 
 _SPENT_HOLDERS = 10_000
 _ABSENT_GUESTS = 1_000
 _GUEST = "guest-"
 _MAX_TEXT = 255
+
+
+class ForeignTokenError(SessionExpiredError):
+    """Somebody showed a token that is not theirs; they are told what an expired session is told."""
 
 
 class Cluster(NamedTuple):
@@ -88,19 +94,21 @@ class Admission:
         self._ids = ids
         self._epoch_ends = dict(epoch_ends)
         self._by_holder: dict[str, Lease] = {}
+        self._of_key: dict[str, set[str]] = {}
         self._spent: dict[str, None] = {}
         self._absent: dict[str, Answers] = {}
 
     def __repr__(self) -> str:
         return f"<Admission leases={len(self.leases)} spent={len(self._spent)}>"
 
-    def token(self, client: str) -> bytes:
-        """Return what shows that one is this client."""
-        return blake2b(client.encode(), key=self._cluster.secret, digest_size=32).digest()
+    def token(self, client: str, public: str | None = None) -> bytes:
+        """Return what shows, together with the key ``public``, that one is this client."""
+        named = _with_key(client, public)
+        return blake2b(named, key=self._cluster.secret, digest_size=32).digest()
 
     # --- HELLO ---
 
-    def known(self, hello: Hello) -> Lease | None:
+    def known(self, hello: Hello, public: str | None = None) -> Lease | None:
         """Return the lease that this HELLO has opened already; None: it may open one."""
         self._check_version(hello.protocol)
         self._check_cluster(hello.cluster_id)
@@ -111,23 +119,39 @@ class Admission:
                 f"HELLO of kind {hello.kind!r}; it is session, process or guest"
             )
         _check_texts(hello)
-        holder = holder_of(hello.nonce)
+        holder = holder_of(hello.nonce, public)
         if holder in self._spent:
             raise SessionExpiredError("the lease that this HELLO opened has ended; open a new one")
         known = self._by_holder.get(holder)
-        if known is None and len(self.leases) >= self._config.limits.max_leases:
+        if known is None:
+            self._refuse_too_many(public)
+        return known
+
+    def _refuse_too_many(self, public: str | None) -> None:
+        limits = self._config.limits
+        if len(self.leases) >= limits.max_leases:
             raise LimitError(
                 f"{len(self.leases)} leases are open, the limit of this broker (max_leases); "
                 f"close some, or raise the limit"
             )
-        return known
+        if public is None:
+            return
+        own = len(self._of_key.get(public, ()))
+        if own >= limits.max_leases_per_key:
+            raise LimitError(
+                f"this key has {own} leases open, as many as one may have here "
+                f"(max_leases_per_key); close some, or raise the limit"
+            )
 
-    def open(self, hello: Hello, *, head: int, now: float) -> Lease:
+    def open(
+        self, hello: Hello, *, head: int, now: float, identity: Identity | None = None
+    ) -> Lease:
         """Return a new lease for who said this HELLO."""
         limits = self._config.limits
         ttl_s = self._config.ttl_s if hello.ttl_s is None else hello.ttl_s
         ttl_s = min(max(ttl_s, limits.min_ttl_s), limits.max_ttl_s)
-        holder = holder_of(hello.nonce)
+        public = identity.public if identity else None
+        holder = holder_of(hello.nonce, public)
         session_id = process_id = None
         if hello.kind == "process":
             process_id = self._ids.process_id()
@@ -138,65 +162,80 @@ class Admission:
             client = _GUEST + holder  # the same for a repeated HELLO, also after a restart
             ttl_s = limits.guest_ttl_s
         source = replace(
-            _source_of(hello), session_id=session_id, process_id=process_id, client=client
+            _source_of(hello, identity),
+            session_id=session_id,
+            process_id=process_id,
+            client=client,
         )
-        lease = Lease(client, hello.kind, source, ttl_s, now, now, holder, head)
+        lease = Lease(client, hello.kind, source, ttl_s, now, now, holder, head, public=public)
         lease.answers = self._absent.pop(client, lease.answers)
         self.leases.add(lease)
+        self._count(lease, public)
         self._by_holder[holder] = lease
         return lease
 
+    def _count(self, lease: Lease, public: str | None) -> None:
+        lease.public = public
+        if public is not None:
+            self._of_key.setdefault(public, set()).add(lease.client)
+
     # --- coming back ---
 
-    def resumed(self, resume: Resume, *, epoch: int, head: int) -> Lease:
+    def resumed(
+        self, resume: Resume, *, epoch: int, head: int, public: str | None = None
+    ) -> Lease:
         """Return the lease that a client comes back to, if it is still its holder."""
         self._check_version(resume.protocol)
         self._check_cluster(resume.cluster_id)
-        lease = self._shown(resume.client, resume.token)
-        if resume.nonce and lease.holder and lease.holder != holder_of(resume.nonce):
+        lease = self._shown(resume.client, resume.token, public)
+        if resume.nonce and lease.holder and lease.holder != holder_of(resume.nonce, public):
             raise _taken_over(lease)
         self._refuse_diverged(resume, epoch, head)
         lease.is_held = True
         return lease
 
-    def inherited(self, command: TakeOver) -> Lease:
+    def inherited(self, command: TakeOver, public: str | None = None) -> Lease:
         """Return the lease that a program takes over; `change_holder` makes it the holder."""
         self._check_version(command.hello.protocol)
         self._check_cluster(command.cluster_id)
         _check_texts(command.hello)
-        lease = self._shown(command.client, command.token)
+        lease = self._shown(command.client, command.token, public)
         if lease.kind != command.hello.kind or lease.kind == "guest":
             raise InvalidCommandError(
                 f"lease {lease.client} is a {lease.kind}'s, and is not taken over by a "
                 f"{command.hello.kind}: sessions and process clients are, each by its own kind"
             )
-        holder = holder_of(command.hello.nonce)
+        holder = holder_of(command.hello.nonce, public)
         if holder != lease.holder and holder in self._spent:
             raise _taken_over(lease)  # by a successor of this one: it comes late, or again
         return lease
 
-    def change_holder(self, lease: Lease, hello: Hello) -> None:
+    def change_holder(
+        self, lease: Lease, hello: Hello, identity: Identity | None = None
+    ) -> None:
         """Give a lease to the program that said ``hello``."""
         self._by_holder.pop(lease.holder, None)
         self._spend(lease.holder)
-        lease.holder = holder_of(hello.nonce)
+        lease.holder = holder_of(hello.nonce, identity.public if identity else None)
         self._by_holder[lease.holder] = lease
         before = lease.source
         lease.source = replace(
-            _source_of(hello),
+            _source_of(hello, identity),
             session_id=before.session_id,
             process_id=before.process_id,
             client=before.client,
         )
 
-    def _shown(self, client: str, token: bytes) -> Lease:
+    def _shown(self, client: str, token: bytes, public: str | None) -> Lease:
         """Return the lease that a token belongs to."""
-        if not hmac.compare_digest(token, self.token(client)):
-            raise SessionExpiredError(
-                f"the token does not belong to lease {client}; open a new context"
+        if not hmac.compare_digest(token, self.token(client, public)):
+            raise ForeignTokenError(
+                f"the token does not belong to lease {client}"
+                f"{' and this key' if public else ''}; open a new context"
             )
         lease = self.leases.get(client)
         if lease is not None:
+            self._count(lease, public)
             return lease
         lost = self.ended.get(client)
         what = "what it owned is gone"
@@ -238,6 +277,11 @@ class Admission:
         """Forget a lease, but not that it was there."""
         self.leases.remove(lease.client)
         self._by_holder.pop(lease.holder, None)
+        if lease.public is not None:
+            own = self._of_key.get(lease.public, set())
+            own.discard(lease.client)
+            if not own:
+                self._of_key.pop(lease.public, None)
         if lease.kind == "guest" and reason is not EndReason.CLOSED:
             self._keep_answers(lease)
         elif lease.is_held:
@@ -331,9 +375,13 @@ class Admission:
         ]
 
 
-def holder_of(nonce: str) -> str:
-    """Return what stands for the program that has ``nonce``, without giving the nonce away."""
-    return blake2b(nonce.encode(), digest_size=8).hexdigest()
+def holder_of(nonce: str, public: str | None = None) -> str:
+    """Return what stands for the program with ``nonce`` and a key, without giving them away."""
+    return blake2b(_with_key(nonce, public), digest_size=8).hexdigest()
+
+
+def _with_key(text: str, public: str | None) -> bytes:
+    return (text if public is None else f"{text}\0{public}").encode(errors="surrogatepass")
 
 
 def _check_texts(hello: Hello) -> None:
@@ -355,5 +403,11 @@ def _taken_over(lease: Lease) -> SessionTakenOverError:
     )
 
 
-def _source_of(hello: Hello) -> Source:
-    return Source(program=hello.program, host=hello.host, pid=hello.pid, login=hello.login)
+def _source_of(hello: Hello, identity: Identity | None) -> Source:
+    return Source(
+        program=hello.program,
+        host=hello.host,
+        pid=hello.pid,
+        login=hello.login,
+        key_name=identity.name if identity else None,
+    )

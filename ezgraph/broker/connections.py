@@ -4,6 +4,9 @@ A connection is a routing id of the ROUTER, bound to a lease by HELLO, RESUME or
 in on a descriptor; when that closes, its connections are closed. They stay bound for frames that
 were on their way, which are executed and revive nothing; only the last few of a lease are kept.
 A connection may be gone before its first frame is read: then it is closed from the beginning.
+
+A routing id proves nothing: a client may choose one, and so take one that somebody else has had. So
+a frame belongs to a connection only if it came with the same key, and on the same descriptor.
 """
 
 from __future__ import annotations
@@ -26,12 +29,19 @@ class Connection:
 
     Descriptors are numbers that the system gives out again at once; the generation tells one
     owner of the number from the next. Frames that come late on a closed connection are executed,
-    but keep nothing alive.
+    but keep nothing alive. ``public`` is the key it was made with, where there are keys.
     """
 
     lease: Lease
     descriptor: Descriptor | None
     closed: bool = False
+    public: str | None = None
+
+    def is_of(self, descriptor: Descriptor | None, public: str | None) -> bool:
+        """Return whether a frame that came in so (descriptor None: as before) is this one's."""
+        if public != self.public:
+            return False
+        return descriptor is None or self.descriptor is None or descriptor == self.descriptor
 
 
 class Connections:
@@ -50,7 +60,13 @@ class Connections:
         return self._bound.get(peer)
 
     def bind(
-        self, peer: bytes, lease: Lease, descriptor: Descriptor | None, now: float
+        self,
+        peer: bytes,
+        lease: Lease,
+        descriptor: Descriptor | None,
+        now: float,
+        *,
+        public: str | None = None,
     ) -> Connection:
         """Bind ``peer`` to a lease, which is thereby heard, and suspended no longer.
 
@@ -58,11 +74,13 @@ class Connections:
         on a connection that is closed leaves it closed, and revives nothing.
         """
         before = self._bound.get(peer)
+        if before is not None and not before.is_of(descriptor, public):
+            before = None  # somebody else's, under the same routing id
         is_closed = descriptor in self._gone or (before is not None and before.closed)
         if before is not None and descriptor is None:
             descriptor = before.descriptor
         self.unbind(peer)
-        connection = Connection(lease, descriptor, is_closed)
+        connection = Connection(lease, descriptor, is_closed, public)
         self._bound[peer] = lease.connections[peer] = connection
         if is_closed:
             return connection

@@ -16,7 +16,9 @@ States of a lease: open -> suspended (its last connection has closed) -> open ag
 lost; open -> closed by goodbye | expired by silence. A guest's lease owns nothing and
 makes no events; it may read, and change what is persistent.
 
-Who gets a lease, and who gets one back, is decided in `ezgraph.broker.admission`.
+Who gets a lease, and who gets one back, is decided in `ezgraph.broker.admission`; what the role
+of a key allows, in `ezgraph.broker.access`. Where there are keys, a frame whose key is not admitted
+(any more) gets no answer at all.
 """
 
 from __future__ import annotations
@@ -26,14 +28,18 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from ezgraph._version import __version__
 from ezgraph.broker import rules_graph, rules_metadata, rules_process
-from ezgraph.broker.admission import Admission, Cluster, holder_of
+from ezgraph.broker.access import refuse_forbidden, refuse_unreadable, scope_of, withheld
+from ezgraph.broker.admission import Admission, Cluster, ForeignTokenError, holder_of
+from ezgraph.broker.audit import Audit
 from ezgraph.broker.connections import Connections, Descriptor
 from ezgraph.errors import (
     EzGraphError,
+    ForbiddenError,
     InvalidCommandError,
     LimitError,
     LiveSessionsError,
 )
+from ezgraph.names import check_key
 from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.commands import (
     Connect,
@@ -44,6 +50,7 @@ from ezgraph.protocol.commands import (
     Hello,
     ListClients,
     OpenSnapshot,
+    OpenWatch,
     ReadEvents,
     ReadSnapshot,
     RegisterMetadata,
@@ -58,6 +65,7 @@ from ezgraph.protocol.commands import (
     UpdateUnits,
 )
 from ezgraph.protocol.events import (
+    AccessRefused,
     Body,
     EndReason,
     Event,
@@ -72,17 +80,21 @@ from ezgraph.protocol.events import (
     key_of,
 )
 from ezgraph.protocol.replies import Beat, ClientList, Done, Refusal, Reply, Welcome
+from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.protocol.snapshot import ClientInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from uuid import UUID
 
     from ezgraph.broker.connections import Connection
     from ezgraph.broker.leases import Lease
     from ezgraph.config import BrokerConfig
     from ezgraph.ids import IdSource
+    from ezgraph.names import Key
+    from ezgraph.protocol.commands import Command
     from ezgraph.protocol.replies import Answered
+    from ezgraph.protocol.roles import Access, Identity, ReadScope
     from ezgraph.state.graph import GraphState
 
 UNBOUND = Refusal(
@@ -93,12 +105,16 @@ ReadCommand = ReadEvents | OpenSnapshot | ReadSnapshot | GetStatus
 
 
 class Outcome(NamedTuple):
-    """What follows from one request: an answer, or a read for the shell, and a transaction."""
+    """What follows from one request: an answer, or a read for the shell, and a transaction.
+
+    ``client`` is whose read it is.
+    """
 
     reply: Reply | None = None
     events: tuple[Event, ...] = ()
     read: ReadCommand | None = None
     stop: bool = False
+    client: str = ""
 
 
 class BrokerCore:
@@ -114,11 +130,18 @@ class BrokerCore:
         events_port: int,
         floor: int,
         epoch_ends: Mapping[int, int] | None = None,
+        access: Access | None = None,
     ) -> None:
-        """``epoch_ends``: the last seq of each epoch before this one."""
+        """``epoch_ends``: the last seq of each epoch before this one.
+
+        ``access``: who is admitted, and as what; None: everybody, and for everything.
+        """
         self.state = state
         self.floor = floor
-        self.events_port = events_port
+        self.events_ports = {FULL_SCOPE.number: events_port}
+        self.access = access
+        self.audit = Audit()
+        self.refuse_full_watch: Callable[[ReadScope, Key], None] = _never_full
         self.admission = Admission(cluster, config, ids, epoch_ends or {})
         self.leases = self.admission.leases
         self._config = config
@@ -139,27 +162,63 @@ class BrokerCore:
         now: float,
         wall: float,
         descriptor: Descriptor | None = None,
+        public: str | None = None,
     ) -> Outcome:
         """Decide on one request from the connection ``peer``, which came in on ``descriptor``.
 
         ``now`` is the broker's monotonic clock and ``wall`` its wall clock, both in seconds.
+        ``public`` is the key that the connection was made with, where there are keys.
         """
         command = request.command
+        identity = None
+        if self.access is not None:
+            identity = self.access.identity(public)
+            if identity is None:
+                return Outcome()  # revoked since the connection was made: not a byte
+        came = _Came(peer, descriptor, identity)
         try:
             if isinstance(command, Hello):
-                return self._hello(peer, command, descriptor, now=now, wall=wall)
+                return self._hello(came, command, now=now, wall=wall)
             if isinstance(command, Resume):
-                return self._resume(peer, command, descriptor, now=now)
+                return self._resume(came, command, now=now)
             if isinstance(command, TakeOver):
-                return self._take_over(peer, command, descriptor, now=now, wall=wall)
-            return self._decide(peer, request, now=now, wall=wall)
+                return self._take_over(came, command, now=now, wall=wall)
+            return self._decide(came, request, now=now, wall=wall)
         except EzGraphError as error:
+            if identity is not None:
+                self._audit(identity, command, error, now)
             return Outcome(refusal_of(error))
 
-    def _decide(self, peer: bytes, request: Request, *, now: float, wall: float) -> Outcome:
+    def _audit(
+        self, identity: Identity, command: Command, error: EzGraphError, now: float
+    ) -> None:
+        """Write down who was refused by a key, a role, or a bound."""
+        what = type(command).__name__
+        if isinstance(error, ForeignTokenError):
+            refused = AccessRefused(identity.name, what, "foreign_token", str(error))
+        elif isinstance(error, ForbiddenError | LimitError):
+            refused = AccessRefused(identity.name, what, error.code, str(error))
+        else:
+            return
+        self.note_refusal(refused, now, key_name=identity.name)
+
+    def note_refusal(
+        self, refused: AccessRefused, now: float, *, key_name: str | None = None
+    ) -> None:
+        """Have a refusal written into history, unless many like it are."""
+        self.audit.note(refused, replace(self._broker_source, key_name=key_name), now)
+
+    def audited(self, *, now: float, wall: float) -> list[tuple[Event, ...]]:
+        """Return the refusals that are to be written into history now, a transaction each."""
+        return [
+            self._transaction((refused,), source, None, now=now, wall=wall)
+            for refused, source in self.audit.due(now)
+        ]
+
+    def _decide(self, came: _Came, request: Request, *, now: float, wall: float) -> Outcome:
         command = request.command
-        connection = self._connections.get(peer)
-        if connection is None:
+        connection = self._connections.get(came.peer)
+        if connection is None or not connection.is_of(came.descriptor, came.public):
             return Outcome(UNBOUND)
         lease = connection.lease
         lease.is_held = True
@@ -179,41 +238,76 @@ class BrokerCore:
                 f"{len(answers)} requests of this client may still be repeated, the limit "
                 f"(max_open_requests); take replies in order, and name the lowest open id"
             )
-        return self._execute(lease, request, now=now, wall=wall)
+        return self._execute(lease, request, came.identity, now=now, wall=wall)
 
     def _execute(
-        self, lease: Lease, request: Request, *, now: float, wall: float
+        self,
+        lease: Lease,
+        request: Request,
+        identity: Identity | None,
+        *,
+        now: float,
+        wall: float,
     ) -> Outcome:
         command = request.command
         match command:  # what changes nothing
-            case Sync():  # repeated, it must not say a later seq: watchers begin there
-                done = Done(lease.answers.sync_at(request.request_id, self.state.seq))
-                lease.answers.remember(request.request_id, done)
-                return Outcome(done)
+            case Sync():
+                return self._told_the_head(lease, request)
+            case OpenWatch():
+                self._refuse_watch(identity, command)
+                return self._told_the_head(lease, request)
             case Goodbye():
                 return self._goodbye(lease, request, now=now, wall=wall)
             case ListClients():
-                return Outcome(self.list_clients(now))
+                return Outcome(self.list_clients(now, scope_of(self.access, identity)))
             case Shutdown():
+                if identity is not None:
+                    refuse_forbidden(identity, command)
                 self._refuse_live_sessions(lease, command)
                 return Outcome(Done(self.state.seq), stop=True)
             case ReadEvents():
+                if identity is not None:
+                    scope = scope_of(self.access, identity)
+                    refuse_unreadable(identity, scope, tuple(command.prefix))
                 lease.reads_after = (command.after, now)
-                return Outcome(read=command)
+                return Outcome(read=command, client=lease.client)
             case OpenSnapshot() | ReadSnapshot() | GetStatus():
-                return Outcome(read=command)
+                return Outcome(read=command, client=lease.client)
             case Hello() | Resume() | TakeOver() | Heartbeat():
                 raise AssertionError("handled before requests are")
             case _:
-                return self._change(lease, request, command, now=now, wall=wall)
+                return self._change(lease, request, command, identity, now=now, wall=wall)
+
+    def _told_the_head(self, lease: Lease, request: Request) -> Outcome:
+        """Answer with the head; repeated, not with a later one: watchers begin there."""
+        done = Done(lease.answers.sync_at(request.request_id, self.state.seq))
+        lease.answers.remember(request.request_id, done)
+        return Outcome(done)
+
+    def _refuse_watch(self, identity: Identity | None, command: OpenWatch) -> None:
+        scope, prefix = scope_of(self.access, identity), check_key(command.prefix)
+        if identity is not None:
+            refuse_unreadable(identity, scope, prefix)
+        self.refuse_full_watch(scope, prefix)
 
     def _change(
-        self, lease: Lease, request: Request, command: Change, *, now: float, wall: float
+        self,
+        lease: Lease,
+        request: Request,
+        command: Change,
+        identity: Identity | None,
+        *,
+        now: float,
+        wall: float,
     ) -> Outcome:
         try:
+            if identity is not None:
+                refuse_forbidden(identity, command)
             bodies = self._bodies(lease, command)
         except EzGraphError as error:
-            outcome = Outcome(refusal_of(error))
+            if identity is not None:
+                self._audit(identity, command, error, now)
+            outcome = Outcome(refusal_of(withheld(error, scope_of(self.access, identity))))
         else:
             outcome = self._commit(lease, bodies, request, now=now, wall=wall)
         if outcome.reply is not None:
@@ -274,15 +368,14 @@ class BrokerCore:
 
     # --- leases ---
 
-    def _hello(
-        self, peer: bytes, hello: Hello, descriptor: Descriptor | None, *, now: float, wall: float
-    ) -> Outcome:
-        lease = self.admission.known(hello)
+    def _hello(self, came: _Came, hello: Hello, *, now: float, wall: float) -> Outcome:
+        lease = self.admission.known(hello, came.public)
         if lease is not None:
-            self._bind(peer, lease, descriptor, now)
-            return Outcome(self._welcome(lease))
-        lease = self.admission.open(hello, head=self.state.seq, now=now)
-        if self._bind(peer, lease, descriptor, now).closed:
+            self._bind(came, lease, now)
+            return Outcome(self._welcome(lease, came.identity))
+        head = self.state.seq
+        lease = self.admission.open(hello, head=head, now=now, identity=came.identity)
+        if self._bind(came, lease, now).closed:
             self._suspend_if_gone(lease, now)  # whoever said it went while it waited here
         bodies: tuple[Body, ...] = ()
         if lease.kind == "session":
@@ -290,37 +383,32 @@ class BrokerCore:
         elif lease.kind == "process":
             bodies = (ProcessOpened(_process_id(lease), lease.ttl_s, lease.holder),)
         events = self._transaction(bodies, lease.source, None, now=now, wall=wall)
-        return Outcome(self._welcome(lease), events)
+        return Outcome(self._welcome(lease, came.identity), events)
 
-    def _resume(
-        self, peer: bytes, resume: Resume, descriptor: Descriptor | None, *, now: float
-    ) -> Outcome:
+    def _resume(self, came: _Came, resume: Resume, *, now: float) -> Outcome:
         state = self.state
-        lease = self.admission.resumed(resume, epoch=state.epoch, head=state.seq)
-        self._bind(peer, lease, descriptor, now)
+        lease = self.admission.resumed(
+            resume, epoch=state.epoch, head=state.seq, public=came.public
+        )
+        self._bind(came, lease, now)
         lease.heard_seq = min(resume.seq or lease.heard_seq, state.seq)
-        return Outcome(self._welcome(lease))
+        return Outcome(self._welcome(lease, came.identity))
 
     def _take_over(
-        self,
-        peer: bytes,
-        command: TakeOver,
-        descriptor: Descriptor | None,
-        *,
-        now: float,
-        wall: float,
+        self, came: _Came, command: TakeOver, *, now: float, wall: float
     ) -> Outcome:
         """Give a lease to another program that shows its token; the one before is cut off."""
-        lease = self.admission.inherited(command)
+        lease = self.admission.inherited(command, came.public)
         events: tuple[Event, ...] = ()
-        if lease.holder != holder_of(command.hello.nonce):  # else it is a repetition
+        is_new = lease.holder != holder_of(command.hello.nonce, came.public)
+        if is_new:  # else it is a repetition
             self._connections.unbind_all_of(lease)
-            self.admission.change_holder(lease, command.hello)
+            self.admission.change_holder(lease, command.hello, came.identity)
             body = self._taken_over(lease)
             events = self._transaction((body,), lease.source, None, now=now, wall=wall)
-        if self._bind(peer, lease, descriptor, now).closed:
+        if self._bind(came, lease, now).closed:
             self._suspend_if_gone(lease, now)
-        return Outcome(self._welcome(lease), events)
+        return Outcome(self._welcome(lease, came.identity), events)
 
     def _taken_over(self, lease: Lease) -> Body:
         if lease.kind == "session":
@@ -332,12 +420,12 @@ class BrokerCore:
         opened = process.opened_seq, process.opened_wall
         return ProcessTakenOver(process_id, lease.ttl_s, lease.holder, *opened)
 
-    def _bind(
-        self, peer: bytes, lease: Lease, descriptor: Descriptor | None, now: float
-    ) -> Connection:
+    def _bind(self, came: _Came, lease: Lease, now: float) -> Connection:
         """Bind a connection; a lease that it leaves may have none left."""
-        before = self._connections.get(peer)
-        connection = self._connections.bind(peer, lease, descriptor, now)
+        before = self._connections.get(came.peer)
+        connection = self._connections.bind(
+            came.peer, lease, came.descriptor, now, public=came.public
+        )
         if before is not None and before.lease is not lease:
             self._suspend_if_gone(before.lease, now)
         return connection
@@ -347,16 +435,17 @@ class BrokerCore:
         if is_gone and lease.suspended_at is None:
             self.leases.suspend(lease, now)
 
-    def knows(self, peer: bytes) -> bool:
-        """Return whether ``peer`` is bound to a lease."""
-        return peer in self._connections
+    def connection_of(self, peer: bytes) -> Connection | None:
+        """Return what ``peer`` is bound to, or None."""
+        return self._connections.get(peer)
 
     def connection_closed(self, descriptor: Descriptor, *, now: float) -> None:
         """The peer at ``descriptor`` is gone; a lease with no connection left is suspended."""
         for lease in self._connections.close(descriptor):
             self._suspend_if_gone(lease, now)
 
-    def _welcome(self, lease: Lease) -> Welcome:
+    def _welcome(self, lease: Lease, identity: Identity | None) -> Welcome:
+        scope = scope_of(self.access, identity)
         return Welcome(
             protocol=PROTOCOL_VERSION,
             version=__version__,
@@ -365,12 +454,15 @@ class BrokerCore:
             head=self.state.seq,
             floor=self.floor,
             client=lease.client,
-            token=self.admission.token(lease.client),
+            token=self.admission.token(lease.client, identity.public if identity else None),
             ttl_s=lease.ttl_s,
-            events_port=self.events_port,
+            events_port=self.events_ports[scope.number],
             advertise=self._config.advertise,
             max_frame_bytes=self._config.limits.max_frame_bytes,
             next_request_id=lease.answers.next_id,
+            key_name=identity.name if identity else None,
+            role=identity.role.name if identity else None,
+            reads=None if scope.is_full else [str(pattern) for pattern in scope.patterns],
         )
 
     def _goodbye(self, lease: Lease, request: Request, *, now: float, wall: float) -> Outcome:
@@ -437,12 +529,17 @@ class BrokerCore:
 
     # --- listings ---
 
-    def list_clients(self, now: float) -> ClientList:
-        """Return everybody who holds a lease, oldest first."""
-        infos = [self._describe(lease, now) for lease in self.leases]
-        return ClientList(self.state.seq, sorted(infos, key=lambda info: -info.age_s))
+    def list_clients(self, now: float, scope: ReadScope = FULL_SCOPE) -> ClientList:
+        """Return everybody who holds a lease and may be seen in ``scope``, oldest first."""
+        infos = [
+            self._describe(lease, now, scope)
+            for lease in self.leases
+            if scope.has(("process" if lease.kind == "process" else "session", lease.client))
+        ]
+        infos.sort(key=lambda info: -info.age_s)
+        return ClientList(self.state.seq, infos, filtered=not scope.is_full)
 
-    def _describe(self, lease: Lease, now: float) -> ClientInfo:
+    def _describe(self, lease: Lease, now: float, scope: ReadScope) -> ClientInfo:
         source, state = lease.source, self.state
         session = state.sessions.get(lease.client)
         process = state.processes.get(source.process_id) if source.process_id else None
@@ -459,10 +556,34 @@ class BrokerCore:
             main_loop_age_s=lease.main_loop_age_s,
             ttl_s=lease.ttl_s,
             suspended=lease.suspended_at is not None,
-            edges=state.edges_of(lease.client) if session else [],
-            components=sorted(session.components) if session else [],
+            edges=[
+                edge
+                for edge in (state.edges_of(lease.client) if session else [])
+                if scope.has(("edge", *edge))
+            ],
+            components=sorted(
+                address
+                for address in (session.components if session else ())
+                if scope.has(("component", address))
+            ),
             units=sorted(process.units) if process else [],
         )
+
+
+class _Came(NamedTuple):
+    """Where a request came from: the connection, its descriptor, and whose key it has."""
+
+    peer: bytes
+    descriptor: Descriptor | None
+    identity: Identity | None
+
+    @property
+    def public(self) -> str | None:
+        return self.identity.public if self.identity is not None else None
+
+
+def _never_full(scope: ReadScope, prefix: Key) -> None:
+    """There is no bound on watches until the shell, which counts them, sets one."""
 
 
 def refusal_of(error: EzGraphError) -> Refusal:

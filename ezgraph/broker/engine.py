@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ezgraph._version import __version__
 from ezgraph.backends.base import Record
+from ezgraph.broker.access import scope_of
 from ezgraph.broker.admission import Cluster
+from ezgraph.broker.broadcast import Broadcast, Message
 from ezgraph.broker.compaction import Compaction
 from ezgraph.broker.core import BrokerCore, ReadCommand, refusal_of
-from ezgraph.broker.live import Snapshots
+from ezgraph.broker.live import Pulled, Snapshots
 from ezgraph.broker.restart import restart
-from ezgraph.broker.watches import Watches
 from ezgraph.errors import (
     DivergedError,
     EzGraphError,
@@ -32,7 +33,7 @@ from ezgraph.errors import (
     MalformedMessageError,
     UnsupportedError,
 )
-from ezgraph.names import note_topic, prefix_of_note, topic_of
+from ezgraph.names import topic_of
 from ezgraph.protocol.commands import (
     GetStatus,
     OpenSnapshot,
@@ -40,32 +41,37 @@ from ezgraph.protocol.commands import (
     ReadSnapshot,
     Request,
 )
-from ezgraph.protocol.notes import Note
-from ezgraph.protocol.replies import EventRange, Refusal, Reply, StatusReport
+from ezgraph.protocol.replies import EventRange, Refusal, Reply, StatusReport, without_numbers
+from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
 
     from ezgraph.backends.base import Journal
     from ezgraph.broker.connections import Descriptor
     from ezgraph.config import BrokerConfig
     from ezgraph.ids import IdSource
+    from ezgraph.names import Key
     from ezgraph.protocol.events import Event
+    from ezgraph.protocol.roles import Access, ReadScope
     from ezgraph.wire.codec import EncodedEvent
 
 log = logging.getLogger(__name__)
 
 _LITTLE_EVENTS = 200
+_PASSES_UNDRAINED = 500
 _FRAMES_PER_MESSAGE = 256
-Message = list[bytes]
 
 
 class _Reading(NamedTuple):
-    """A read that waits for its turn."""
+    """A read that waits for its turn; ``client`` asked for it with the key ``public``."""
 
     peer: bytes
     request_id: int
     command: ReadCommand
+    client: str
+    public: str | None
 
 
 class _Transaction(NamedTuple):
@@ -87,24 +93,26 @@ class BrokerEngine:
         *,
         events_port: int,
         now: float,
+        access: Access | None = None,
     ) -> None:
+        """``access``: who is admitted and as what; None: everybody, and for everything."""
         self.config = config
         self.journal = journal
         self.stopping = False
+        self._undrained = 0
+        self.access_warning: str | None = None
         self._started = now
         self._now, self._wall = now, 0.0
         self._snapshots = Snapshots(config.limits)
-        self._watches = Watches(config.limits.max_watched_prefixes)
-        self._subscribed: set[bytes] = set()
-        self._has_more_subscribers = False
+        self.broadcasts: dict[int, Broadcast] = {}
         self._reads: deque[_Reading] = deque()
         self._reading: set[tuple[bytes, int]] = set()
         self._transactions: list[_Transaction] = []
         self._stored: list[_Transaction] = []
         self._answers: list[tuple[bytes, int, Reply]] = []
         self._replies: list[Message] = []
-        self._publications: list[Message] = []
-        self._load(ids, events_port, now)
+        self._load(ids, events_port, now, access)
+        self.set_access(access, {})
 
     def __repr__(self) -> str:
         return f"<BrokerEngine epoch={self.state.epoch} seq={self.state.seq}>"
@@ -114,7 +122,27 @@ class BrokerEngine:
         """How many sessions and process clients are open."""
         return len(self.state.sessions) + len(self.state.processes)
 
-    def _load(self, ids: IdSource, events_port: int, now: float) -> None:
+    def set_access(self, access: Access | None, events_ports: Mapping[int, int]) -> None:
+        """Go on with another reading of the allow-list.
+
+        ``events_ports``: where what is published in each read scope is to be had, by its number
+        (number 0 stays where it is).
+        """
+        self.core.access = access
+        self.core.events_ports |= events_ports
+        scopes = [FULL_SCOPE] if access is None else list(access.scopes.values())
+        before = self.broadcasts
+        self.broadcasts = {
+            scope.number: before.get(scope.number)
+            or Broadcast(
+                scope, self.journal.cluster_id, self.config.limits.max_watched_prefixes
+            )
+            for scope in scopes
+        }
+
+    def _load(
+        self, ids: IdSource, events_port: int, now: float, access: Access | None
+    ) -> None:
         journal = self.journal
         begun = restart(journal)
         self.state, self._live = begun.state, begun.live
@@ -126,7 +154,9 @@ class BrokerEngine:
             events_port=events_port,
             floor=journal.floor,
             epoch_ends={e.epoch: e.last_seq for e in journal.epochs if e.last_seq is not None},
+            access=access,
         )
+        self.core.refuse_full_watch = self._refuse_full_watch
         self.core.restore_leases(begun.history, begun.answered, now=now)
         self._compaction = Compaction(
             journal,
@@ -143,7 +173,9 @@ class BrokerEngine:
     def publishes_little(self) -> bool:
         """Whether what is to be published takes no time, so that watchers may get theirs first."""
         count = sum(len(transaction.events) for transaction in self._stored)
-        return bool(self._subscribed) and count <= _LITTLE_EVENTS
+        return count <= _LITTLE_EVENTS and any(
+            broadcast.has_subscribers for broadcast in self.broadcasts.values()
+        )
 
     def take_command(
         self,
@@ -153,11 +185,15 @@ class BrokerEngine:
         now: float,
         wall: float,
         descriptor: Descriptor | None = None,
+        public: str | None = None,
     ) -> None:
         """Decide on one request frame. What is no request of this protocol gets no answer.
 
-        ``descriptor`` is what the frame came in on, as `connection_closed` will name it.
+        ``descriptor`` is what the frame came in on, as `connection_closed` will name it, and
+        ``public`` the key that the connection was made with, where there are keys.
         """
+        if self.core.access is not None and self.core.access.identity(public) is None:
+            return
         try:
             request_id, lowest_open = frames.read_header(frame)
         except MalformedMessageError:
@@ -169,11 +205,13 @@ class BrokerEngine:
             self._answers.append((peer, request_id, Refusal(code, str(error))))
             return
         request = Request(request_id, lowest_open, command)
-        outcome = self.core.receive(peer, request, now=now, wall=wall, descriptor=descriptor)
+        outcome = self.core.receive(
+            peer, request, now=now, wall=wall, descriptor=descriptor, public=public
+        )
         if outcome.events:
             self._decided(outcome.events)
         if outcome.read is not None:
-            self._queue_read(_Reading(peer, request_id, outcome.read))
+            self._queue_read(_Reading(peer, request_id, outcome.read, outcome.client, public))
         if outcome.reply is not None:
             self._answers.append((peer, request_id, outcome.reply))
         self.stopping = self.stopping or outcome.stop
@@ -182,24 +220,54 @@ class BrokerEngine:
         """Take note that the peer at ``descriptor`` is gone."""
         self.core.connection_closed(descriptor, now=now)
 
-    def knows(self, peer: bytes) -> bool:
-        """Return whether ``peer`` is bound, so that its frames need no descriptor."""
-        return self.core.knows(peer)
+    def knows(self, peer: bytes, fd: int | None = None) -> bool:
+        """Return whether ``peer`` is bound, and open, and came in on the descriptor ``fd``.
+
+        Then its frames need no generation. ``fd`` None: it is not known what they came in on.
+        """
+        connection = self.core.connection_of(peer)
+        if connection is None:
+            return False
+        if fd is None or connection.descriptor is None:
+            return True
+        return not connection.closed and connection.descriptor[0] == fd
+
+    def fd_of(self, peer: bytes) -> int | None:
+        """Return the descriptor that a bound connection came in on, if that is known."""
+        connection = self.core.connection_of(peer)
+        if connection is None or connection.descriptor is None:
+            return None
+        return connection.descriptor[0]
+
+    def name_of(self, peer: bytes, public: str | None) -> str:
+        """Return who a peer is: its key's name, or its program, for the log."""
+        identity = self.core.access.identity(public) if self.core.access is not None else None
+        if identity is not None:
+            return identity.name
+        connection = self.core.connection_of(peer)
+        if connection is None:
+            return "somebody unbound"
+        source = connection.lease.source
+        return f"{source.program} on {source.host} (pid {source.pid})"
 
     def finish_pass(self, *, now: float, wall: float, drained: bool = True) -> None:
         """Store what was decided; then `replies` has the answers, and `publications` the rest.
 
         ``drained``: everything that had arrived was taken. Only then do leases end: after a stall
-        the heartbeats that renew them may still wait unread.
+        the heartbeats that renew them may still wait unread. (But not for ever, where somebody
+        sends more than is taken: all are read by turns, so that after many passes all were heard.)
 
         Raises:
             JournalFailedError: the append failed; nothing of this pass may leave the process.
         """
         self._now, self._wall = now, wall
+        self._undrained = 0 if drained else self._undrained + 1
         due = self.core.leases.next_due()
-        if drained and due is not None and due <= now:
+        if due is not None and due <= now and (drained or self._undrained >= _PASSES_UNDRAINED):
             for events in self.core.expire(now=now, wall=wall):
                 self._decided(events)
+        for events in self.core.audited(now=now, wall=wall):
+            self._decided(events)
         if self._compaction.may_compact:
             self._compact(now, wall)
         if self._transactions:
@@ -231,7 +299,7 @@ class BrokerEngine:
         return replies
 
     def publications(self) -> list[Message]:
-        """Return the multipart messages to publish, once, in order.
+        """Return the multipart messages to publish to who may read everything, once, in order.
 
         Call it after the replies are sent: it does what can wait that long, reads among it, so
         that there may be `replies` again.
@@ -239,14 +307,21 @@ class BrokerEngine:
         now = self._now
         if self._stored:
             self._publish(now)
-        if (due := self._watches.next_due()) is not None and due <= now:
-            for prefix, last in self._watches.due(now=now):
-                self._send_note(prefix, last)
+        for broadcast in self.broadcasts.values():
+            broadcast.send_notes(epoch=self.state.epoch, head=self.state.seq, now=now)
         left = self.config.limits.chunk_events
         while self._reads and left > 0:
             left -= self._serve_read(now)
-        publications, self._publications = self._publications, []
-        return publications
+        return self.broadcasts[0].take()
+
+    def partial_publications(self) -> list[tuple[int, Message]]:
+        """Return what is published in the other read scopes: the scope's number, the message."""
+        return [
+            (number, message)
+            for number, broadcast in self.broadcasts.items()
+            if number
+            for message in broadcast.take()
+        ]
 
     def tidy(self) -> None:
         """Write a step of a checkpoint, drop some of what is compacted: the end of a pass.
@@ -264,8 +339,9 @@ class BrokerEngine:
             return now
         dues = (
             self.core.leases.next_due(),
-            self._watches.next_due(),
+            *(broadcast.watches.next_due() for broadcast in self.broadcasts.values()),
             self._compaction.next_due(self.state.seq),
+            self.core.audit.next_due(),
         )
         return min((due for due in dues if due is not None), default=None)
 
@@ -290,36 +366,15 @@ class BrokerEngine:
         for events, topics, encoded in self._stored:
             for event, each in zip(events, encoded, strict=True):
                 self._live.add(event, each)
-            links = self._watches.link(events[0].seq, topics, now=now)
-            if not self._subscribed and not self._has_more_subscribers:
-                continue
-            for topic, each, its_links in zip(topics, encoded, links, strict=True):
-                self._publications.append([topic, frames.links_frame(its_links), each.event])
+            for broadcast in self.broadcasts.values():
+                broadcast.publish(events, topics, encoded, now=now)
         self._stored.clear()
 
-    # --- subscriptions and notes ---
-
-    def take_subscription(self, message: bytes, *, now: float) -> None:
-        r"""Take note of one subscription (``\x01`` + topic) or unsubscription (``\x00``)."""
-        topic = message[1:]
-        prefix = prefix_of_note(topic)
-        if message[:1] == b"\x01":
-            if len(self._subscribed) < 2 * self.config.limits.max_watched_prefixes:
-                self._subscribed.add(topic)
-            else:
-                self._has_more_subscribers = True  # than are counted: publish, whoever leaves
-            if prefix is not None:
-                last = self._watches.add(prefix, head=self.state.seq, now=now)
-                if last is not None:
-                    self._send_note(prefix, last)
-        elif message[:1] == b"\x00":
-            self._subscribed.discard(topic)
-            if prefix is not None:
-                self._watches.remove(prefix, now=now)
-
-    def _send_note(self, prefix: bytes, last: int) -> None:
-        note = Note(self.journal.cluster_id, self.state.epoch, last, self.state.seq)
-        self._publications.append([note_topic(prefix), frames.note_frame(note)])
+    def take_subscription(self, message: bytes, *, now: float, scope: int = 0) -> None:
+        r"""Take a message from a scope's subscribers: ``\x01`` + topic, or ``\x00`` to end it."""
+        if (broadcast := self.broadcasts.get(scope)) is not None:
+            state = self.state
+            broadcast.take_subscription(message, epoch=state.epoch, head=state.seq, now=now)
 
     # --- reads ---
 
@@ -339,39 +394,56 @@ class BrokerEngine:
         reading = self._reads.popleft()
         self._reading.discard((reading.peer, reading.request_id))
         rows = self.config.limits.chunk_events
+        access = self.core.access
+        identity = access.identity(reading.public) if access is not None else None
+        if access is not None and identity is None:
+            return 1  # revoked while it waited
+        scope = scope_of(access, identity)
         try:
             if isinstance(reading.command, ReadEvents):
-                reply, rows = self._read_events(reading.command)
+                reply, rows = self._read_events(reading.command, scope)
             else:
-                reply = self._read(reading.command, now)
+                reply = self._read(reading.command, scope, reading.client, now)
         except EzGraphError as error:
             reply = refusal_of(error)
         frame = frames.reply_frame(reading.request_id, reply)
         self._replies.append([reading.peer, frame])
         return rows
 
-    def _read(self, command: OpenSnapshot | ReadSnapshot | GetStatus, now: float) -> Reply:
+    def _read(
+        self,
+        command: OpenSnapshot | ReadSnapshot | GetStatus,
+        scope: ReadScope,
+        client: str,
+        now: float,
+    ) -> Reply:
         match command:
             case GetStatus():
-                return self._status(now)
+                report = self._status(now)
+                return report if scope.is_full else without_numbers(report)
             case OpenSnapshot():
                 state = self.state
                 number = self._snapshots.open(
                     self._live,
+                    client,
                     epoch=state.epoch,
                     seq=state.seq,
                     now=now,
                     at_least=command.at_least,
                 )
-                return self._chunk(number, command.rooms, 0, now)
+                pulled = Pulled(number, frozenset(command.rooms), scope, client)
+                return self._chunk(pulled, 0, now)
             case ReadSnapshot():
-                return self._chunk(command.snapshot, command.rooms, command.start, now)
+                pulled = Pulled(command.snapshot, frozenset(command.rooms), scope, client)
+                return self._chunk(pulled, command.start, now)
 
-    def _chunk(self, number: int, rooms: list[str], start: int, now: float) -> Reply:
-        floor = self.journal.floor
-        return self._snapshots.chunk(number, rooms, start, floor=floor, now=now)
+    def _chunk(self, pulled: Pulled, start: int, now: float) -> Reply:
+        return self._snapshots.chunk(pulled, start, floor=self.journal.floor, now=now)
 
-    def _read_events(self, command: ReadEvents) -> tuple[Reply, int]:
+    def _refuse_full_watch(self, scope: ReadScope, prefix: Key) -> None:
+        self.broadcasts[scope.number].refuse_full(topic_of(prefix))
+
+    def _read_events(self, command: ReadEvents, scope: ReadScope) -> tuple[Reply, int]:
         """Return a range, and how many rows were examined for it (one at least)."""
         limits, journal, after = self.config.limits, self.journal, command.after
         if after < 0:
@@ -382,7 +454,7 @@ class BrokerEngine:
                 f"{journal.epoch}; take a snapshot"
             )
         prefix = topic_of(tuple(command.prefix))
-        last = self._watches.last_under(prefix)
+        last = self.broadcasts[scope.number].watches.last_under(prefix)
         if last is not None and last <= after and journal.floor <= after + 1:
             return EventRange([], journal.head, journal.head, journal.floor), 1
         chunk = journal.read(
@@ -392,7 +464,10 @@ class BrokerEngine:
             max_rows=limits.chunk_events,
             max_bytes=limits.chunk_bytes,
         )
-        found = EventRange(list(chunk.events), chunk.through, journal.head, journal.floor)
+        events = list(chunk.events)
+        if not scope.is_full:
+            events = [each for each in events if scope.has(codec.decode_event(each).key)]
+        found = EventRange(events, chunk.through, journal.head, journal.floor)
         return found, max(1, min(chunk.through - after, limits.chunk_events))
 
     def _status(self, now: float) -> StatusReport:
@@ -414,7 +489,7 @@ class BrokerEngine:
             processes=len(state.processes),
             edges=len(state.dag.edge_owners),
             components=len(state.components),
-            watched_prefixes=len(self._watches),
+            watched_prefixes=sum(len(each.watches) for each in self.broadcasts.values()),
             paused=state.paused,
             uptime_s=now - self._started,
             backend=self.config.backend,
@@ -423,7 +498,9 @@ class BrokerEngine:
             free_disk_bytes=self.journal.free_bytes(),
             pid=os.getpid(),
             insecure=self.config.insecure,
-            events_port=self.core.events_port,
+            events_port=self.core.events_ports[FULL_SCOPE.number],
+            keys=None if self.core.access is None else len(self.core.access),
+            access_warning=self.access_warning,
         )
 
     # --- the end ---

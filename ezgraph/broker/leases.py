@@ -111,7 +111,8 @@ class Lease:
     ``holder`` stands for the program that holds it (a digest of the nonce in its HELLO).
     ``heard_seq`` was the head when it was heard last: what came later it may have missed.
     ``is_held``: its client has shown that it knows of it, and will not say HELLO again for it.
-    ``reads_after`` is (the seq after which it reads history, when it asked last).
+    ``reads_after`` is (the seq after which it reads history, when it asked last). ``public`` is
+    the key that its connections have; None: none, or not known yet after a restart.
     """
 
     client: str
@@ -124,6 +125,7 @@ class Lease:
     heard_seq: int = 0
     is_held: bool = False
     reads_after: tuple[int, float] | None = None
+    public: str | None = None
     main_loop_age_s: float | None = None
     connections: dict[bytes, Connection] = field(default_factory=dict)
     answers: Answers = field(default_factory=Answers)

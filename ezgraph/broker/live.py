@@ -8,7 +8,8 @@ watchers, who go on with events from wherever they begin, share one that is a li
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ezgraph.errors import InvalidCommandError, LimitError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from ezgraph.config import Limits
     from ezgraph.protocol.events import Body, Event
+    from ezgraph.protocol.roles import ReadScope
     from ezgraph.wire.codec import EncodedEvent
 
 
@@ -78,6 +80,21 @@ def _entry(event: Event, encoded: EncodedEvent) -> LiveEntry:
     return LiveEntry(encoded.live, encoded.blobs, room_of(event.body))
 
 
+class Pulled(NamedTuple):
+    """What of which snapshot goes to whom: some rooms (none: all), and what may be read of them."""
+
+    number: int
+    rooms: frozenset[str]
+    scope: ReadScope
+    client: str
+
+    def has(self, slot: Slot, room: str) -> bool:
+        """Return whether an entry belongs to it."""
+        if self.rooms and room not in self.rooms and room.partition(".")[0] not in self.rooms:
+            return False
+        return self.scope.has(slot)
+
+
 @dataclass(slots=True)
 class _Snapshot:
     number: int
@@ -86,7 +103,7 @@ class _Snapshot:
     entries: tuple[tuple[Slot, LiveEntry], ...]
     opened: float
     used: float
-    pullers: int = 1
+    pullers: Counter[str] = field(default_factory=Counter)
 
 
 class Snapshots:
@@ -101,14 +118,22 @@ class Snapshots:
         return len(self._open)
 
     def open(
-        self, live: LiveSet, *, epoch: int, seq: int, now: float, at_least: int | None = None
+        self,
+        live: LiveSet,
+        client: str,
+        *,
+        epoch: int,
+        seq: int,
+        now: float,
+        at_least: int | None = None,
     ) -> int:
         """Return the number of a snapshot at ``seq``; it is shared if there is one already.
 
-        ``at_least``: a recent one at that seq or later will do.
+        ``at_least``: a recent one at that seq or later will do. ``client`` is going to pull it.
 
         Raises:
-            LimitError: as many as there may be are being pulled just now.
+            LimitError: as many as there may be are being pulled just now, or this client has as
+                many half read as one may have.
         """
         self._forget(now)
         wanted = seq if at_least is None else min(at_least, seq)
@@ -116,31 +141,41 @@ class Snapshots:
             if snapshot.epoch != epoch or snapshot.seq < wanted:
                 continue
             if snapshot.seq == seq or now - snapshot.opened < _SHARED_S:
-                snapshot.pullers += 1
+                snapshot.pullers[client] += 1
                 return snapshot.number
+        self._refuse_too_many(client)
         if len(self._open) >= self._limits.max_snapshots:
             self._make_room(now)
         self._count += 1
-        self._open[self._count] = _Snapshot(self._count, epoch, seq, live.freeze(), now, now)
+        self._open[self._count] = _Snapshot(
+            self._count, epoch, seq, live.freeze(), now, now, Counter([client])
+        )
         return self._count
 
+    def _refuse_too_many(self, client: str) -> None:
+        own = sum(client in snapshot.pullers for snapshot in self._open.values())
+        if own >= self._limits.max_snapshots_per_client:
+            raise LimitError(
+                f"this client has {own} snapshots half read, as many as one may have here "
+                f"(max_snapshots_per_client); read them to their end first"
+            )
+
     def _make_room(self, now: float) -> None:
-        oldest = min(self._open.values(), key=lambda each: (each.pullers > 0, each.used))
-        if oldest.pullers > 0 and now - oldest.used < _PULLED_S:
+        oldest = min(self._open.values(), key=lambda each: (bool(each.pullers), each.used))
+        if oldest.pullers and now - oldest.used < _PULLED_S:
             raise LimitError(
                 f"{len(self._open)} snapshots are being read already, the limit of this broker "
                 f"(max_snapshots); ask again in a moment"
             )
         del self._open[oldest.number]
 
-    def chunk(
-        self, number: int, rooms: Iterable[str], start: int, *, floor: int, now: float
-    ) -> SnapshotChunk:
-        """Return the part that starts at ``start``, with only the given rooms (none: all).
+    def chunk(self, pulled: Pulled, start: int, *, floor: int, now: float) -> SnapshotChunk:
+        """Return the part that starts at ``start``, with only what was asked for and may be read.
 
         Raises:
             InvalidCommandError: the snapshot is gone; the client opens another.
         """
+        number = pulled.number
         snapshot = self._open.get(number)
         if snapshot is None:
             raise InvalidCommandError(
@@ -148,9 +183,10 @@ class Snapshots:
                 f"{self._limits.snapshot_life_s:g} s or gave way to newer ones; open another"
             )
         snapshot.used = now
-        entries, blobs, end = self._cut(snapshot, frozenset(rooms), max(start, 0))
+        entries, blobs, end = self._cut(snapshot, pulled, max(start, 0))
         finished = end >= len(snapshot.entries)
-        snapshot.pullers -= finished
+        if finished:
+            snapshot.pullers -= Counter([pulled.client])
         return SnapshotChunk(
             number,
             snapshot.epoch,
@@ -159,19 +195,20 @@ class Snapshots:
             entries,
             blobs,
             None if finished else end,
+            filtered=not pulled.scope.is_full,
         )
 
     def _cut(
-        self, snapshot: _Snapshot, rooms: frozenset[str], start: int
+        self, snapshot: _Snapshot, pulled: Pulled, start: int
     ) -> tuple[list[bytes], dict[bytes, bytes], int]:
         entries: list[bytes] = []
         blobs: dict[bytes, bytes] = {}
         size, end = 0, start
-        for _, (entry, named, room) in snapshot.entries[start : start + 10_000]:
+        for slot, (entry, named, room) in snapshot.entries[start : start + 10_000]:
             if size > self._limits.chunk_bytes or len(entries) >= self._limits.chunk_events:
                 break
             end += 1
-            if rooms and room not in rooms and room.partition(".")[0] not in rooms:
+            if not pulled.has(slot, room):
                 continue
             entries.append(entry)
             blobs.update(named)

@@ -9,6 +9,13 @@ once, so each has a generation, raised whenever the monitor says ACCEPTED. A bat
 ROUTER first, then the monitor is drained and obeyed, and then the batch is decided on: what the
 monitor says by then includes the acceptance of every connection in the batch. If a descriptor
 changed hands in between, a binding is at worst to a later generation: only the TTL ends it then.
+
+With keys (`ezgraph.broker.gate`) every frame also tells the key its connection was made with, and
+each read scope has an XPUB of its own, on the next ports. When the allow-list changes, whoever lost
+something by it is cut off at once, on commands and events alike; who is still admitted comes back.
+
+Nobody makes the others wait: see `ezgraph.broker.inbox`. A connection that floods, or that sends up
+an event socket what is no subscription, is told why where that is possible, and cut off.
 """
 
 from __future__ import annotations
@@ -17,34 +24,40 @@ import errno
 import logging
 import os
 import secrets
-import struct
 import threading
-from collections import deque
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import zmq
 
+from ezgraph.broker.descriptors import Descriptors, cut_off
 from ezgraph.broker.engine import BrokerEngine
+from ezgraph.broker.gate import Gate
+from ezgraph.broker.inbox import Arrived, Inbox
 from ezgraph.clock import Clock, SystemClock
 from ezgraph.config import Address, BrokerConfig, resolve_loopback
 from ezgraph.errors import (
     AddressInUseError,
     ConfigError,
+    FloodError,
     InsecureAddressError,
     JournalFailedError,
+    KeyFileError,
+    LimitError,
     MalformedMessageError,
 )
 from ezgraph.ids import IdSource, RandomIds
+from ezgraph.names import MAX_TOPIC_BYTES
+from ezgraph.protocol.events import AccessRefused
 from ezgraph.protocol.replies import Refusal
+from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.wire import frames
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from ezgraph.backends.base import Journal
-    from ezgraph.broker.connections import Descriptor
+    from ezgraph.protocol.roles import Access
 
 log = logging.getLogger(__name__)
 
@@ -61,29 +74,28 @@ _FLUSH_MS = 200
 _RCVMORE = int(zmq.RCVMORE)
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
-_ACCEPTED = int(zmq.EVENT_ACCEPTED)
-_WATCHED_EVENTS = _ACCEPTED | int(zmq.EVENT_DISCONNECTED)
-_MONITOR_EVENT = struct.Struct("=Hi")
+_SRCFD = int(zmq.SRCFD)
+_USER_ID = "User-Id"
+_SECURED_IDLE_MS = 500
+_HANDSHAKE_MS = 5_000
+_HEARD_S = 0.2  # how long somebody who is cut off may take to read why
+_READ_FRAMES = 2_000
+_READ_SUBSCRIPTIONS = 5_000
+_MAX_SUBSCRIPTION = 1 + MAX_TOPIC_BYTES + 2
+"""A mark, a topic, and the two NULs around it in a note's topic."""
 
 
-@dataclass(slots=True)
-class _Message:
-    """What one peer sent, and what it came in on, if the peer is not bound yet."""
+class _Stream:
+    """The XPUB of one read scope, and its peers."""
 
-    peer: bytes
-    fd: int | None
-    parts: list[bytes]
-    descriptor: Descriptor | None = None
+    def __init__(self, number: int, sock: zmq.Socket[bytes], port: int) -> None:
+        self.number = number
+        self.socket = sock
+        self.port = port
+        self.peers = Descriptors(sock)
 
-    @property
-    def is_unplaced(self) -> bool:
-        """Whether the generation of its descriptor is still to be found out."""
-        return self.fd is not None and self.descriptor is None
-
-    def place(self, generations: Mapping[int, int]) -> None:
-        """Take the generation that its descriptor has now."""
-        if self.fd is not None:
-            self.descriptor = (self.fd, generations.get(self.fd, 0))
+    def __repr__(self) -> str:
+        return f"<stream {self.number} port={self.port} peers={len(self.peers)}>"
 
 
 class BrokerService:
@@ -106,10 +118,14 @@ class BrokerService:
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
         self._stopping = threading.Event()
-        self._inbox: deque[_Message] = deque()
+        self._gate: Gate | None = None
+        self._streams: dict[int, _Stream] = {}
+        self._inbox = Inbox(config.limits)
+        self._doomed: dict[int, float] = {}
         self._drained = True
         self._draining = False
         self._closed = False
+        self._sockets: list[zmq.Socket[bytes]] = []
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "stopping" if self._stopping.is_set() else "open"
@@ -125,57 +141,130 @@ class BrokerService:
             AddressInUseError: somebody listens there.
             JournalError: the journal cannot be read.
         """
-        host = self._checked_host()
-        limits = self.config.limits
-        self._router = self._context.socket(zmq.ROUTER)
+        host = self._host = self._checked_host()
+        self._router = self._new_socket(zmq.ROUTER, scope=None)
         self._router.set(zmq.ROUTER_MANDATORY, 1)
-        self._xpub = self._context.socket(zmq.XPUB)
-        self._xpub.set(zmq.XPUB_VERBOSE, 1)
-        for each in (self._router, self._xpub):
-            each.set(zmq.LINGER, 0)
-            each.set(zmq.IPV6, int(":" in host))
-            each.set(zmq.MAXMSGSIZE, limits.max_frame_bytes)
-            each.set(zmq.BACKLOG, 1024)
-            each.set(zmq.SNDHWM, limits.high_water_mark)
-            each.set(zmq.RCVHWM, limits.high_water_mark)
         self._router.set(zmq.TCP_KEEPALIVE, 1)  # a host that is gone leaves connections behind
         self._router.set(zmq.TCP_KEEPALIVE_IDLE, _DEAD_AFTER_S // 2)
         self._router.set(zmq.TCP_KEEPALIVE_INTVL, _DEAD_AFTER_S // 10)
         self._router.set(zmq.TCP_KEEPALIVE_CNT, 5)
-        self._monitor = self._router.get_monitor_socket(_WATCHED_EVENTS)
-        self._generations: dict[int, int] = {}
-        self.address, events_port = self._bind_pair(host)
+        self._peers = Descriptors(self._router)
+        xpub = self._new_socket(zmq.XPUB, scope=FULL_SCOPE.number)
+        self.address, events_port = self._bind_pair(host, xpub)
+        access = self._gate.access if self._gate is not None else None
         self.engine = BrokerEngine(
             self.config,
             self.journal,
             self._ids,
             events_port=events_port,
             now=self._clock.monotonic(),
+            access=access,
         )
         self._poller = zmq.Poller()
         self._poller.register(self._router, zmq.POLLIN)
-        self._poller.register(self._xpub, zmq.POLLIN)
-        self._poller.register(self._monitor, zmq.POLLIN)
+        self._poller.register(self._peers.monitor, zmq.POLLIN)
         self._poller.register(self._wake_reader, zmq.POLLIN)
+        self._add_stream(_Stream(FULL_SCOPE.number, xpub, events_port))
+        if self._gate is not None and access is not None:
+            self._poller.register(self._gate.handler, zmq.POLLIN)
+            self._open_streams(access)
         log.info(
-            "broker listens address=%s events_port=%d epoch=%d seq=%d",
+            "broker listens address=%s events_port=%d epoch=%d seq=%d keys=%s",
             self.address,
             events_port,
             self.engine.state.epoch,
             self.engine.state.seq,
+            "none" if access is None else len(access),
         )
         return self.address
 
+    def _new_socket(self, kind: int, *, scope: int | None) -> zmq.Socket[bytes]:
+        """Return a socket with every bound set; ``scope``: whose events it carries (None: none)."""
+        limits = self.config.limits
+        sock: zmq.Socket[bytes] = self._context.socket(kind)
+        self._sockets.append(sock)
+        if kind == zmq.XPUB:
+            sock.set(zmq.XPUB_VERBOSE, 1)
+        sock.set(zmq.LINGER, 0)
+        sock.set(zmq.IPV6, int(":" in self._host))
+        sock.set(zmq.MAXMSGSIZE, limits.max_frame_bytes if scope is None else _MAX_SUBSCRIPTION)
+        sock.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+        sock.set(zmq.BACKLOG, 1024)
+        sock.set(zmq.SNDHWM, limits.high_water_mark)
+        sock.set(zmq.RCVHWM, limits.high_water_mark)
+        if self._gate is not None:
+            self._gate.guard(sock, scope)
+        return sock
+
+    # --- read scopes ---
+
+    def _add_stream(self, stream: _Stream) -> None:
+        self._streams[stream.number] = stream
+        self._poller.register(stream.socket, zmq.POLLIN)
+        self._poller.register(stream.peers.monitor, zmq.POLLIN)
+
+    def _open_streams(self, access: Access) -> None:
+        """Have one XPUB for each read scope, and tell the engine where; the others are closed."""
+        wanted = {scope.number for scope in access.scopes.values()}
+        for number in self._streams.keys() - wanted:
+            self._close_stream(self._streams.pop(number))
+        for number in sorted(wanted - self._streams.keys()):
+            xpub = self._new_socket(zmq.XPUB, scope=number)
+            self._add_stream(_Stream(number, xpub, self._bind_next(xpub, number)))
+        ports = {number: stream.port for number, stream in self._streams.items()}
+        self.engine.set_access(access, ports)
+
+    def _bind_next(self, xpub: zmq.Socket[bytes], number: int) -> int:
+        """Bind to the port that many after the first events port, or the next one that is free."""
+        first = self._streams[FULL_SCOPE.number].port + number
+        for port in range(first, min(first + _BIND_TRIES, 1 << 16)):
+            try:
+                return self._bind_one(xpub, self._host, port)
+            except AddressInUseError:
+                continue
+        raise AddressInUseError(
+            f"no free port for the events of a read scope between {first} and "
+            f"{first + _BIND_TRIES - 1} on {self._host}"
+        )
+
+    def _close_stream(self, stream: _Stream) -> None:
+        self._poller.unregister(stream.socket)
+        self._poller.unregister(stream.peers.monitor)
+        stream.peers.close()
+        self._sockets.remove(stream.socket)
+        stream.socket.close(linger=0)
+
+    # --- who may listen where ---
+
     def _checked_host(self) -> str:
-        host, is_loopback = resolve_loopback(self.config.address.host)
-        if not is_loopback and not self.config.insecure:
-            raise InsecureAddressError(
-                f"{self.config.address} is reachable from other hosts, and this broker has no "
-                f"keys: anybody there could command it. Listen on 127.0.0.1, or say --insecure "
-                f"if you trust everybody on that network"
+        """Return the address to listen on, and have the keys ready where there are to be any."""
+        config = self.config
+        host, is_loopback = resolve_loopback(config.address.host)
+        if config.insecure and (config.require_keys or config.key is not None):
+            raise ConfigError(
+                "insecure means without keys, and keys are asked for too (require_keys or key); "
+                "leave one of them out"
             )
+        if config.require_keys or config.key is not None or not (is_loopback or config.insecure):
+            self._gate = self._opened_gate()
         self._check_advertised(is_loopback=is_loopback)
         return host
+
+    def _opened_gate(self) -> Gate:
+        from ezgraph.keys.broker_keys import open_broker_keys  # files are read only where needed
+
+        try:
+            pair, source = open_broker_keys(self.config)
+        except KeyFileError as error:
+            if self.config.require_keys or self.config.key is not None:
+                raise
+            raise InsecureAddressError(
+                f"{self.config.address} is reachable from other hosts, and this broker has no "
+                f"keys ({error}): anybody there could command it. Make a key for it with "
+                f"`ezgraph keys new broker`, and admit others with `ezgraph keys trust`; or listen "
+                f"on 127.0.0.1, or say --insecure if you trust everybody on that network"
+            ) from error
+        return Gate(self._context, pair.public, pair.secret, source)
 
     def _check_advertised(self, *, is_loopback: bool) -> None:
         """Refuse to send clients on other hosts to themselves."""
@@ -190,7 +279,7 @@ class BrokerService:
                 f"they use the one they dialled"
             )
 
-    def _bind_pair(self, host: str) -> tuple[Address, int]:
+    def _bind_pair(self, host: str, xpub: zmq.Socket[bytes]) -> tuple[Address, int]:
         """Bind both sockets; with a free command port, try until the next port is free too."""
         wanted, events_port = self.config.address.port, self.config.events_port
         for _ in range(_BIND_TRIES):
@@ -200,7 +289,7 @@ class BrokerService:
                 self._bind_one(self._router, host, port)
                 bound = True
                 found = port + 1 if events_port is None else events_port
-                found = self._bind_one(self._xpub, host, found if found < 1 << 16 else 0)
+                found = self._bind_one(xpub, host, found if found < 1 << 16 else 0)
             except AddressInUseError:
                 if wanted or (bound and events_port is not None):
                     raise
@@ -262,22 +351,30 @@ class BrokerService:
         clock, engine = self._clock, self.engine
         ready = dict(self._poller.poll(self._patience_ms() if wait else 0))
         now, wall = clock.monotonic(), clock.wall()
-        if self._xpub in ready:
-            self._take_subscriptions(now)
+        if self._gate is not None:
+            self._mind_the_gate(self._gate, now)
         if self._router in ready and not self._draining:
-            self._read_batch()
-        strangers = [message for message in self._inbox if message.is_unplaced]
-        if self._monitor in ready or strangers:
+            self._read_batch(now)
+        strangers = self._inbox.strangers()
+        if self._peers.monitor in ready or strangers:
             self._obey_monitor(now)
         for stranger in strangers:
-            stranger.place(self._generations)
+            self._place(stranger, now)
+        for stream in self._streams.values():
+            if stream.socket in ready or stream.peers.monitor in ready:
+                self._take_subscriptions(stream, now)
         self._take_commands(now, wall)
         engine.finish_pass(now=now, wall=wall, drained=self._drained and not self._inbox)
         if not engine.publishes_little:  # else the watchers, further away, get theirs first
             self._send_replies()
+        xpub = self._streams[FULL_SCOPE.number].socket
         for publication in engine.publications():
-            _send(self._xpub, publication)
+            _send(xpub, publication)
+        for number, publication in engine.partial_publications():
+            _send(self._streams[number].socket, publication)
         self._send_replies()
+        if self._doomed:
+            self._hang_up(now)
         engine.tidy()
 
     def _send_replies(self) -> None:
@@ -287,37 +384,182 @@ class BrokerService:
     def _patience_ms(self) -> int:
         if self._inbox:
             return 0
+        idle_ms = _IDLE_MS if self._gate is None else _SECURED_IDLE_MS
         now = self._clock.monotonic()
-        due = self.engine.next_due(now)
+        due = min(self._doomed.values(), default=None)
+        if (engine_due := self.engine.next_due(now)) is not None:
+            due = engine_due if due is None else min(due, engine_due)
         if due is None:
-            return _IDLE_MS
-        return max(0, min(_IDLE_MS, int((due - now) * 1000) + (due > now)))
+            return idle_ms
+        return max(0, min(idle_ms, int((due - now) * 1000) + (due > now)))
 
-    def _take_subscriptions(self, now: float) -> None:
-        while _readable(self._xpub):
-            self.engine.take_subscription(self._xpub.recv(_NOBLOCK), now=now)
+    # --- keys ---
 
-    def _read_batch(self) -> None:
-        """Move what waits in the ROUTER to the inbox, up to a bound."""
-        inbox, router = self._inbox, self._router
-        self._drained = True
-        while _readable(router):
-            if len(inbox) >= self.config.limits.inbox_messages:
-                self._drained = False
+    def _mind_the_gate(self, gate: Gate, now: float) -> None:
+        """Admit or not who waits at the gate, and see whether the allow-list has changed."""
+        before = gate.access
+        access = gate.look(now)
+        self.engine.access_warning = gate.warning
+        if access is not None:
+            self._change_access(before, access, now)
+        for stranger in gate.answer():
+            refused = AccessRefused(
+                f"unknown key at {stranger.address}",
+                "connect",
+                "not_admitted",
+                f"key {stranger.public[:16]}… is not in the allow-list",
+            )
+            self.engine.core.note_refusal(refused, now)
+
+    def _change_access(self, before: Access, access: Access, now: float) -> None:
+        """Cut off whoever may do or read something else than before; they may come again."""
+        lost = [each for each in before if _stands_otherwise(each.public, before, access)]
+        if lost:
+            self._obey_monitor(now)
+            for stream in self._streams.values():
+                self._take_subscriptions(stream, now)
+                # Who has not subscribed to anything yet may be one of them: they come again.
+                self._cut_all(stream.peers.of_nobody())
+            for each in lost:
+                for peers in (self._peers, *(each.peers for each in self._streams.values())):
+                    self._cut_all(peers.of_key(each.public))
+                gone = "admitted no longer" if access.identity(each.public) is None else "changed"
+                log.warning("cut off key=%s: it is %s", each.name, gone)
+        self._open_streams(access)
+
+    def _cut_all(self, descriptors: Iterable[int]) -> None:
+        for fd in descriptors:
+            cut_off(fd)
+
+    # --- subscriptions ---
+
+    def _take_subscriptions(self, stream: _Stream, now: float) -> None:
+        xpub, peers = stream.socket, stream.peers
+        for _ in peers.obey_monitor():
+            self._refuse_crowd(peers)
+        for _ in range(_READ_SUBSCRIPTIONS):
+            if not _readable(xpub):
                 return
-            inbox.append(self._read_message())
+            frame = xpub.recv(_NOBLOCK, copy=False)
+            message, fd = frame.bytes, _metadata_fd(frame)
+            reason = self._no_subscription(frame, stream, message, fd)
+            if reason is None:
+                self.engine.take_subscription(message, now=now, scope=stream.number)
+            elif fd is not None:
+                log.warning("cut off a subscriber scope=%d: %s", stream.number, reason)
+                cut_off(fd)
 
-    def _read_message(self) -> _Message:
-        """Read one message; of a peer that is not bound yet, the descriptor too."""
+    def _no_subscription(
+        self, frame: zmq.Frame, stream: _Stream, message: bytes, fd: int | None
+    ) -> str | None:
+        """Return why what came up an event socket is not to be heeded; None: it is."""
+        if message[:1] not in (b"\0", b"\1") or len(message) > _MAX_SUBSCRIPTION:
+            return f"{len(message)} bytes that are no subscription"
+        if fd is None:
+            return None  # its connection has ended, or speaks an old ZMTP
+        if self._gate is not None:
+            access, public = self._gate.access, _user_id(frame)
+            identity = access.identity(public)
+            if identity is None or access.scope_of(identity).number != stream.number:
+                return "its key may not read here any more"
+            stream.peers.seen(fd, identity.public)
+        limit = self.config.limits.max_subscriptions_per_connection
+        if stream.peers.subscribes(fd, message) > limit:
+            return f"it subscribes to more than {limit} topics (max_subscriptions_per_connection)"
+        return None
+
+    # --- commands ---
+
+    def _read_batch(self, now: float) -> None:
+        """Move what waits in the ROUTER to the inbox, up to a bound."""
+        router, left = self._router, _READ_FRAMES
+        self._drained = True
+        for _ in range(self.config.limits.inbox_messages):
+            if not _readable(router):
+                return
+            arrived = self._read_message()
+            left -= len(arrived.parts)
+            if arrived.parts and not self._is_doomed(arrived):
+                self._admit(arrived, now)
+            if left <= 0:
+                break
+        self._drained = not _readable(router)
+
+    def _admit(self, arrived: Arrived, now: float) -> None:
+        """Let a message wait for its turn, unless so much of this peer waits that it floods."""
+        limits = self.config.limits
+        too_many = len(arrived.parts) > limits.max_frames_per_message
+        if self._inbox.put(arrived) and not too_many:
+            return
+        what = (
+            f"a message of {len(arrived.parts)} frames (max_frames_per_message is "
+            f"{limits.max_frames_per_message})"
+            if too_many
+            else f"more than {limits.max_waiting_commands} commands or "
+            f"{limits.max_waiting_bytes >> 20} MiB that were not yet looked at "
+            f"(max_waiting_commands, max_waiting_bytes)"
+        )
+        error = FloodError(
+            f"this client sent {what}, and was cut off; take replies as they come, and send the "
+            f"next commands then"
+        )
+        self._doom(arrived, error, now)
+
+    def _doom(self, arrived: Arrived, error: FloodError | LimitError, now: float) -> None:
+        """Tell a peer why it is cut off, and do so when it may have heard."""
+        self._inbox.drop(arrived.peer)
+        fd = arrived.fd
+        if fd is None:
+            fd = self.engine.fd_of(arrived.peer)
+        if fd is None or fd in self._doomed:
+            return
+        self._doomed[fd] = now + _HEARD_S
+        refusal = Refusal(error.code, str(error))
+        self._send_reply([arrived.peer, frames.reply_frame(0, refusal)])
+        who = self.engine.name_of(arrived.peer, arrived.public)
+        log.warning("cut off %s: %s", who, error)
+        if self._gate is not None:
+            refused = AccessRefused(who, "send", error.code, str(error))
+            self.engine.core.note_refusal(refused, now)
+
+    def _is_doomed(self, arrived: Arrived) -> bool:
+        if not self._doomed:
+            return False
+        fd = arrived.fd if arrived.fd is not None else self.engine.fd_of(arrived.peer)
+        return fd in self._doomed
+
+    def _hang_up(self, now: float) -> None:
+        for fd, due in list(self._doomed.items()):
+            if due <= now:
+                cut_off(fd)
+                self._doomed[fd] = now + _HEARD_S  # until the monitor says that it has closed
+
+    def _read_message(self) -> Arrived:
+        """Read one message, and what ZeroMQ knows of where it came from."""
         router = self._router
         peer = router.recv(_NOBLOCK)
-        if self.engine.knows(peer):
-            parts = []
-            while router.get(_RCVMORE):
-                parts.append(router.recv(_NOBLOCK))
-            return _Message(peer, None, parts)
-        found = router.recv_multipart(_NOBLOCK, copy=False) if router.get(_RCVMORE) else []
-        return _Message(peer, _descriptor(found), [frame.bytes for frame in found])
+        if not router.get(_RCVMORE):
+            return Arrived(peer, None, [])
+        first = router.recv(_NOBLOCK, copy=False)
+        fd = _metadata_fd(first)
+        public = _user_id(first) if self._gate is not None else None
+        parts = [first.bytes]
+        while router.get(_RCVMORE):
+            parts.append(router.recv(_NOBLOCK))
+        return Arrived(peer, None if self.engine.knows(peer, fd) else fd, parts, public)
+
+    def _place(self, stranger: Arrived, now: float) -> None:
+        """Find out the generation of a descriptor, and whose it is."""
+        stranger.place(self._peers.generations)
+        if stranger.fd is None or stranger.public is None:
+            return
+        self._peers.seen(stranger.fd, stranger.public)
+        limit = self.config.limits.max_connections_per_key
+        if len(self._peers.of_key(stranger.public)) > limit:
+            error = LimitError(
+                f"this key has more than {limit} connections (max_connections_per_key); close some"
+            )
+            self._doom(stranger, error, now)
 
     def _take_commands(self, now: float, wall: float) -> None:
         """Decide on what the inbox holds, but not on more than a pass may take.
@@ -326,29 +568,32 @@ class BrokerService:
         early keeps it busy while the rest is decided; doing all at once would have the two wait
         for each other by turns.
         """
-        left, inbox = self.config.limits.commands_per_pass, self._inbox
-        while inbox and left > 0:
-            message = inbox[0]
-            descriptor = message.descriptor
-            now_taken = message.parts[:left]
-            for frame in now_taken:
-                self.engine.take_command(
-                    message.peer, frame, now=now, wall=wall, descriptor=descriptor
+        take = self.engine.take_command
+        for arrived, parts in self._inbox.take(self.config.limits.commands_per_pass):
+            for frame in parts:
+                take(
+                    arrived.peer,
+                    frame,
+                    now=now,
+                    wall=wall,
+                    descriptor=arrived.descriptor,
+                    public=arrived.public,
                 )
-            del message.parts[:left]
-            left -= len(now_taken)
-            if not message.parts:
-                inbox.popleft()
 
     def _obey_monitor(self, now: float) -> None:
-        while _readable(self._monitor):
-            packed, _ = self._monitor.recv_multipart(_NOBLOCK)
-            event, fd = _MONITOR_EVENT.unpack(packed)
-            generation = self._generations.get(fd, 0)
-            if event == _ACCEPTED:
-                self._generations[fd] = generation + 1
+        for descriptor, was_accepted in self._peers.obey_monitor():
+            self._doomed.pop(descriptor[0], None)
+            if was_accepted:
+                self._refuse_crowd(self._peers)
             else:
-                self.engine.connection_closed((fd, generation), now=now)
+                self.engine.connection_closed(descriptor, now=now)
+
+    def _refuse_crowd(self, peers: Descriptors) -> None:
+        """Close a connection beyond the bound as soon as it is there."""
+        limit = self.config.limits.max_connections
+        if len(peers) > limit:
+            log.warning("cut off a connection: there are %d (max_connections)", limit)
+            cut_off(peers.newest())
 
     def _send_reply(self, message: Sequence[bytes]) -> None:
         try:
@@ -376,16 +621,42 @@ class BrokerService:
         if self._closed:
             return
         self._closed = True
-        if hasattr(self, "_monitor"):
-            self._router.disable_monitor()
-            self._monitor.close(linger=0)
-        for each in (getattr(self, "_router", None), getattr(self, "_xpub", None)):
-            if each is not None:
-                each.close(linger=_FLUSH_MS)
+        if hasattr(self, "_peers"):
+            self._peers.close()
+        for stream in self._streams.values():
+            stream.peers.close()
+        for each in self._sockets:
+            each.close(linger=_FLUSH_MS)
+        if self._gate is not None:
+            self._gate.close()
         self._context.term()
         os.close(self._wake_reader)
         os.close(self._wake_writer)
         self.journal.close()
+
+
+def _stands_otherwise(public: str, before: Access, access: Access) -> bool:
+    """Return whether a key may read something else than before, or is not admitted any more."""
+    then, now = before.identity(public), access.identity(public)
+    if then is None or now is None:
+        return now is None
+    return before.scope_of(then) != access.scope_of(now)
+
+
+def _metadata_fd(frame: zmq.Frame) -> int | None:
+    """Return the descriptor a message came in on; old versions of ZMTP do not say."""
+    try:
+        return int(frame.get(_SRCFD))
+    except zmq.ZMQError:
+        return None
+
+
+def _user_id(frame: zmq.Frame) -> str | None:
+    """Return the public key that the connection was admitted with."""
+    try:
+        return str(frame.get(_USER_ID))
+    except zmq.ZMQError:
+        return None
 
 
 def _endpoint(sock: zmq.Socket[bytes]) -> str:
@@ -403,10 +674,3 @@ def _readable(sock: zmq.Socket[bytes]) -> bool:
     """Return whether a message waits; asking is cheaper than being refused by an exception."""
     return bool(int(sock.get(_EVENTS)) & _POLLIN)
 
-
-def _descriptor(frames_of_message: Sequence[zmq.Frame]) -> int | None:
-    """Return what a message came in on; old versions of ZMTP do not say."""
-    try:
-        return int(frames_of_message[0].get(zmq.SRCFD)) if frames_of_message else None
-    except zmq.ZMQError:
-        return None

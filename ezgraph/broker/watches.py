@@ -91,24 +91,25 @@ class Watches:
                 return
             del self._left[prefix], self._by_prefix[prefix]
 
-    def link(self, first_seq: int, topics: Sequence[bytes], *, now: float) -> list[list[Link]]:
+    def link(
+        self, seqs: Sequence[int], topics: Sequence[bytes], *, now: float
+    ) -> list[list[Link]]:
         """Return the links of each event of one transaction, and count it as published.
 
-        The events are numbered from ``first_seq``, with these topics.
+        The events have these numbers and topics.
         """
         if not self._by_prefix:
             return [[_NOTHING] * len(ancestors(topic)) for topic in topics]
         if len(topics) == 1:
             prefixes = ancestors(topics[0])
-            return [[self._link(prefix, first_seq, now, more=False) for prefix in prefixes]]
+            return [[self._link(prefix, seqs[0], now, more=False) for prefix in prefixes]]
         paths = [ancestors(topic) for topic in topics]
         last_under = {prefix: i for i, prefixes in enumerate(paths) for prefix in prefixes}
         return [
             [
-                self._link(prefix, first_seq + i, now, more=last_under[prefix] > i)
-                for prefix in prefixes
+                self._link(prefix, seq, now, more=last_under[prefix] > i) for prefix in prefixes
             ]
-            for i, prefixes in enumerate(paths)
+            for i, (seq, prefixes) in enumerate(zip(seqs, paths, strict=True))
         ]
 
     def _link(self, prefix: bytes, seq: int, now: float, *, more: bool) -> Link:

@@ -75,7 +75,7 @@ def _begin(service: BrokerService) -> None:
     engine, rng = service.engine, random.Random()
     losing = lose_some(engine.publications, rng, lambda count: _say(lost=count))
     engine.publications = losing  # type: ignore[method-assign]
-    _say(ports=[service.address.port if service.address else 0, engine.core.events_port])
+    _say(ports=[service.address.port if service.address else 0, engine.core.events_ports[0]])
 
 
 def _say(**what: object) -> None:

@@ -20,5 +20,5 @@ Output
     shown as an escape.
 
 Keys
-    See `ezgraph.cli.keys`.
+    See `ezgraph.protocol.key_text`.
 """

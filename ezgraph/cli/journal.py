@@ -379,8 +379,8 @@ def _export(
 ) -> int:
     from ezgraph.cli import as_json
     from ezgraph.cli.journal_state import events
-    from ezgraph.cli.keys import parse_filter
     from ezgraph.names import topic_of
+    from ezgraph.protocol.key_text import parse_filter
 
     wanted, written, done = parse_filter(key), 0, 0
     end = reader.head if through is None else min(through, reader.head)

@@ -6,9 +6,9 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 from ezgraph.cli import as_json, words
-from ezgraph.cli.keys import key_text
 from ezgraph.cli.paper import Part, paper, say
 from ezgraph.protocol.events import EdgeConnected, EdgeDisconnected, SettingsChanged
+from ezgraph.protocol.key_text import key_text
 from ezgraph.protocol.wiring import visible
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ezgraph.cli.keys import KeyFilter, parse_filter
 from ezgraph.cli.options import AddressOption, JsonOption, Target, TimeoutOption, target
 from ezgraph.cli.paper import is_terminal, tell
 from ezgraph.errors import CompactedError
+from ezgraph.protocol.key_text import KeyFilter, parse_filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

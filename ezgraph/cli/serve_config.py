@@ -24,11 +24,8 @@ worth more than its disk space, and two brokers must not share a journal.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
-import sys
-import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -41,8 +38,10 @@ from ezgraph.config import (
     Retention,
     address_from_environment,
     parse_address,
+    user_folder,
 )
 from ezgraph.errors import ConfigError
+from ezgraph.toml_text import parse_toml, unknown_field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,14 +88,10 @@ def read_file(path: Path) -> dict[str, Any]:
         ConfigError: it cannot be read, is no TOML, or a field is unknown or of the wrong type.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is no valid TOML: {error}") from error
-    given = _checked(table, _FIELDS, where=str(path))
+    given = _checked(parse_toml(raw, str(path)), _FIELDS, where=str(path))
     if "limits" in given:
         given["limits"] = _checked(given["limits"], _LIMITS, where=f"[limits] in {path}")
     if "retention" in given:
@@ -110,11 +105,7 @@ def _checked(table: Mapping[str, Any], known: Mapping[str, type], *, where: str)
     for spelled, value in table.items():
         name = spelled.replace("-", "_")
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(
-                f"{where} has the unknown field {spelled!r}{hint} Known are {', '.join(known)}"
-            )
+            raise ConfigError(unknown_field(where, spelled, known))
         if name in given:
             raise ConfigError(f"{where} gives {name!r} twice, once with '-' and once with '_'")
         if not _is(value, known[name]):
@@ -270,15 +261,11 @@ def data_folder() -> Path:
         ConfigError: this user has no home.
     """
     try:
-        if sys.platform == "darwin":
-            return Path.home() / "Library" / "Application Support" / "ezgraph"
-        named = os.environ.get("XDG_DATA_HOME", "")
-        base = Path(named) if os.path.isabs(named) else Path.home() / ".local" / "share"
-        return base / "ezgraph"
-    except RuntimeError as error:
+        return Path(user_folder("XDG_DATA_HOME", ".local", "share"))
+    except ConfigError as error:
         raise ConfigError(
-            f"this user has no home folder to keep the journal in ({error}); name a file with "
-            f"--backend, or say --backend memory"
+            f"there is no place for the journal: {error}; name a file with --backend, or say "
+            f"--backend memory"
         ) from error
 
 

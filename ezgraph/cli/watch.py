@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ezgraph.cli.keys import KeyFilter, parse_filter
 from ezgraph.cli.options import AddressOption, JsonOption, Target, TimeoutOption, target
 from ezgraph.cli.paper import is_terminal, say, tell
+from ezgraph.protocol.key_text import KeyFilter, parse_filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

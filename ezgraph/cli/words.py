@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from ezgraph.protocol.events import (
+    AccessRefused,
     Body,
     ComponentRegistered,
     ComponentRemoved,
@@ -168,6 +169,10 @@ def tell(body: Body) -> Told:
             return Told("paused" if body.paused else "resumed", CHANGED, "")
         case HistoryCompacted():
             return Told("compacted", CHANGED, f"events before {body.floor} are gone")
+        case AccessRefused():
+            times = f"{body.count} times: " if body.count > 1 else ""
+            what = f"{times}{body.what} ({body.code}) {body.message}"
+            return Told("refused", GONE, visible(what))
     assert_never(body)
 
 

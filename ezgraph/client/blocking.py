@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ezgraph.client.engine import ClientEngine, Feed, Result
     from ezgraph.client.resumption import ResumeToken
     from ezgraph.clock import Clock
-    from ezgraph.config import Address
+    from ezgraph.config import Address, ClientKeys
     from ezgraph.names import Key
     from ezgraph.protocol.replies import Reply
     from ezgraph.state.graph import GraphState
@@ -60,6 +60,7 @@ class Session(Shell):
         ttl_s: float | None = None,
         patience_s: float = 60.0,
         resume: ResumeToken | None = None,
+        keys: ClientKeys | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(
@@ -69,6 +70,7 @@ class Session(Shell):
             ttl_s=ttl_s,
             patience_s=patience_s,
             resume=resume,
+            keys=keys,
             clock=clock,
         )
         self._lock = threading.RLock()

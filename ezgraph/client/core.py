@@ -14,15 +14,18 @@ States::
   connection was. The core resumes its lease with token and last seq (a guest says HELLO again),
   and then repeats what is in flight.
 * With several addresses it does the same, at the next one, when the broker has been silent for
-  `SILENCE_S` although something is asked. Joining tries one address after the other, in turn.
-  The pauses grow from 0.25 s to 5 s, never beyond a third of the TTL, and are jittered, so that
-  many clients that lost their broker together do not come back together.
+  `SILENCE_S` although something is asked. (With keys also at the only one: ZeroMQ does not say that
+  the broker has hung up on this key, and does not call again.) Joining tries one address after the
+  other, in turn. The pauses grow from 0.25 s to 5 s, never beyond a third of the TTL, and are
+  jittered, so that many clients that lost their broker together do not come back together.
 * Joining with the token of a program that is gone takes its lease over. If that lease has ended,
   or is another cluster's, a lease of one's own is opened; `resumption` says what became of it.
   Ids on the wire go on above those of the program before: they are offset by a number that the
   broker tells, known before the first request is sent.
 * A question (`QUESTIONS`) that a broker refuses because its journal failed, or too much is asked
   at the time, stays open until its deadline, and is asked again. A change is told so at once.
+* Where the broker does not admit this client (`Handshake`), a first join fails at once, with the
+  reason; a client that was in before goes on trying, and calls that meet their deadline say why.
 * A lost lease stays lost: what was in flight, and every later request, gets the reason.
 
 Joining and resuming use request id 0. ``now`` is monotonic seconds; ``jitter`` gives numbers from
@@ -48,6 +51,8 @@ from ezgraph.errors import (
     ContextClosedError,
     DeadlineError,
     EzGraphError,
+    FloodError,
+    NotAdmittedError,
     from_code,
 )
 from ezgraph.protocol import PROTOCOL_VERSION
@@ -57,6 +62,7 @@ from ezgraph.protocol.commands import (
     Hello,
     ListClients,
     OpenSnapshot,
+    OpenWatch,
     ReadEvents,
     ReadSnapshot,
     Request,
@@ -79,9 +85,17 @@ SILENCE_S = 1.0
 DEFAULT_TTL_S = 6.0
 OVER = frozenset({"session_expired", "taken_over", "diverged"})
 """Refusals of a RESUME that end the lease for this program."""
-QUESTIONS = (Sync, ListClients, GetStatus, OpenSnapshot, ReadSnapshot, ReadEvents)
+QUESTIONS = (Sync, ListClients, GetStatus, OpenSnapshot, ReadSnapshot, ReadEvents, OpenWatch)
 """Commands that change nothing."""
 _FATAL = OVER | {"wrong_cluster", "protocol_version", "invalid_command"}
+
+
+class Handshake(enum.Enum):
+    """How a connection to a broker failed before a word was said."""
+
+    REFUSED = "the broker does not admit the key"
+    MISMATCHED = "one of the two has keys and the other has not"
+    BROKEN_OFF = "the broker broke it off"
 
 
 class LeaseState(enum.Enum):
@@ -124,7 +138,9 @@ class ClientCore:
         *,
         predecessor: ResumeToken | None = None,
         jitter: Callable[[], float] = lambda: 0.5,
+        key_name: str | None = None,
     ) -> None:
+        """``key_name``: what the key is called with which this client proves itself."""
         self.state = LeaseState.NEW
         self.welcome: Welcome | None = None
         self.error: EzGraphError | None = None
@@ -146,6 +162,8 @@ class ClientCore:
         self._join_pause_s = JOIN_RETRY_S
         self._join_tries = 0
         self._join_refusal: Refusal | None = None
+        self._key_name = key_name
+        self._handshake: Handshake | None = None
 
     def __repr__(self) -> str:
         return f"<ClientCore {self.state.value} in_flight={len(self._pending)}>"
@@ -235,9 +253,26 @@ class ClientCore:
         ]
         if self.state in (LeaseState.JOINING, LeaseState.RESUMING):
             dues.append(self._join_at)
-        elif dues and len(self._addresses) > 1:
+        elif dues and self._heeds_silence:
             dues.append(self._silent_at())
         return min(dues, default=None)
+
+    @property
+    def is_joining(self) -> bool:
+        """Whether it waits for a welcome."""
+        return self.state in (LeaseState.JOINING, LeaseState.RESUMING)
+
+    @property
+    def joins_again(self) -> bool:
+        """Whether a join was repeated, without a welcome so far."""
+        return self.is_joining and self._join_tries > 1
+
+    def handshake_failed(self, how: Handshake) -> None:
+        """Take note that the broker did not let this client say a word."""
+        self._handshake = how
+        is_certain = how is not Handshake.BROKEN_OFF and len(self._addresses) == 1
+        if is_certain and self.state is LeaseState.JOINING:
+            self._lose(self._not_admitted(how))
 
     def move_to(self, index: int, now: float) -> None:
         """Resume at the address of that index, on a new connection."""
@@ -254,12 +289,19 @@ class ClientCore:
             return False
         if not isinstance(pending.command, QUESTIONS):
             return False
+        if refusal.code == "limit" and isinstance(pending.command, OpenWatch):
+            return False  # there is no room for it, and none is to be expected soon
         pending.refusal = refusal.message
         return True
 
     def _is_silent(self, now: float) -> bool:
-        """Return whether another address should be tried: much is asked, nothing is heard."""
-        return bool(self._pending) and len(self._addresses) > 1 and now >= self._silent_at()
+        """Return whether to join anew, elsewhere if there is an elsewhere: nothing is heard."""
+        return bool(self._pending) and self._heeds_silence and now >= self._silent_at()
+
+    @property
+    def _heeds_silence(self) -> bool:
+        """Whether a silent broker may be another one, or may have hung up for good."""
+        return len(self._addresses) > 1 or self._key_name is not None
 
     def _silent_at(self) -> float:
         """Return when it is silence that the oldest request has got no answer."""
@@ -311,6 +353,8 @@ class ClientCore:
         self._join(now)
 
     def _joined(self, reply: Reply, now: float) -> None:
+        if isinstance(reply, Refusal) and reply.code == FloodError.code:
+            self.lose(reply)  # said before it hangs up, whatever was asked
         if self.state not in (LeaseState.JOINING, LeaseState.RESUMING):
             return
         if isinstance(reply, Welcome):
@@ -330,7 +374,7 @@ class ClientCore:
         self._predecessor = None
         self.welcome = welcome
         self.state = LeaseState.BOUND
-        self._join_refusal = None
+        self._join_refusal = self._handshake = None
         self.hello = replace(self.hello, cluster_id=welcome.cluster_id)
         self._end_shutdowns()
         for request_id, pending in self._pending.items():
@@ -384,10 +428,39 @@ class ClientCore:
 
     def lose(self, refusal: Refusal) -> None:
         """The lease is over: what waits and whatever is asked later is told why."""
+        self._lose(error_of(refusal))
+
+    def _lose(self, error: EzGraphError) -> None:
         if self.error is None:
             self.state = LeaseState.LOST
-            self.error = error_of(refusal)
-            self._fail_all(self.error)
+            self.error = error
+            self._fail_all(error)
+
+    def _not_admitted(self, how: Handshake) -> NotAdmittedError:
+        at, key = self.address, self._key_name
+        if how is Handshake.REFUSED:
+            return NotAdmittedError(
+                f"the broker at {at} does not admit key {key!r}: it is not in its allow-list, or "
+                f"was revoked; send what `ezgraph keys export {key}` says to whoever keeps that "
+                f"broker, for `ezgraph keys trust`"
+            )
+        if how is Handshake.MISMATCHED and key is None:
+            return NotAdmittedError(
+                f"the broker at {at} admits only clients with keys; name yours with keys=, "
+                f"EZGRAPH_KEYS or `ezgraph context` (`ezgraph keys new` makes one)"
+            )
+        if how is Handshake.MISMATCHED:
+            return NotAdmittedError(
+                f"the broker at {at} has no keys, and this client would speak to it only with "
+                f"key {key!r}: nothing was sent. Start that broker with keys, or leave keys out "
+                f"if you trust everybody on that network"
+            )
+        return NotAdmittedError(
+            f"the broker at {at} broke the connection off before a word was said ({self.joins} "
+            f"tries): most likely it does not have the key that is pinned here for it. Compare "
+            f"`ezgraph keys export` there with `ezgraph keys list` here; a pinned key that "
+            f"changed without notice may be somebody else's broker"
+        )
 
     def _fail_all(self, error: EzGraphError) -> None:
         self.completions += [Completion(request_id, _again(error)) for request_id in self._pending]
@@ -395,6 +468,8 @@ class ClientCore:
 
     def _deadline_error(self, pending: _Pending, now: float) -> DeadlineError:
         name, waited = type(pending.command).__name__, now - pending.started
+        if self._handshake is not None:
+            return self._not_admitted(self._handshake)
         if self._join_refusal is not None:
             return DeadlineError(
                 f"the broker at {self.address} did not admit this client within {waited:.1f} s "

@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from ezgraph.client.core import FIRST_RETRY_S, JOIN_ID, ClientCore, LeaseState
+from ezgraph.client.core import FIRST_RETRY_S, JOIN_ID, ClientCore, Handshake, LeaseState
 from ezgraph.client.watch import Compacted, Phase, Watch
 from ezgraph.config import Address, parse_address
 from ezgraph.errors import (
@@ -21,9 +21,10 @@ from ezgraph.errors import (
     InvalidKeyError,
     LimitError,
     MalformedMessageError,
+    RefusedError,
 )
 from ezgraph.names import ancestors, note_topic, prefix_of_note, topic_of
-from ezgraph.protocol.commands import Command, OpenSnapshot, ReadSnapshot, Sync
+from ezgraph.protocol.commands import Command, OpenSnapshot, OpenWatch, ReadSnapshot, Sync
 from ezgraph.protocol.notes import Note
 from ezgraph.protocol.replies import Done, EventRange, Reply, SnapshotChunk
 from ezgraph.state.graph import GraphState
@@ -43,6 +44,8 @@ Result = Reply | EzGraphError
 
 _SNAPSHOT_TRIES = 5
 _PROBE_S = 6.0  # longer than the longest pause between two notes
+_DEAF_S = 3.0
+_HANDSHAKE_S = 0.05
 _FRAMES_PER_MESSAGE = 128
 
 
@@ -55,6 +58,18 @@ class Transport(Protocol):
 
     def reconnect(self) -> None:
         """Make both connections anew; the ones there are may be dead without a sign."""
+        ...
+
+    def redial(self) -> None:
+        """Make the connection for commands anew, and watch how its handshake goes."""
+        ...
+
+    def handshake_failure(self) -> Handshake | None:
+        """Return how the last watched handshake failed, once; None: it did not."""
+        ...
+
+    def stop_watching(self) -> None:
+        """Watch handshakes no longer."""
         ...
 
     def send(self, message: Sequence[bytes]) -> None:
@@ -114,10 +129,18 @@ class ClientEngine:
         predecessor: ResumeToken | None = None,
         jitter: Callable[[], float] = lambda: 0.5,
         on_bound: Callable[[Address], None] = lambda _: None,
+        key_name: str | None = None,
     ) -> None:
-        """``on_bound`` is told at which address the lease is bound whenever it is."""
+        """``on_bound`` is told at which address the lease is bound whenever it is.
+
+        ``key_name``: what the key is called that the transport proves itself with.
+        """
         self.core = ClientCore(
-            hello, [str(each) for each in addresses], predecessor=predecessor, jitter=jitter
+            hello,
+            [str(each) for each in addresses],
+            predecessor=predecessor,
+            jitter=jitter,
+            key_name=key_name,
         )
         self._on_bound = on_bound
         self.patience_s = patience_s
@@ -130,6 +153,10 @@ class ClientEngine:
         self._encoded: dict[int, bytes] = {}
         self._feeds: dict[bytes, list[Feed]] = {}
         self._probing = False
+        self._redialled = 0
+        self._is_refused = False
+        self._listens_since = 0.0
+        self._reads: list[str] | None = None
 
     def __repr__(self) -> str:
         watches = sum(len(feeds) for feeds in self._feeds.values())
@@ -207,15 +234,36 @@ class ClientEngine:
     def tick(self) -> None:
         """Repeat what is overdue; give up what is past its deadline."""
         now = self._clock.monotonic()
+        self._look_at_handshake()
         self.core.tick(now)
         for feeds in list(self._feeds.values()):
             for feed in list(feeds):
                 self._tick_feed(feed, now)
         self.flush()
 
+    def _look_at_handshake(self) -> None:
+        """Where a join is not answered, find out whether the connection is refused.
+
+        A refused one is given up for good by ZeroMQ: each later join needs a new one.
+        """
+        core = self.core
+        if not core.is_joining:
+            return
+        failure = self._transport.handshake_failure()
+        if failure is not None:
+            self._is_refused = True
+            core.handshake_failed(failure)
+        if not core.joins_again:
+            return
+        if self._redialled == 0 or (self._is_refused and self._redialled < core.joins):
+            self._redialled = core.joins
+            self._transport.redial()
+
     def next_due(self) -> float | None:
         """Return when `tick` has something to do, at the latest."""
         due = self.core.next_due()
+        if due is not None and self.core.is_joining:
+            due = min(due, self._clock.monotonic() + _HANDSHAKE_S)
         if not self._feeds:
             return due
         beat = self._clock.monotonic() + FIRST_RETRY_S / 2
@@ -266,11 +314,19 @@ class ClientEngine:
         if welcome is None or self.core.state is not LeaseState.BOUND:
             return
         self._on_bound(parse_address(self.core.address))
+        self._transport.stop_watching()
         host = welcome.advertise or parse_address(self.core.address).host
         address = Address(host, welcome.events_port)
-        if address != self._events_from:
+        if address != self._events_from or self._is_refused:
             self._events_from = address
+            self._listens_since = self._clock.monotonic()
             self._transport.listen(address)
+        self._redialled, self._is_refused = 0, False
+        if welcome.reads != self._reads:
+            self._reads = welcome.reads
+            for feeds in list(self._feeds.values()):
+                for feed in list(feeds):
+                    self._ask_leave(feed)
 
     def _count_malformed(self, error: MalformedMessageError) -> None:
         self.malformed += 1
@@ -288,10 +344,12 @@ class ClientEngine:
         feeds.append(feed)
         if watch.hold_start():
             self._begin_now(feed)
+        else:
+            self._ask_leave(feed)
         if len(feeds) == 1:
             self._subscribe(prefix)
         elif any(each.watch.phase is not Phase.JOINING for each in feeds):
-            self._welcome_by_sync(feed)
+            self._welcome_by_head(feed)
         return feed
 
     def close_feed(self, feed: Feed) -> None:
@@ -396,7 +454,7 @@ class ClientEngine:
         """Ask for the head: whatever is asked after this on the same socket comes after it."""
         self._ask_head(feed, feed.watch.begin_after)
 
-    def _welcome_by_sync(self, feed: Feed) -> None:
+    def _welcome_by_head(self, feed: Feed) -> None:
         """Welcome a second watcher of a prefix: its subscription stands, only the head is new."""
 
         def welcome_at(head: int) -> None:
@@ -405,6 +463,19 @@ class ClientEngine:
                 feed.watch.heard_note(note, now=self._clock.monotonic())
 
         self._ask_head(feed, welcome_at)
+
+    def _ask_leave(self, feed: Feed) -> None:
+        """Ask whether this may be watched; only a refusal matters, and ends the watcher."""
+
+        def take(result: Result) -> None:
+            if isinstance(result, RefusedError):
+                feed.watch.fail(result)
+                self._serve(feed)
+
+        deadline = self._clock.monotonic() + self.patience_s
+        prefix = list(feed.watch.prefix)
+        self.submit(OpenWatch(prefix), deadline=deadline, on_result=take)
+        self.flush()
 
     def _ask_head(self, feed: Feed, use: Callable[[int], None]) -> None:
         def take(result: Result) -> None:
@@ -415,7 +486,7 @@ class ClientEngine:
             self._serve(feed)
 
         deadline = self._clock.monotonic() + self.patience_s
-        self.submit(Sync(), deadline=deadline, on_result=take)
+        self.submit(OpenWatch(list(feed.watch.prefix)), deadline=deadline, on_result=take)
         self.flush()
 
     def _tick_feed(self, feed: Feed, now: float) -> None:
@@ -454,6 +525,9 @@ class ClientEngine:
 
     def _subscribe_again(self, feed: Feed, now: float) -> None:
         feed.subscribed_at = now
+        if self._events_from is not None and now - self._listens_since > _DEAF_S:
+            self._listens_since = now  # the connection may have been refused, and given up
+            self._transport.listen(self._events_from)
         prefix = topic_of(feed.watch.prefix)
         self._transport.unsubscribe(note_topic(prefix))
         self._transport.unsubscribe(prefix)
@@ -511,7 +585,9 @@ class ClientEngine:
             pull.on_state(error, 0)
             return
         if result.next_start is None:
-            state = GraphState.fold(pull.events, epoch=result.epoch, seq=result.seq)
+            state = GraphState.fold(
+                pull.events, epoch=result.epoch, seq=result.seq, filtered=result.filtered
+            )
             pull.on_state(state, result.floor)
 
 

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 import zmq
 
 from ezgraph.client.core import OVER
-from ezgraph.client.sockets import NOBLOCK, connect, new_dealer, readable, receive
+from ezgraph.client.sockets import NOBLOCK, connect, new_dealer, readable, receive, secure
 from ezgraph.clock import SystemClock
 from ezgraph.errors import MalformedMessageError
 from ezgraph.protocol import PROTOCOL_VERSION
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ezgraph.clock import Clock
-    from ezgraph.config import Address
+    from ezgraph.config import Address, ClientKeys
     from ezgraph.protocol.commands import Hello
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,8 @@ class KeepAlive(threading.Thread):
         welcome: Welcome,
         main_loop_age_s: Callable[[], float],
         on_news: Callable[[], None],
+        *,
+        keys: ClientKeys | None = None,
     ) -> None:
         super().__init__(name=f"ezgraph-keepalive-{welcome.client[:8]}", daemon=True)
         self.lost: Refusal | None = None
@@ -79,6 +81,7 @@ class KeepAlive(threading.Thread):
         self._clock: Clock = SystemClock()
         self._main_loop_age_s = main_loop_age_s
         self._on_news = on_news
+        self._keys = keys
         self._stopping = threading.Event()
         self._wake_reader, self._wake_writer = os.pipe()
         self._line: _Line | None = None
@@ -153,7 +156,7 @@ class KeepAlive(threading.Thread):
     def _new_line(self, address: Address, now: float) -> _Line | None:
         """Return a new connection; None: the system has no more to give just now."""
         try:
-            return _Line(address, self._welcome.ttl_s, now)
+            return _Line(address, self._welcome.ttl_s, now, self._keys)
         except zmq.ZMQError as error:
             log.warning("the keep-alive cannot dial address=%s error=%s", address, error)
             return None
@@ -222,7 +225,9 @@ class KeepAlive(threading.Thread):
 class _Line:
     """One connection of the keep-alive. ``asked_at``: since when an answer is awaited."""
 
-    def __init__(self, address: Address, ttl_s: float, now: float) -> None:
+    def __init__(
+        self, address: Address, ttl_s: float, now: float, keys: ClientKeys | None
+    ) -> None:
         self.address = address
         self.opened = now
         self.bound = False
@@ -232,6 +237,7 @@ class _Line:
         try:
             self.dealer.set(zmq.IMMEDIATE, 1)  # what waits for a connection would come with it
             self.monitor = self.dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+            secure(self.dealer, keys, address)
             connect(self.dealer, address)
         except zmq.ZMQError:
             self.dealer.close(linger=0)

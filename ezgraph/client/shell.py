@@ -15,7 +15,7 @@ from ezgraph.client.keepalive import KeepAlive
 from ezgraph.client.resumption import ResumeToken
 from ezgraph.client.sockets import ClientSockets
 from ezgraph.clock import Clock, Deadline, SystemClock
-from ezgraph.config import DEFAULT_TIMEOUT_S, Address, parse_address
+from ezgraph.config import DEFAULT_TIMEOUT_S, Address, ClientKeys, parse_address
 from ezgraph.errors import (
     ContextClosedError,
     DeadlineError,
@@ -44,6 +44,7 @@ class Shell(ABC):
         ttl_s: how long the broker waits in silence before the lease ends; None: its default.
         patience_s: how long a watcher hears nothing before it gives up.
         resume: the token of a program that is gone, whose lease this one goes on with.
+        keys: what this client proves itself with; None: nothing, for a broker without keys.
         clock: what time it is; None: this machine's.
     """
 
@@ -59,9 +60,11 @@ class Shell(ABC):
         ttl_s: float | None = None,
         patience_s: float = 60.0,
         resume: ResumeToken | None = None,
+        keys: ClientKeys | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._addresses = tuple(addresses)
+        self._keys = keys
         self._hello = hello(kind, program=program, ttl_s=ttl_s)
         self._predecessor = resume
         self._clock = clock or SystemClock()
@@ -199,7 +202,9 @@ class Shell(ABC):
     def _make_engine(self) -> tuple[ClientSockets, ClientEngine]:
         self._pid = os.getpid()
         self._sockets = ClientSockets(
-            self._hello.ttl_s or DEFAULT_TTL_S, has_keepalive=self._hello.kind != "guest"
+            self._hello.ttl_s or DEFAULT_TTL_S,
+            has_keepalive=self._hello.kind != "guest",
+            keys=self._keys,
         )
         self._engine = self.engine_class(
             self._hello,
@@ -210,6 +215,7 @@ class Shell(ABC):
             predecessor=self._predecessor,
             jitter=random.random,
             on_bound=self._bound_at,
+            key_name=self._keys.name if self._keys is not None else None,
         )
         self._predecessor = None
         self._keepalive = None
@@ -229,6 +235,7 @@ class Shell(ABC):
                 self.welcome,
                 self._main_loop_age_s,
                 self._keepalive_has_news,
+                keys=self._keys,
             )
             self._keepalive.start()
 

@@ -1,17 +1,28 @@
-"""The two sockets of a client, made the same way for every shell."""
+"""The two sockets of a client, made the same way for every shell.
+
+With keys both prove whose they are, and talk to nobody but the broker whose key is pinned for the
+address that is dialled. ZeroMQ gives a connection up for good when its handshake is refused, and
+says why only to a monitor. So a client with keys has one until it is welcomed; one that is not
+welcomed soon dials again, on a socket with a monitor (`redial`), and again after each refusal:
+whoever is admitted late gets in.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
+import struct
 from typing import TYPE_CHECKING
 
 import zmq
 
+from ezgraph.client.core import Handshake
+from ezgraph.errors import KeyFileError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ezgraph.config import Address
+    from ezgraph.config import Address, ClientKeys
 
 # ZeroMQ's constants as plain integers: its enums cost more than the calls they are given to.
 NOBLOCK = int(zmq.NOBLOCK)
@@ -28,6 +39,12 @@ _CONNECT_TIMEOUT_MS = 500
 _HANDSHAKE_MS = 2_000
 _BEAT_MS = 2_000
 _BEAT_TIMEOUT_MS = 10_000
+_FAILURES = {
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): Handshake.REFUSED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): Handshake.MISMATCHED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): Handshake.BROKEN_OFF,
+}
+_MONITOR_EVENT = struct.Struct("=Hi")
 
 
 def shared_context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -63,9 +80,13 @@ class ClientSockets:
     taken the edge off its descriptor: who watches the descriptors looks again, and resets them.
     """
 
-    def __init__(self, ttl_s: float, *, has_keepalive: bool) -> None:
+    def __init__(
+        self, ttl_s: float, *, has_keepalive: bool, keys: ClientKeys | None = None
+    ) -> None:
         """``has_keepalive``: somebody else finds out when the DEALER's connection is dead."""
         self._ttl_s = ttl_s
+        self._keys = keys
+        self._monitor: zmq.Socket[bytes] | None = None
         self._has_keepalive = has_keepalive
         self.dealer = self._new_dealer()
         self.sub = shared_context().socket(zmq.SUB)
@@ -83,19 +104,51 @@ class ClientSockets:
     def dial(self, address: Address) -> None:
         """Send commands to ``address``, on a new socket if another was dialled before."""
         if self._dialled is not None and self._dialled != address:
-            self.dealer.close(linger=0)
-            self.dealer = self._new_dealer()
-            self.dealer_changed = True
+            self._replace_dealer()
         self._dialled = address
+        if self._keys is not None:
+            self._watch_handshake()
+            secure(self.dealer, self._keys, address)
         connect(self.dealer, address)
+
+    def _watch_handshake(self) -> None:
+        if self._monitor is None:
+            self._monitor = self.dealer.get_monitor_socket(sum(_FAILURES))
+
+    def _replace_dealer(self) -> None:
+        self.stop_watching()
+        self.dealer.close(linger=0)
+        self.dealer = self._new_dealer()
+        self.dealer_changed = True
+
+    def redial(self) -> None:
+        """Make the connection for commands anew, and watch how its handshake goes."""
+        if self._dialled is not None:
+            address, self._dialled = self._dialled, None
+            self._replace_dealer()
+            self._watch_handshake()
+            self.dial(address)
+
+    def handshake_failure(self) -> Handshake | None:
+        """Return how the last handshake failed since this was asked, if it was watched."""
+        found = None
+        while self._monitor is not None and readable(self._monitor):
+            event, _ = _MONITOR_EVENT.unpack(receive(self._monitor, NOBLOCK)[0])
+            found = _FAILURES.get(event, found)
+        return found
+
+    def stop_watching(self) -> None:
+        """Watch handshakes no longer: this client is in, or about to leave."""
+        if self._monitor is not None:
+            self.dealer.disable_monitor()
+            self._monitor.close(linger=0)
+            self._monitor = None
 
     def reconnect(self) -> None:
         """Make both connections anew: what they were given last may never have left."""
         if self._dialled is not None:
             address, self._dialled = self._dialled, None
-            self.dealer.close(linger=0)
-            self.dealer = self._new_dealer()
-            self.dealer_changed = True
+            self._replace_dealer()
             self.dial(address)
         if self._events_from is not None:
             self.listen(self._events_from)
@@ -122,6 +175,7 @@ class ClientSockets:
             self.sub.disconnect(self._events_from.endpoint)
         self._events_from = address
         self.sub_touched = True
+        secure(self.sub, self._keys, self._dialled or address)
         connect(self.sub, address)
 
     def subscribe(self, topic: bytes) -> None:
@@ -139,6 +193,7 @@ class ClientSockets:
 
         A HELLO that nobody answered must not: a broker that starts just then would take us in.
         """
+        self.stop_watching()
         self.dealer.close(linger=_FLUSH_MS if flush else 0)
         self.sub.close(linger=0)
 
@@ -148,6 +203,26 @@ def new_dealer(ttl_s: float) -> zmq.Socket[bytes]:
     dealer = shared_context().socket(zmq.DEALER)
     _configure(dealer, ttl_s)
     return dealer
+
+
+def secure(sock: zmq.Socket[bytes], keys: ClientKeys | None, broker: Address) -> None:
+    """Have the next connection prove whose it is, and that the broker has the key pinned for it.
+
+    Raises:
+        KeyFileError: no key is pinned for the broker's address.
+    """
+    if keys is None:
+        return
+    pinned = keys.brokers.get(broker)
+    if pinned is None:
+        raise KeyFileError(
+            f"key {keys.name!r} is to be shown at {broker}, and no broker's key is pinned for that "
+            f"address; get it there with `ezgraph keys export`, and pin it here with "
+            f"`ezgraph keys pin {broker} LINE`"
+        )
+    sock.set(zmq.CURVE_PUBLICKEY, keys.public)
+    sock.set(zmq.CURVE_SECRETKEY, keys.secret)
+    sock.set(zmq.CURVE_SERVERKEY, pinned)
 
 
 def connect(sock: zmq.Socket[bytes], address: Address) -> None:

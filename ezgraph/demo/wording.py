@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from ezgraph.protocol.events import (
+    AccessRefused,
     ComponentRegistered,
     ComponentRemoved,
     EdgeConnected,
@@ -87,6 +88,8 @@ def describe(event: Event, before: GraphState) -> Wording:
             return Wording("~", "publishers pause" if body.paused else "publishers go on")
         case HistoryCompacted():
             return Wording("~", f"history before {body.floor} is compacted")
+        case AccessRefused():
+            return Wording("~", f"{body.who} was refused: {body.what}")
     assert_never(body)
 
 

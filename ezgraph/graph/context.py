@@ -14,7 +14,10 @@ from ezgraph.graph.sessions import (
     SNAPSHOT_ROOMS,
     AnySession,
     AnySubscription,
+    Broker,
+    KeysLike,
     SessionFactory,
+    choose_broker,
     open_session,
 )
 from ezgraph.graph.streams import (
@@ -67,8 +70,9 @@ class GraphContext:
     broker says no (and then nothing has changed), a `SessionError` when the lease is gone.
 
     Args:
-        address: ``"host:port"``, ``(host, port)`` or several of them, tried in turn; None: what
-            ``EZGRAPH_ADDR`` names, else ``127.0.0.1:25979``.
+        address: ``"host:port"``, ``(host, port)`` or several of them, tried in turn, or
+            ``"@NAME"`` of a context (``ezgraph context``); None: what ``EZGRAPH_ADDR`` names, else
+            ``127.0.0.1:25979``.
         auto_start: start a broker in this process when nobody answers, and stop it with the
             context; None: only if neither an address nor the variable is given.
         ttl_s: how long the broker waits in silence before the session ends; None: its default.
@@ -77,6 +81,8 @@ class GraphContext:
         program: the name this program is listed under; None: the script's.
         resume: the `resume_token` of a program that is gone: take its session over, with all
             that it owns. If that session has ended, a new one is opened; `resumption` says so.
+        keys: the key pair to prove itself with, by name or ``.secret`` file (``ezgraph keys``);
+            None: the context's, else what ``EZGRAPH_KEYS`` names, else none.
     """
 
     def __init__(
@@ -89,9 +95,11 @@ class GraphContext:
         patience_s: float = 60.0,
         program: str | None = None,
         resume: ResumeToken | None = None,
+        keys: KeysLike | None = None,
         session_factory: SessionFactory | None = None,
     ) -> None:
         self._program = program
+        self._keys = keys
         self._predecessor = resume
         self._declared = Declared()
         self._address = address
@@ -123,7 +131,10 @@ class GraphContext:
             return self
         deadline = Deadline(timeout)
         self._session, self._server = await open_session(
-            self._new_session, self._address, auto_start=self._auto_start, timeout=timeout
+            self._new_session,
+            choose_broker(self._address, self._keys),
+            auto_start=self._auto_start,
+            timeout=timeout,
         )
         try:
             if self._wants_replica:
@@ -134,13 +145,14 @@ class GraphContext:
             raise
         return self
 
-    def _new_session(self, addresses: Sequence[Address]) -> AnySession:
+    def _new_session(self, broker: Broker) -> AnySession:
         return self._make(
-            addresses,
+            broker.addresses,
             program=self._program,
             ttl_s=self._ttl_s,
             patience_s=self._patience_s,
             resume=self._predecessor,
+            keys=broker.keys,
         )
 
     async def close(self) -> None:

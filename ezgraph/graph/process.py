@@ -10,7 +10,7 @@ from ezgraph.clock import Deadline
 from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.errors import MalformedMessageError, NoSessionError
 from ezgraph.graph.declared import Declared, declare_again
-from ezgraph.graph.sessions import AnySession, SessionFactory, choose_addresses
+from ezgraph.graph.sessions import AnySession, KeysLike, SessionFactory, choose_broker
 from ezgraph.protocol.commands import Command, ReportSettings, UpdateUnits
 from ezgraph.protocol.replies import Done
 from ezgraph.protocol.settings import settings_value
@@ -38,9 +38,10 @@ class ProcessControlClient:
         patience_s: float = 60.0,
         program: str | None = None,
         resume: ResumeToken | None = None,
+        keys: KeysLike | None = None,
         session_factory: SessionFactory | None = None,
     ) -> None:
-        self._addresses, _ = choose_addresses(address)
+        self._broker = choose_broker(address, keys)
         self._program = program
         self._predecessor = resume
         self._declared = Declared()
@@ -51,7 +52,8 @@ class ProcessControlClient:
 
     def __repr__(self) -> str:
         if self._session is None:
-            return f"<{type(self).__name__} {','.join(map(str, self._addresses))} not connected>"
+            where = ",".join(map(str, self._broker.addresses))
+            return f"<{type(self).__name__} {where} not connected>"
         session = self._session
         name, state = type(self).__name__, session.state.value
         return f"<{name} tcp://{session.address} {session.client_id} {state}>"
@@ -68,12 +70,13 @@ class ProcessControlClient:
             self._session.check_owner()
         else:
             session = self._make(
-                self._addresses,
+                self._broker.addresses,
                 kind="process",
                 program=self._program,
                 ttl_s=self._ttl_s,
                 patience_s=self._patience_s,
                 resume=self._predecessor,
+                keys=self._broker.keys,
             )
             await session.open(timeout=timeout)
             self._session = session

@@ -228,6 +228,10 @@ def config_to_json(config: BrokerConfig) -> str:
             "advertise": config.advertise,
             "backend": config.backend,
             "insecure": config.insecure,
+            "require_keys": config.require_keys,
+            "key": config.key,
+            "trusted": config.trusted,
+            "roles": config.roles,
             "ttl_s": config.ttl_s,
             "checkpoint_events": config.checkpoint_events,
         }

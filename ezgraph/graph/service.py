@@ -13,8 +13,10 @@ from ezgraph.graph.sessions import (
     PROBE_S,
     SNAPSHOT_ROOMS,
     AnySession,
+    Broker,
+    KeysLike,
     SessionFactory,
-    choose_addresses,
+    choose_broker,
     start_unless_taken,
 )
 from ezgraph.protocol.commands import (
@@ -51,14 +53,15 @@ class GraphService:
         self,
         address: AddressesLike | None = None,
         *,
+        keys: KeysLike | None = None,
         session_factory: SessionFactory | None = None,
     ) -> None:
         self._given = address
-        self._addresses, self._may_start = choose_addresses(address)
+        self._broker: Broker = choose_broker(address, keys)
         self._make: SessionFactory = session_factory or aio.Session
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {','.join(map(str, self._addresses))}>"
+        return f"<{type(self).__name__} {','.join(map(str, self._broker.addresses))}>"
 
     # --- changing ---
 
@@ -152,7 +155,7 @@ class GraphService:
 
         if self._given is None:
             return GraphServer().start()
-        return GraphServer(self._addresses[0]).start()
+        return GraphServer(self._broker.addresses[0]).start()
 
     async def ensure(
         self, *, auto_start: bool | None = None, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
@@ -162,14 +165,14 @@ class GraphService:
         Raises:
             BrokerUnreachableError: nobody answered, and none was to be started.
         """
-        may_start = self._may_start if auto_start is None else auto_start
+        may_start = self._broker.may_start if auto_start is None else auto_start
         deadline = Deadline(timeout)
         try:
             await self.sync(timeout=min(PROBE_S, timeout) if may_start else timeout)
         except BrokerUnreachableError:
             if not may_start:
                 raise
-            server = start_unless_taken(self._addresses[0])
+            server = start_unless_taken(self._broker.addresses[0])
             await self.sync(timeout=deadline.left())
             return server
         return None
@@ -178,7 +181,7 @@ class GraphService:
 
     @asynccontextmanager
     async def _guest(self, timeout: float) -> AsyncIterator[AnySession]:  # noqa: ASYNC109
-        session = self._make(self._addresses, kind="guest")
+        session = self._make(self._broker.addresses, kind="guest", keys=self._broker.keys)
         await session.open(timeout=timeout)
         try:
             yield session

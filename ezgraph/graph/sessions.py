@@ -1,14 +1,18 @@
-"""How a context finds its broker: addresses, the probe, and a broker of its own if need be."""
+"""How a context finds its broker: address, keys, the probe, and a broker of its own if need be."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ezgraph.clock import Deadline
 from ezgraph.config import (
+    DEFAULT_ADDRESS,
+    Address,
     AddressesLike,
-    address_from_environment,
-    default_addresses,
+    ClientKeys,
+    address_text_from_environment,
+    keys_from_environment,
     parse_addresses,
 )
 from ezgraph.errors import AddressInUseError, BrokerUnreachableError
@@ -20,7 +24,6 @@ if TYPE_CHECKING:
     from ezgraph.client.engine import Feed
     from ezgraph.client.resumption import ResumeToken, Resumption
     from ezgraph.client.watch import Watch
-    from ezgraph.config import Address
     from ezgraph.graph.server import GraphServer
     from ezgraph.names import Key
     from ezgraph.protocol.commands import Command
@@ -154,21 +157,52 @@ class SessionFactory(Protocol):
         ttl_s: float | None = ...,
         patience_s: float = ...,
         resume: ResumeToken | None = ...,
+        keys: ClientKeys | None = ...,
     ) -> AnySession:
         """Return it."""
         ...
 
 
-def choose_addresses(address: AddressesLike | None) -> tuple[tuple[Address, ...], bool]:
-    """Return where to look for a broker, and whether one may be started when there is none."""
-    if address is not None:
-        return parse_addresses(address), False
-    return default_addresses(), address_from_environment() is None
+KeysLike = str | Path | ClientKeys
+"""A key pair's name, its ``.secret`` file, or the keys themselves."""
+
+
+class Broker(NamedTuple):
+    """Where to look for a broker, what to show it, and whether one may be started."""
+
+    addresses: tuple[Address, ...]
+    keys: ClientKeys | None
+    may_start: bool
+
+
+def choose_broker(address: AddressesLike | None, keys: KeysLike | None) -> Broker:
+    """Return which broker is meant.
+
+    ``address`` may be ``@NAME``, a named context (`ezgraph context`), which also says which key is
+    shown there; None: what ``EZGRAPH_ADDR`` says. ``keys`` None: the context's, else what
+    ``EZGRAPH_KEYS`` says, else none.
+
+    Raises:
+        ConfigError: an address is malformed, or there is no such context or key.
+    """
+    given = address if address is not None else address_text_from_environment()
+    if isinstance(given, str) and given.strip().startswith("@"):
+        from ezgraph.keys.client_keys import expand_addresses  # files are read only where meant
+
+        addresses, key = expand_addresses(given)
+        keys = key if keys is None else keys
+    else:
+        addresses = (DEFAULT_ADDRESS,) if given is None else parse_addresses(given)
+    if keys is None and keys_from_environment() is None:
+        return Broker(addresses, None, given is None)
+    from ezgraph.keys.client_keys import find_keys
+
+    return Broker(addresses, find_keys(keys, addresses), given is None)
 
 
 async def open_session(
-    make: Callable[[Sequence[Address]], AnySession],
-    address: AddressesLike | None,
+    make: Callable[[Broker], AnySession],
+    broker: Broker,
     *,
     auto_start: bool | None,
     timeout: float,  # noqa: ASYNC109
@@ -179,16 +213,15 @@ async def open_session(
         BrokerUnreachableError: nobody answered, and none was to be started.
     """
     deadline = Deadline(timeout)
-    addresses, may_start = choose_addresses(address)
-    session = make(addresses)
-    if not (may_start if auto_start is None else auto_start):
+    session = make(broker)
+    if not (broker.may_start if auto_start is None else auto_start):
         await session.open(timeout=timeout)
         return session, None
     try:
         await session.open(timeout=min(PROBE_S, timeout))
     except BrokerUnreachableError:
-        server = start_unless_taken(addresses[0])
-        session = make(addresses)
+        server = start_unless_taken(broker.addresses[0])
+        session = make(broker)
         try:
             await session.open(timeout=deadline.left())
         except BaseException:

@@ -176,6 +176,17 @@ class ReadEvents:
     through: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OpenWatch:
+    """Ask whether one may watch a prefix, and from where: the answer has the head.
+
+    What is asked after this on the same connection comes after that seq. The stream of events is
+    subscribed to beside it; who may not read everything gets what they may of it.
+    """
+
+    prefix: list[str]
+
+
 Command = (
     Hello
     | Resume
@@ -196,6 +207,7 @@ Command = (
     | OpenSnapshot
     | ReadSnapshot
     | ReadEvents
+    | OpenWatch
 )
 
 

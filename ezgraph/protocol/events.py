@@ -199,6 +199,21 @@ class HistoryCompacted:
     floor: int
 
 
+@dataclass(frozen=True, slots=True)
+class AccessRefused:
+    """Somebody was refused by a key, a role or a bound, ``count`` times; nothing changed.
+
+    ``who`` is the key's name, or where an unknown key came from; ``what`` was wanted; ``code`` and
+    ``message`` are those of the refusal.
+    """
+
+    who: str
+    what: str
+    code: str
+    message: str
+    count: int = 1
+
+
 Body = (
     SessionOpened
     | SessionTakenOver
@@ -216,6 +231,7 @@ Body = (
     | SettingsChanged
     | PauseChanged
     | HistoryCompacted
+    | AccessRefused
 )
 
 
@@ -267,6 +283,8 @@ def key_of(body: Body) -> Key:
             return ("control", "pause")
         case HistoryCompacted():
             return ("control", "history")
+        case AccessRefused():
+            return ("audit", body.who)
     assert_never(body)
 
 
@@ -288,7 +306,7 @@ def slot_of(body: Body) -> tuple[Slot, bool]:
             return key_of(body), True
         case SessionTakenOver() | ProcessTakenOver():
             return key_of(body), True
-        case HistoryCompacted():
+        case HistoryCompacted() | AccessRefused():
             return key_of(body), False
         case SessionClosed() | ProcessClosed() | GraphRemoved() | ComponentRemoved():
             return key_of(body), False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ezgraph.protocol.events import EndReason
 from ezgraph.protocol.snapshot import ClientInfo, Edge
@@ -66,6 +66,8 @@ class Welcome:
     """The connection is bound. ``client`` is the lease's public id, ``token`` its secret.
 
     Requests go on with ``next_request_id``, which is above 1 where a lease was taken over.
+    ``key_name`` and ``role`` are what the client's key stands for, where there are keys; ``reads``
+    are the patterns that it may read, when these are not everything.
     """
 
     protocol: int
@@ -81,6 +83,9 @@ class Welcome:
     advertise: str | None = None
     max_frame_bytes: int = 0
     next_request_id: int = 1
+    key_name: str | None = None
+    role: str | None = None
+    reads: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,8 @@ class EventRange:
 class SnapshotChunk:
     """Live events of a snapshot in order of seq, and the blobs they refer to.
 
-    ``next_start`` asks for the rest; None: this was the last chunk.
+    ``next_start`` asks for the rest; None: this was the last chunk. ``filtered``: it has only what
+    the client may read.
     """
 
     snapshot: int
@@ -116,11 +122,16 @@ class SnapshotChunk:
     entries: list[bytes]
     blobs: dict[bytes, bytes] = field(default_factory=dict)
     next_start: int | None = None
+    filtered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """How the broker is: sizes in bytes, times in seconds."""
+    """How the broker is: sizes in bytes, times in seconds.
+
+    ``keys`` is how many it admits; None: it has no keys, and admits everybody who reaches it.
+    ``filtered``: numbers and the journal's place are withheld from who may not read everything.
+    """
 
     version: str
     cluster_id: str
@@ -141,14 +152,38 @@ class StatusReport:
     pid: int = 0
     insecure: bool = False
     events_port: int = 0
+    keys: int | None = None
+    access_warning: str | None = None
+    filtered: bool = False
+
+
+def without_numbers(report: StatusReport) -> StatusReport:
+    """Return what of it is told to who may not read everything."""
+    return replace(
+        report,
+        sessions=0,
+        processes=0,
+        edges=0,
+        components=0,
+        watched_prefixes=0,
+        backend="",
+        journal_bytes=0,
+        journal_warning=None,
+        free_disk_bytes=None,
+        pid=0,
+        keys=None if report.keys is None else 0,
+        access_warning=None,
+        filtered=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class ClientList:
-    """Everybody who holds a lease, and guests, at ``seq``."""
+    """Everybody who holds a lease, and guests, at ``seq``; ``filtered``: whom one may see."""
 
     seq: int
     clients: list[ClientInfo]
+    filtered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class GraphSnapshot:
     """The state of the rig at one ``seq``. Everything is in sorted order.
 
     ``edge_owners`` shows owners as session ids or ``"persistent"``. ``settings`` are the
-    effective values by component address.
+    effective values by component address. ``filtered``: it has only what the key may read.
     """
 
     seq: int
@@ -56,6 +56,7 @@ class GraphSnapshot:
     processes: dict[UUID, SnapshotProcess] = field(default_factory=dict)
     settings: dict[str, SettingsSnapshotValue] = field(default_factory=dict)
     paused: bool = False
+    filtered: bool = False
 
     def _repr_html_(self) -> str:
         """Return the picture of the graph for a notebook."""

@@ -10,6 +10,9 @@ Invariants between events of a transaction's end:
 * a component's session is open; a unit's process is open;
 * the effective settings of an address are the live value a process reported, else the initial
   value of its component; an address with neither has no entry.
+
+A state may be *filtered*: folded from the part of the events that a role lets one read. Then what
+belongs to a session or process that one may not see is there without it.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
 from ezgraph.protocol.events import (
+    AccessRefused,
     ComponentRegistered,
     ComponentRemoved,
     EdgeConnected,
@@ -123,6 +127,7 @@ class GraphState:
         self.components: dict[str, ComponentEntry] = {}
         self.settings: dict[str, SettingEntry] = {}
         self.paused = False
+        self.filtered = False
 
     def __repr__(self) -> str:
         return (
@@ -132,9 +137,15 @@ class GraphState:
         )
 
     @classmethod
-    def fold(cls, events: Iterable[Event], *, epoch: int, seq: int) -> GraphState:
-        """Return the state that ``events`` (a history, or the live set) add up to at ``seq``."""
+    def fold(
+        cls, events: Iterable[Event], *, epoch: int, seq: int, filtered: bool = False
+    ) -> GraphState:
+        """Return the state that ``events`` (a history, or the live set) add up to at ``seq``.
+
+        ``filtered``: they are only those that somebody may read.
+        """
         state = cls()
+        state.filtered = filtered
         for event in events:
             state.apply(event)
         state.epoch, state.seq = epoch, seq
@@ -153,24 +164,28 @@ class GraphState:
             case ComponentRegistered():
                 entry = ComponentEntry(body.session_id, event.seq, body.component)
                 self.components[body.component.address] = entry
-                self.sessions[body.session_id].components.add(body.component.address)
+                if (session := self._session(body.session_id)) is not None:
+                    session.components.add(body.component.address)
             case ComponentRemoved():
                 self.components.pop(body.address, None)
-                self.sessions[body.session_id].components.discard(body.address)
+                if (session := self._session(body.session_id)) is not None:
+                    session.components.discard(body.address)
             case GraphRegistered():
-                self.sessions[body.session_id].graph = body
+                if (session := self._session(body.session_id)) is not None:
+                    session.graph = body
             case GraphRemoved():
-                self.sessions[body.session_id].graph = None
+                if (session := self._session(body.session_id)) is not None:
+                    session.graph = None
             case SessionOpened():
                 self.sessions[body.session_id] = SessionEntry(
                     event.source, event.seq, event.wall_time, body.ttl_s, body.holder
                 )
             case SessionTakenOver():
-                session = self.sessions.setdefault(
+                taken = self.sessions.setdefault(
                     body.session_id,
                     SessionEntry(event.source, body.opened_seq, body.opened_wall, body.ttl_s),
                 )
-                session.source, session.holder = event.source, body.holder
+                taken.source, taken.holder = event.source, body.holder
             case SessionClosed():
                 self.sessions.pop(body.session_id, None)
             case ProcessOpened():
@@ -189,11 +204,18 @@ class GraphState:
                 self.processes.pop(body.process_id, None)
             case PauseChanged():
                 self.paused = body.paused
-            case HistoryCompacted():
-                pass  # what is true stays true; only the way here is gone
+            case HistoryCompacted() | AccessRefused():
+                pass  # what is true stays true
             case _:
                 assert_never(body)
         self.epoch, self.seq = event.epoch, event.seq
+
+    def _session(self, session_id: str) -> SessionEntry | None:
+        """Return an open session; None: it is not to be seen in this part of the state."""
+        return self.sessions.get(session_id) if self.filtered else self.sessions[session_id]
+
+    def _process(self, process_id: UUID) -> ProcessEntry | None:
+        return self.processes.get(process_id) if self.filtered else self.processes[process_id]
 
     def _apply_settings(self, event: Event, change: SettingsChanged) -> None:
         before = self.settings.pop(change.address, None)
@@ -210,10 +232,10 @@ class GraphState:
             self.processes[change.process_id].live.add(change.address)
 
     def _apply_units(self, change: ProcessUnitsChanged) -> None:
-        process = self.processes[change.process_id]
-        for unit in process.units:
-            self.unit_owner.pop(unit, None)
-        process.units = change.units
+        if (process := self._process(change.process_id)) is not None:
+            for unit in process.units:
+                self.unit_owner.pop(unit, None)
+            process.units = change.units
         for unit in change.units:
             self.unit_owner[unit] = change.process_id
 
@@ -276,6 +298,7 @@ class GraphState:
             },
             settings=self._settings_with_initial(),
             paused=self.paused,
+            filtered=self.filtered,
         )
 
     def fingerprint(self) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ezgraph.broker.engine import BrokerEngine
+from ezgraph.broker.inbox import Arrived, Inbox
 from ezgraph.config import Address, BrokerConfig
 from ezgraph.errors import JournalFailedError, MalformedMessageError
 from ezgraph.graph.server import GraphServer
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ezgraph.backends.base import Journal
-    from ezgraph.broker.connections import Descriptor
     from ezgraph.protocol.events import Event
     from ezgraph.testing.journal import Disk
     from ezgraph.testing.network import Network
@@ -39,15 +38,6 @@ def running_broker(config: BrokerConfig | None = None) -> Iterator[GraphServer]:
     """A real broker in a thread, on a free loopback port, for the length of a ``with``."""
     with GraphServer(config=config or BrokerConfig(address=Address("127.0.0.1", 0))) as server:
         yield server
-
-
-@dataclass(slots=True)
-class _Arrived:
-    """A message that was read, and the descriptor it came in on if its peer was not bound."""
-
-    peer: bytes
-    descriptor: Descriptor | None
-    parts: list[bytes]
 
 
 class SimulatedBroker:
@@ -82,7 +72,7 @@ class SimulatedBroker:
         self._port: BrokerPort | None = None
         self._ids = SequentialIds()
         self._generations: dict[int, int] = {}
-        self._inbox: deque[_Arrived] = deque()
+        self._inbox = Inbox(self.config.limits)
         self._archive: list[Event] = []
         self._archived = 0
         self._pass_at: float | None = None
@@ -116,7 +106,7 @@ class SimulatedBroker:
             now=self._clock.monotonic(),
         )
         self._generations = {}
-        self._inbox.clear()
+        self._inbox = Inbox(self.config.limits)
         self._port = BrokerPort(self.network, self._wake)
         commands = self.address
         self.network.bind(self._port, commands, Address(commands.host, commands.port + 1))
@@ -225,10 +215,10 @@ class SimulatedBroker:
         now, wall = self._clock.monotonic(), self._clock.wall()
         while port.subscriptions:
             engine.take_subscription(port.subscriptions.popleft(), now=now)
-        strangers = self._read_batch(engine, port)
+        self._read_batch(engine, port)
         self._obey_monitor(engine, port, now)
-        for stranger, fd in strangers:
-            stranger.descriptor = (fd, self._generations.get(fd, 0))
+        for stranger in self._inbox.strangers():
+            stranger.place(self._generations)
         self._take_commands(engine, now, wall)
         if self._crashes("decided"):
             return
@@ -256,28 +246,20 @@ class SimulatedBroker:
         if self.engine is engine and not self._crashes("stored"):
             self._send(engine, port)
 
-    def _read_batch(self, engine: BrokerEngine, port: BrokerPort) -> list[tuple[_Arrived, int]]:
-        """Read up to a bound; return the messages of unbound peers with their descriptors."""
-        strangers = []
-        while port.requests and len(self._inbox) < self.config.limits.inbox_messages:
+    def _read_batch(self, engine: BrokerEngine, port: BrokerPort) -> None:
+        """Read up to a bound; of unbound peers the descriptors too."""
+        for _ in range(self.config.limits.inbox_messages):
+            if not port.requests:
+                return
             peer, fd, message = port.requests.popleft()
-            arrived = _Arrived(peer, None, list(message))
-            self._inbox.append(arrived)
-            if not engine.knows(peer):
-                strangers.append((arrived, fd))
-        return strangers
+            self._inbox.put(Arrived(peer, None if engine.knows(peer) else fd, list(message)))
 
     def _take_commands(self, engine: BrokerEngine, now: float, wall: float) -> None:
-        left = self.config.limits.commands_per_pass
-        while self._inbox and left > 0:
-            arrived = self._inbox[0]
-            descriptor, taken = arrived.descriptor, arrived.parts[:left]
+        for arrived, taken in self._inbox.take(self.config.limits.commands_per_pass):
             for frame in taken:
-                engine.take_command(arrived.peer, frame, now=now, wall=wall, descriptor=descriptor)
-            del arrived.parts[:left]
-            left -= len(taken)
-            if not arrived.parts:
-                self._inbox.popleft()
+                engine.take_command(
+                    arrived.peer, frame, now=now, wall=wall, descriptor=arrived.descriptor
+                )
 
     def _obey_monitor(self, engine: BrokerEngine, port: BrokerPort, now: float) -> None:
         while port.monitor:
@@ -325,7 +307,7 @@ class SimulatedBroker:
             raise BrokenPromiseError("G4: answered although the append failed")
         self.crashes += 1
         self.engine = self.crash_at = None
-        self._inbox.clear()
+        self._inbox = Inbox(self.config.limits)
         self._refuse_everybody(port)
         self.network.after(FAREWELL_S, lambda: self._end(port))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ezgraph.client.core import OVER
+from ezgraph.client.core import OVER, Handshake
 from ezgraph.client.engine import ClientEngine, Feed, Result
 from ezgraph.client.replica import Replica
 from ezgraph.client.resumption import ResumeToken
@@ -313,6 +313,17 @@ class SimulatedClient:
         """Make both connections anew."""
         self.commands.reconnect()
         self.events.reconnect()
+
+    def redial(self) -> None:
+        """Make the connection for commands anew."""
+        self.commands.reconnect()
+
+    def handshake_failure(self) -> Handshake | None:
+        """Return None: there are no keys on this network."""
+        return None
+
+    def stop_watching(self) -> None:
+        """There are no handshakes to watch."""
 
     def send(self, message: Sequence[bytes]) -> None:
         """Send requests."""

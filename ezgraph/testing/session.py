@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ezgraph.config import DEFAULT_TIMEOUT_S, Address, parse_address
+from ezgraph.config import DEFAULT_TIMEOUT_S, Address, ClientKeys, parse_address
 from ezgraph.errors import ContextClosedError, DivergedError, EzGraphError
 from ezgraph.protocol.commands import Command, Goodbye, Sync
 from ezgraph.testing.client import SimulatedClient
@@ -41,6 +41,7 @@ def simulated_sessions(network: Network) -> SessionFactory:
         ttl_s: float | None = None,
         patience_s: float = 60.0,
         resume: ResumeToken | None = None,
+        keys: ClientKeys | None = None,  # noqa: ARG001 - there are none on this network
     ) -> SimulatedSession:
         def new_client(predecessor: ResumeToken | None) -> SimulatedClient:
             return SimulatedClient(

@@ -266,7 +266,7 @@ def test_a_descriptor_given_out_again_before_the_monitor_is_read_ends_the_dead_s
 
     assert all(connected)
     assert stepped.sessions == {peer.client for peer in live}
-    reused = [fd for fd, times in stepped.service._generations.items() if times > 1]
+    reused = [fd for fd, times in stepped.service._peers.generations.items() if times > 1]
     assert reused, "no descriptor was given out again: nothing was tested"
 
 

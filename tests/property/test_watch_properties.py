@@ -78,7 +78,7 @@ class Line:
     def publish(self, events: list[Event], dropped: set[int]) -> None:
         self.history += events
         topics = [topic_of(event.key) for event in events]
-        links = self.watches.link(events[0].seq, topics, now=0.0)
+        links = self.watches.link([event.seq for event in events], topics, now=0.0)
         depth = len(self.prefix)
         for event, its_links in zip(events, links, strict=True):
             if event.key[:depth] == self.prefix and event.seq not in dropped:

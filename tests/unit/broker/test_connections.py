@@ -157,13 +157,13 @@ def test_a_connection_that_says_hello_again_leaves_its_first_lease_to_the_grace(
 
 def test_an_ended_lease_leaves_its_connections_unbound(desk: Desk, welcome: Welcome) -> None:
     say(desk, KEEPALIVE, resume(welcome), FD_6)
-    assert desk.core.knows(MAIN)
-    assert desk.core.knows(KEEPALIVE)
+    assert desk.core.connection_of(MAIN)
+    assert desk.core.connection_of(KEEPALIVE)
 
     desk.pass_time(6.0)
 
     for peer, descriptor in ((MAIN, FD_5), (KEEPALIVE, FD_6)):
-        assert not desk.core.knows(peer)
+        assert not desk.core.connection_of(peer)
         reply = say(desk, peer, Sync(), descriptor, 9)
         assert isinstance(reply, Refusal)
         assert reply.code == "unbound"

@@ -32,7 +32,8 @@ def pause(seq: int, **txn: int) -> Event:
 
 
 def link(watches: Watches, events: list[Event], *, now: float = 0.0) -> list[list[Link]]:
-    return watches.link(events[0].seq, [topic_of(event.key) for event in events], now=now)
+    seqs = [event.seq for event in events]
+    return watches.link(seqs, [topic_of(event.key) for event in events], now=now)
 
 
 def watching(*prefixes: bytes, head: int = 0, now: float = 0.0) -> Watches:

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from ezgraph.protocol.events import (
+    AccessRefused,
     Body,
     ComponentRegistered,
     ComponentRemoved,
@@ -52,6 +53,7 @@ KINDS: list[tuple[Body, tuple[str, ...], tuple[str, ...], bool]] = [
     (SessionTakenOver("s", 6.0, "h", 1, 0.0), ("session", "s"), ("session", "s"), True),
     (ProcessTakenOver(P, 6.0, "h", 1, 0.0), ("process", str(P)), ("process", str(P)), True),
     (HistoryCompacted(9), ("control", "history"), ("control", "history"), False),
+    (AccessRefused("bob", "Connect", "forbidden", "no"), ("audit", "bob"), ("audit", "bob"), False),
     (SessionClosed("s", EndReason.CLOSED), ("session", "s"), ("session", "s"), False),
     (ProcessOpened(P, 6.0), ("process", str(P)), ("process", str(P)), True),
     (ProcessClosed(P, EndReason.EXPIRED), ("process", str(P)), ("process", str(P)), False),

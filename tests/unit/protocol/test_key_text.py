@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ezgraph import InvalidKeyError
-from ezgraph.cli.keys import KeyFilter, key_text, parse_filter
+from ezgraph.protocol.key_text import KeyFilter, key_text, parse_filter
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 

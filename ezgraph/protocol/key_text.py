@@ -59,18 +59,18 @@ def parse_filter(typed: str) -> KeyFilter:
             raise InvalidKeyError(f"{typed!r} has no room before the first '/', such as settings/A")
         return KeyFilter(())
     if not slash or not rest:
-        return KeyFilter((_unescaped(room),))
+        return KeyFilter((unescaped(room),))
     if room in ONE_NAME_ROOMS:
         if rest.endswith("/"):
-            return KeyFilter((room,), _unescaped(rest))
-        return KeyFilter((room, _unescaped(rest)))
+            return KeyFilter((room,), unescaped(rest))
+        return KeyFilter((room, unescaped(rest)))
     names = rest.removesuffix("/").split("/")
     if room == "edge" and len(names) > EDGE_NAMES:
         raise InvalidKeyError(
             f"{typed!r} names {len(names)} topics, and an edge has two; write a '/' inside a topic "
             f"as %2F: edge/SYS%2FSRC%2FOUT/REC"
         )
-    return KeyFilter(check_key((_unescaped(room), *map(_unescaped, names))))
+    return KeyFilter(check_key((unescaped(room), *map(unescaped, names))))
 
 
 def key_text(key: Key) -> str:
@@ -78,11 +78,12 @@ def key_text(key: Key) -> str:
     if not key:
         return "/"
     if len(key) == EDGE_NAMES and key[0] in ONE_NAME_ROOMS:
-        return f"{key[0]}/{_escaped(key[1], '%')}"
-    return "/".join(_escaped(name, "%/") for name in key)
+        return f"{key[0]}/{escaped(key[1], '%')}"
+    return "/".join(escaped(name, "%/") for name in key)
 
 
-def _escaped(name: str, also: str) -> str:
+def escaped(name: str, also: str) -> str:
+    """Return a name with what is not printable, and each of ``also``, as ``%XX``."""
     return "".join(
         _percent(each) if each in also or not each.isprintable() else each for each in name
     )
@@ -92,7 +93,7 @@ def _percent(character: str) -> str:
     return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
 
 
-def _unescaped(typed: str) -> str:
+def unescaped(typed: str) -> str:
     """Decode runs of escapes as UTF-8; what is none stays as it was typed."""
 
     def decode(found: re.Match[str]) -> str:

@@ -1,0 +1,125 @@
+"""What a command needs, and whether its key's role grants it. Pure.
+
+The table of verbs is in `ezgraph.protocol.roles`; here stands which command needs which of them, on
+which keys. A refusal says what was wanted, on what, and as whom; it is raised before anything of
+the state is looked at. Who may not read everything is not told either what a rule found in the
+state (who holds an edge, which loop it would close): `withheld` keeps the code and drops the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from ezgraph.errors import ForbiddenError, LiveSessionsError, from_code
+from ezgraph.protocol.commands import (
+    Connect,
+    Disconnect,
+    RegisterMetadata,
+    ReportSettings,
+    Revert,
+    SetPause,
+    Shutdown,
+    UpdateUnits,
+)
+from ezgraph.protocol.key_text import key_text
+from ezgraph.protocol.roles import FULL_SCOPE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ezgraph.errors import EzGraphError
+    from ezgraph.names import Key
+    from ezgraph.protocol.roles import Access, Identity, ReadScope
+
+Judged = (
+    Connect
+    | Disconnect
+    | RegisterMetadata
+    | UpdateUnits
+    | ReportSettings
+    | SetPause
+    | Revert
+    | Shutdown
+)
+_TELLING = frozenset(
+    {"cyclic", "foreign_edge", "unknown_edge", "address_collision", "not_owner", "live_sessions"}
+)
+
+
+def demands(command: Judged) -> Iterator[tuple[str, Key]]:
+    """Yield the verb and the key of everything that ``command`` would do."""
+    match command:
+        case Connect() | Disconnect():
+            yield "connect", ("edge", command.from_topic, command.to_topic)
+        case RegisterMetadata():
+            for address in command.metadata.components:
+                yield "register", ("component", address)
+        case UpdateUnits():
+            for unit in (*command.added, *command.removed):
+                yield "run", ("component", unit)
+        case ReportSettings():
+            yield "report", ("settings", command.address)
+        case SetPause():
+            yield "pause", ("control", "pause")
+        case Shutdown():
+            yield "shutdown", ("control", "broker")
+        case Revert():
+            return  # one's own
+        case _:
+            assert_never(command)
+
+
+def refuse_forbidden(identity: Identity, command: Judged) -> None:
+    """Refuse what the role does not grant.
+
+    Raises:
+        ForbiddenError: says the key's name, its role, the verb and the first key it lacks.
+    """
+    role = identity.role
+    for verb, key in demands(command):
+        if not role.may(verb, key):
+            raise _forbidden(identity, f"{verb} {_shown(key)}")
+
+
+def refuse_unreadable(identity: Identity, scope: ReadScope, prefix: Key) -> None:
+    """Refuse to read where the role lets one read nothing at all.
+
+    Raises:
+        ForbiddenError: says what it may read.
+    """
+    if not scope.touches(prefix):
+        raise _forbidden(identity, f"read {_shown(prefix)} (it reads {scope})")
+
+
+def _forbidden(identity: Identity, what: str) -> ForbiddenError:
+    return ForbiddenError(
+        f"key {identity.name!r} (role {identity.role}) may not {what}; ask whoever keeps this "
+        f"broker's allow-list for a role that does"
+    )
+
+
+def _shown(key: Key) -> str:
+    text = key_text(key)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+_SHOWN_CHARACTERS = 200
+
+
+def scope_of(access: Access | None, identity: Identity | None) -> ReadScope:
+    """Return what a client may read; everything, where there are no keys."""
+    if access is None or identity is None:
+        return FULL_SCOPE
+    return access.scope_of(identity)
+
+
+def withheld(error: EzGraphError, scope: ReadScope) -> EzGraphError:
+    """Return an error without what it tells of others, for who may not read everything."""
+    if scope.is_full or error.code not in _TELLING:
+        return error
+    in_the_way = "sessions are alive" if isinstance(error, LiveSessionsError) else "others hold it"
+    return from_code(
+        error.code,
+        f"refused ({error.code}): {in_the_way}; this key may read only {scope}, so the details "
+        f"are withheld: ask somebody who may read everything",
+    )

@@ -1,0 +1,194 @@
+"""Roles: what the holder of a key may do, and to which keys. Pure.
+
+A role grants *verbs*, each on the keys that its patterns mean (`ezgraph.protocol.patterns`):
+
+========  ====================================================  =========================
+verb      lets one                                              judged by the key
+========  ====================================================  =========================
+read      get events, snapshots, listings; watch                of each event
+connect   hold and let go of edges                              ``edge/FROM/TO``
+register  register components with their metadata               ``component/ADDRESS``
+run       take units for a process                              ``component/ADDRESS``
+report    report the settings of units one runs                 ``settings/ADDRESS``
+pause     ask publishers to pause, or to go on                  ``control/pause``
+shutdown  stop the broker                                       ``control/broker``
+========  ====================================================  =========================
+
+What needs no verb: holding a lease and all that renews, reverts or ends it (``HELLO``, ``RESUME``,
+``TAKEOVER``, heartbeats, goodbyes), ``SYNC``, and the status (without numbers, for who may not
+read everything). A command that names several keys needs the verb on each of them.
+
+Reading is the one verb that also bounds what is *published* to a client: keys with the same read
+patterns share a **read scope**, a stream of events of its own on a port of its own.
+
+Four roles are always there: `observer`, `operator`, `admin`, and ``owner:PREFIX`` for each prefix
+of addresses. An owner may change what is at ``PREFIX`` and below, and connect whatever leads there:
+who receives decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from ezgraph.protocol.patterns import EVERY_KEY, KeyPattern, NamePattern
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from ezgraph.names import Key
+
+VERBS = ("read", "connect", "register", "run", "report", "pause", "shutdown")
+OWNER = "owner:"
+PUBLIC_BYTES = 32
+Patterns = tuple[KeyPattern, ...]
+EVERYTHING: Patterns = (EVERY_KEY,)
+_REMEMBERED = 20_000
+
+
+@dataclass(frozen=True)
+class Role:
+    """A name, and for each verb the keys it may be used on."""
+
+    name: str
+    grants: Mapping[str, Patterns]
+    comment: str = ""
+    _judged: dict[tuple[str, Key], bool] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def reads(self) -> Patterns:
+        """What it may read; equal for roles that share a read scope."""
+        return normal(self.grants.get("read", ()))
+
+    def may(self, verb: str, key: Key) -> bool:
+        """Return whether it grants ``verb`` on ``key``."""
+        patterns = self.grants.get(verb, ())
+        if patterns == EVERYTHING:
+            return True
+        found = self._judged.get((verb, key))
+        if found is None:
+            if len(self._judged) >= _REMEMBERED:
+                self._judged.clear()
+            found = any(pattern.matches(key) for pattern in patterns)
+            self._judged[verb, key] = found
+        return found
+
+
+def normal(patterns: Iterable[KeyPattern]) -> Patterns:
+    """Return the same keys by patterns in one order, each once; everything is one pattern."""
+    found = set(patterns)
+    return EVERYTHING if EVERY_KEY in found else tuple(sorted(found, key=str))
+
+
+def _role(name: str, comment: str, grants: dict[str, Patterns]) -> Role:
+    return Role(name, MappingProxyType(grants), comment)
+
+
+_CHANGES = ("connect", "register", "run", "report", "pause")
+OBSERVER = _role("observer", "reads everything, changes nothing", {"read": EVERYTHING})
+OPERATOR = _role(
+    "operator", "reads and changes everything", dict.fromkeys(("read", *_CHANGES), EVERYTHING)
+)
+ADMIN = _role("admin", "an operator who may stop the broker", dict.fromkeys(VERBS, EVERYTHING))
+BUILT_IN = {role.name: role for role in (OBSERVER, OPERATOR, ADMIN)}
+
+
+def owner_of(prefix: str) -> Role:
+    """Return the role of who owns the addresses ``prefix`` and ``prefix/…``."""
+    at, below = NamePattern(prefix, is_open=False), NamePattern(f"{prefix}/", is_open=True)
+    anything = NamePattern("", is_open=True)
+
+    def named(*before: NamePattern) -> Patterns:
+        return KeyPattern((*before, at)), KeyPattern((*before, below))
+
+    components = named(NamePattern("component", is_open=False))
+    return _role(
+        f"{OWNER}{prefix}",
+        f"reads everything, changes {prefix} and what is below",
+        {
+            "read": EVERYTHING,
+            "connect": named(NamePattern("edge", is_open=False), anything),
+            "register": components,
+            "run": components,
+            "report": named(NamePattern("settings", is_open=False)),
+        },
+    )
+
+
+class Identity(NamedTuple):
+    """Whose a connection is, as its key has proved. ``public`` is 64 hexadecimal digits."""
+
+    name: str
+    public: str
+    role: Role
+
+
+class ReadScope(NamedTuple):
+    """What one stream of events has. Number 0 has everything."""
+
+    number: int
+    patterns: Patterns
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has everything."""
+        return self.patterns == EVERYTHING
+
+    def has(self, key: Iterable[str]) -> bool:
+        """Return whether the event (or the entry of a snapshot) under ``key`` is in it."""
+        if self.patterns == EVERYTHING:
+            return True
+        names = tuple(key)
+        return any(pattern.matches(names) for pattern in self.patterns)
+
+    def touches(self, prefix: Key) -> bool:
+        """Return whether anything under ``prefix`` may be in it."""
+        return any(pattern.touches(prefix) for pattern in self.patterns)
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.patterns)) or "nothing"
+
+
+FULL_SCOPE = ReadScope(0, EVERYTHING)
+
+
+class Access:
+    """Who is admitted, and as what: one reading of the allow-list and the roles. Never changed."""
+
+    def __init__(self, identities: Iterable[Identity], *, before: Access | None = None) -> None:
+        """``before``: the reading that this one follows; scopes that stay keep their numbers."""
+        self._by_public = {each.public: each for each in identities}
+        self._scope_of: dict[str, ReadScope] = {}
+        known = dict(before.scopes) if before is not None else {}
+        self.scopes: dict[Patterns, ReadScope] = {EVERYTHING: FULL_SCOPE}
+        taken = {scope.number for scope in known.values()} | {0}
+        for each in self._by_public.values():
+            patterns = each.role.reads
+            scope = self.scopes.get(patterns) or known.get(patterns)
+            if scope is None:
+                scope = ReadScope(max(taken) + 1, patterns)
+                taken.add(scope.number)
+            self.scopes[patterns] = self._scope_of[each.public] = scope
+
+    def __repr__(self) -> str:
+        return f"<Access keys={len(self)} scopes={len(self.scopes)}>"
+
+    def __len__(self) -> int:
+        return len(self._by_public)
+
+    def __iter__(self) -> Iterator[Identity]:
+        return iter(self._by_public.values())
+
+    def identity(self, public: str | None) -> Identity | None:
+        """Return who has this key; None: nobody that is admitted."""
+        return self._by_public.get(public) if public is not None else None
+
+    def scope_of(self, identity: Identity) -> ReadScope:
+        """Return what they may read."""
+        return self._scope_of[identity.public]
