@@ -184,7 +184,7 @@ class BrokerService:
         sock: zmq.Socket[bytes] = self._context.socket(kind)
         self._sockets.append(sock)
         if kind == zmq.XPUB:
-            sock.set(zmq.XPUB_VERBOSE, 1)
+            sock.set(zmq.XPUB_VERBOSER, 1)
         sock.set(zmq.LINGER, 0)
         sock.set(zmq.IPV6, int(":" in self._host))
         sock.set(zmq.MAXMSGSIZE, limits.max_frame_bytes if scope is None else _MAX_SUBSCRIPTION)
@@ -434,20 +434,29 @@ class BrokerService:
     # --- subscriptions ---
 
     def _take_subscriptions(self, stream: _Stream, now: float) -> None:
+        """Read a batch, obey the monitor, and heed the batch: in the order that commands keep.
+
+        An end of a subscription is heeded if its peer had that subscription, and ends a watch if
+        it was the last: ZeroMQ passes on what a stranger says in the name of others, too.
+        """
         xpub, peers = stream.socket, stream.peers
+        batch: list[zmq.Frame] = []
+        while len(batch) < _READ_SUBSCRIPTIONS and _readable(xpub):
+            batch.append(xpub.recv(_NOBLOCK, copy=False))
         for _ in peers.obey_monitor():
             self._refuse_crowd(peers)
-        for _ in range(_READ_SUBSCRIPTIONS):
-            if not _readable(xpub):
-                return
-            frame = xpub.recv(_NOBLOCK, copy=False)
+        for frame in batch:
             message, fd = frame.bytes, _metadata_fd(frame)
             reason = self._no_subscription(frame, stream, message, fd)
-            if reason is None:
-                self.engine.take_subscription(message, now=now, scope=stream.number)
-            elif fd is not None:
+            if fd is None:
+                continue  # its connection has ended, as the monitor says, or speaks an old ZMTP
+            if reason is not None:
                 log.warning("cut off a subscriber scope=%d: %s", stream.number, reason)
                 cut_off(fd)
+            elif message[:1] == b"\x01":
+                self.engine.take_subscription(message, now=now, scope=stream.number)
+        for topic in peers.left():
+            self.engine.take_subscription(b"\x00" + topic, now=now, scope=stream.number)
 
     def _no_subscription(
         self, frame: zmq.Frame, stream: _Stream, message: bytes, fd: int | None
