@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import pathlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -39,6 +39,8 @@ from ezgraph.protocol.commands import (
     Sync,
     UpdateUnits,
 )
+from ezgraph.protocol.events import AccessRefused
+from ezgraph.protocol.events import key_of as key_of_body
 from ezgraph.protocol.metadata import (
     CollectionMetadata,
     DynamicSettingsMetadata,
@@ -263,8 +265,10 @@ def recorded() -> Recording:
 
 
 def _read_all(recording: Recording, broker: SimulatedBroker) -> None:
-    """Keep the whole history: some of it nobody has watched."""
-    for event in broker.history().events:
+    """Keep the whole history: some of it nobody has watched, and some only brokers with keys have."""
+    refused = AccessRefused("unknown key at 10.0.0.1", "connect", "not_admitted", "no such key", 3)
+    events = broker.history().events
+    for event in (*events, replace(events[-1], key=key_of_body(refused), body=refused)):
         recording.add("topic", topic_of(event.key), b"")
         recording.add_event(codec.encode_event(event).event)
 

@@ -200,6 +200,8 @@ class Siege:
 
     def _say_session(self, random: Random) -> None:
         stranger = self._stranger
+        if random.random() < 0.02:
+            self._flood(random)
         if stranger is None or stranger.sessions >= SESSIONS_PER_DEALER:
             if stranger is not None:
                 stranger.socket.close()
@@ -211,12 +213,20 @@ class Siege:
             stranger.socket.send_multipart(message)
         stranger.ask(Sync())
 
+    def _flood(self, random: Random) -> None:
+        """Send thousands of frames as one message: who does that may be cut off, and hears why."""
+        stranger = Stranger(self, random)
+        stranger.bind()
+        self.inputs["request"] += 1
+        stranger.socket.send_multipart([random.choice((b"", b"eZ\1\0", bytes(60)))] * 3_000)
+        stranger.socket.close(linger=100)
+
     def _messages(self, random: Random, stranger: Stranger) -> Iterator[list[bytes]]:
         """Yield a recorded session, mutated: frame by frame, or many and empty ones together."""
         commands = [*self.recording.samples["command"], *stranger.own_samples()]
         said = [self._mutated(random.choice(commands), random, stranger) for _ in range(25)]
-        if random.random() < 0.02:
-            yield [random.choice((b"", said[0]))] * 3_000
+        if random.random() < 0.05:
+            yield [random.choice((b"", said[0][:100]))] * 1_000
         while said:
             count = random.choice((1, 1, 1, 2, 10))
             message, said = said[:count], said[count:]
@@ -268,11 +278,14 @@ class Siege:
             commands = random.choices(self.recording.samples["command"], k=2)
             mutated = [self.mutator.mutated(each) for each in commands]
             requests = [RAW_HELLO, *(each for each in mutated if not _ends_the_broker(each))]
-            said = conversation(random, self.mutator, requests, self._topics)
+            first, rest = conversation(random, self.mutator, requests, self._topics)
             stranger = socket.create_connection((host, port + random.randrange(2)), timeout=10.0)
             self._raw.append(stranger)
-            with suppress(ConnectionError):
-                stranger.sendall(said)
+            with suppress(ConnectionError, TimeoutError):
+                stranger.sendall(first)
+                if rest:
+                    _await_greeting(stranger)
+                    stranger.sendall(rest)
             if random.random() < 0.3:
                 with suppress(OSError):
                     stranger.shutdown(socket.SHUT_WR)
@@ -283,6 +296,14 @@ class Siege:
         """Hang up with a reset: thousands that wait for their end would take all the ports."""
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         stranger.close()
+
+
+def _await_greeting(stranger: socket.socket) -> None:
+    """Wait for the broker's greeting and READY: ZeroMQ is confused by an answer before them."""
+    stranger.settimeout(0.05)
+    received = b""
+    while b"READY" not in received and (more := stranger.recv(1_000)):
+        received += more
 
 
 def _ends_the_broker(frame: bytes) -> bool:

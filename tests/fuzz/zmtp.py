@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from tests.fuzz.mutation import Mutator
 
+GREETING_BYTES = 64
 MORE, LONG, COMMAND = 1, 2, 4
 MECHANISMS = (b"NULL", b"NULL", b"NULL", b"CURVE", b"PLAIN", b"GSSAPI", b"", b"null", b"\xff" * 20)
 SOCKET_TYPES = (b"DEALER", b"REQ", b"ROUTER", b"SUB", b"XSUB", b"PUB", b"XPUB", b"PAIR", b"", b"\0")
@@ -71,8 +72,8 @@ def _property(name: bytes, value: bytes) -> bytes:
 
 def conversation(
     random: Random, mutator: Mutator, requests: Sequence[bytes], topics: Sequence[bytes]
-) -> bytes:
-    """Return all that one connection says, without listening."""
+) -> tuple[bytes, bytes]:
+    """Return what one connection says at once, and what when the greeting has been answered."""
     match random.randrange(8):
         case 0:
             said = random.choice(FOREIGN) + random.randbytes(random.randrange(200))
@@ -93,11 +94,15 @@ def conversation(
             said = greeting() + ready(b"DEALER") + b"".join(map(frame, requests))
             said += lying_frame(random, requests[0])
         case _:
-            said = greeting() + ready(b"SUB") + b"".join(frame(b"\1" + topic) for topic in topics)
+            said = greeting() + ready(b"SUB")
+            for _ in range(10):
+                said += frame(random.choice((b"\0", b"\0", b"\1")) + random.choice(topics))
             said += lying_frame(random, b"\1" + topics[0])
     if random.random() < 0.3:
         said = said[: random.randrange(len(said) + 1)]  # and then says no more
-    return _FORGED.sub(rb"\1x", said)
+    said = _FORGED.sub(rb"\1x", said)
+    at = GREETING_BYTES if random.random() < 0.9 else len(said)
+    return said[:at], said[at:]
 
 
 def _handshake(random: Random) -> bytes:
