@@ -265,7 +265,7 @@ def recorded() -> Recording:
 
 
 def _read_all(recording: Recording, broker: SimulatedBroker) -> None:
-    """Keep the whole history: some of it nobody has watched, and some only brokers with keys have."""
+    """Keep the whole history, watched or not, and an event that only brokers with keys have."""
     refused = AccessRefused("unknown key at 10.0.0.1", "connect", "not_admitted", "no such key", 3)
     events = broker.history().events
     for event in (*events, replace(events[-1], key=key_of_body(refused), body=refused)):

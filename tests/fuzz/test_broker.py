@@ -13,7 +13,7 @@ import struct
 import sys
 import time
 from collections import Counter, deque
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
@@ -109,7 +109,7 @@ class Stranger:
         self.socket.set(zmq.RCVTIMEO, ANSWER_MS)
         self.socket.set(zmq.SNDTIMEO, ANSWER_MS)
         if random.random() < 0.2:  # one that nobody has, else the ROUTER would ignore us
-            self.socket.set(zmq.IDENTITY, b"stranger %d" % siege.number)
+            self.socket.set(zmq.IDENTITY, b"stranger %.17f" % random.random())
         self.socket.connect(siege.server.address.endpoint)
         self.requests = random.choice((0, 2**31, 2**62))
         self.sessions = 0
@@ -317,8 +317,7 @@ def _ends_the_broker(frame: bytes) -> bool:
 
 def besiege(server: GraphServer, seed: int, inputs: int) -> None:
     pid, weighed, began = server.pid or 0, 0.0, time.perf_counter()
-    victim = Victim(server)
-    with Siege(server, seed) as siege:
+    with closing(Victim(server)) as victim, Siege(server, seed) as siege:
         while (done := siege.inputs.total()) < inputs:
             for _ in range(ROUNDS_PER_LOOK):
                 siege.round()
@@ -330,7 +329,6 @@ def besiege(server: GraphServer, seed: int, inputs: int) -> None:
         with told(seed, siege.number, b"the end"):
             victim.take_stock()
     growth, rate = resident_mib(pid) - weighed, done / (time.perf_counter() - began)
-    victim.close()
     sys.stdout.write(
         f"broker: seed {seed}, {done} inputs {dict(siege.inputs)}, {rate:.0f}/s, "
         f"{len(victim.seen)} events seen, slowest answer {victim.slowest_s * 1e3:.0f} ms, "

@@ -1,8 +1,8 @@
 """Whatever bytes a decoder is given: a value or its documented error, in little time, and no more
 memory afterwards.
 
-A new reader of hostile bytes (files of keys or roles, say) is added as one line of `READERS`, with
-samples of its kind in `tests.fuzz.recording`. ``pytest -s -m soak tests/fuzz`` takes a million
+A new reader of hostile bytes is added as one line of `READERS`, with samples of its kind in
+`tests.fuzz.recording` (one of files, in `tests.fuzz.test_key_files`). ``pytest -s -m soak tests/fuzz`` takes a million
 inputs; ``--seed N`` repeats a campaign.
 """
 
