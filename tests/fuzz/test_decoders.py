@@ -2,8 +2,8 @@
 memory afterwards.
 
 A new reader of hostile bytes is added as one line of `READERS`, with samples of its kind in
-`tests.fuzz.recording` (one of files, in `tests.fuzz.test_key_files`). ``pytest -s -m soak tests/fuzz`` takes a million
-inputs; ``--seed N`` repeats a campaign.
+`tests.fuzz.recording` (one of files: in `tests.fuzz.test_key_files`). ``--seed N`` repeats a
+campaign; ``pytest -s -m soak tests/fuzz`` takes a million inputs.
 """
 
 from __future__ import annotations
