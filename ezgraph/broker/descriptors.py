@@ -46,6 +46,9 @@ class Descriptors:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, fd: object) -> bool:
+        return fd in self._open
+
     def __repr__(self) -> str:
         return f"<Descriptors open={len(self._open)} keys={len(self._of_key)}>"
 

@@ -443,16 +443,20 @@ class BrokerService:
         batch: list[zmq.Frame] = []
         while len(batch) < _READ_SUBSCRIPTIONS and _readable(xpub):
             batch.append(xpub.recv(_NOBLOCK, copy=False))
-        for _ in peers.obey_monitor():
+        closed = set()
+        for (closed_fd, _), was_accepted in peers.obey_monitor():
             self._refuse_crowd(peers)
+            if not was_accepted:
+                closed.add(closed_fd)
         for frame in batch:
             message, fd = frame.bytes, _metadata_fd(frame)
             reason = self._no_subscription(frame, stream, message, fd)
             if fd is None:
                 continue  # its connection has ended, as the monitor says, or speaks an old ZMTP
             if reason is not None:
-                log.warning("cut off a subscriber scope=%d: %s", stream.number, reason)
-                cut_off(fd)
+                if fd in peers and fd not in closed:  # else its number may be another's by now
+                    log.warning("cut off a subscriber scope=%d: %s", stream.number, reason)
+                    cut_off(fd)
             elif message[:1] == b"\x01":
                 self.engine.take_subscription(message, now=now, scope=stream.number)
         for topic in peers.left():
@@ -488,7 +492,7 @@ class BrokerService:
                 return
             arrived = self._read_message()
             left -= len(arrived.parts)
-            if arrived.parts and not self._is_doomed(arrived):
+            if arrived.parts and not self._is_doomed(arrived, now):
                 self._admit(arrived, now)
             if left <= 0:
                 break
@@ -531,13 +535,16 @@ class BrokerService:
             refused = AccessRefused(who, "send", error.code, str(error))
             self.engine.core.note_refusal(refused, now)
 
-    def _is_doomed(self, arrived: Arrived) -> bool:
+    def _is_doomed(self, arrived: Arrived, now: float) -> bool:
         if not self._doomed:
             return False
         fd = arrived.fd if arrived.fd is not None else self.engine.fd_of(arrived.peer)
+        if fd in self._doomed:
+            self._obey_monitor(now)  # it may have closed, and its number be another's by now
         return fd in self._doomed
 
     def _hang_up(self, now: float) -> None:
+        self._obey_monitor(now)  # a number that is another's by now is doomed no longer
         for fd, due in list(self._doomed.items()):
             if due <= now:
                 cut_off(fd)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -571,6 +572,18 @@ def test_who_ends_subscriptions_of_others_ends_nothing(server: GraphServer) -> N
                     if isinstance(item, Event | Progress) and item.seq >= seq:
                         break
             assert ctx.status().watched_prefixes == 1
+
+
+def test_whoever_comes_on_the_descriptor_of_one_who_was_cut_off_is_answered(
+    server: GraphServer,
+) -> None:
+    for number in range(100):
+        with raw(server) as flooder:
+            flooder.ask(HELLO, 0)
+            flooder.socket.send_multipart([b""] * 3_000)
+            flooder.receive()  # why it is cut off: in a moment
+        with raw(server) as client:
+            assert isinstance(client.ask(replace(HELLO, nonce=f"after {number}"), 0), Welcome)
 
 
 def watched_by(server: GraphServer, topic: bytes) -> None:
