@@ -27,7 +27,7 @@ from tests.fuzz.recording import recorded
 if TYPE_CHECKING:
     from random import Random
 
-INPUTS, SOAK_INPUTS = 15_000, 400_000
+INPUTS, SOAK_INPUTS = 12_000, 200_000
 INPUTS_PER_BROKER = 4_000
 LOOK_EVERY = 200
 VICTIM = b"\0victim"

@@ -21,9 +21,9 @@ from ezgraph.broker.restart import restart
 from ezgraph.errors import CompactedError, DivergedError, JournalError, MalformedMessageError
 from ezgraph.wire import codec
 from tests.fuzz.campaign import (
-    GROWTH_MIB,
     SEED,
     SLOWEST_S,
+    allowed_mib,
     random_of,
     resident_mib,
     told,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from ezgraph.backends import JournalReader
 
-INPUTS, SOAK_INPUTS = 800, 30_000
+INPUTS, SOAK_INPUTS = 600, 12_000
 DOCUMENTED = (JournalError, CompactedError, DivergedError)
 COLUMNS = {
     "meta": ("key", "value"),
@@ -245,7 +245,7 @@ def attack_journals(specimen: Specimen, directory: Path, *, seed: int, inputs: i
         f"{growth:+.1f} MiB\n"
     )
     assert 0 < intact < inputs
-    assert growth < GROWTH_MIB
+    assert growth < allowed_mib(inputs)
 
 
 def test_an_unchanged_journal_is_read(specimen: Specimen, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
-INPUTS, SOAK_INPUTS = 1_000, 30_000
+INPUTS, SOAK_INPUTS = 800, 15_000
 DOCUMENTED = (ConfigError, InvalidKeyError)
 AT = datetime(2024, 1, 2, tzinfo=UTC)
 ROLES = """
