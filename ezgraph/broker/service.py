@@ -50,7 +50,7 @@ from ezgraph.ids import IdSource, RandomIds
 from ezgraph.names import MAX_TOPIC_BYTES
 from ezgraph.protocol.events import AccessRefused
 from ezgraph.protocol.replies import Refusal
-from ezgraph.protocol.roles import FULL_SCOPE
+from ezgraph.protocol.roles import FULL_SCOPE, stands_otherwise
 from ezgraph.wire import frames
 
 if TYPE_CHECKING:
@@ -413,7 +413,7 @@ class BrokerService:
 
     def _change_access(self, before: Access, access: Access, now: float) -> None:
         """Cut off whoever may do or read something else than before; they may come again."""
-        lost = [each for each in before if _stands_otherwise(each.public, before, access)]
+        lost = [each for each in before if stands_otherwise(each.public, before, access)]
         if lost:
             self._obey_monitor(now)
             for stream in self._streams.values():
@@ -649,14 +649,6 @@ class BrokerService:
         os.close(self._wake_reader)
         os.close(self._wake_writer)
         self.journal.close()
-
-
-def _stands_otherwise(public: str, before: Access, access: Access) -> bool:
-    """Return whether a key may read something else than before, or is not admitted any more."""
-    then, now = before.identity(public), access.identity(public)
-    if then is None or now is None:
-        return now is None
-    return before.scope_of(then) != access.scope_of(now)
 
 
 def _metadata_fd(frame: zmq.Frame) -> int | None:

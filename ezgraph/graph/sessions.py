@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ezgraph.clock import Deadline
 from ezgraph.config import (
-    DEFAULT_ADDRESS,
     Address,
     AddressesLike,
     ClientKeys,
     address_text_from_environment,
+    default_addresses,
+    has_contexts,
     keys_from_environment,
     parse_addresses,
 )
@@ -192,8 +193,8 @@ def choose_broker(address: AddressesLike | None, keys: KeysLike | None) -> Broke
         addresses, key = expand_addresses(given)
         keys = key if keys is None else keys
     else:
-        addresses = (DEFAULT_ADDRESS,) if given is None else parse_addresses(given)
-    if keys is None and keys_from_environment() is None:
+        addresses = default_addresses() if given is None else parse_addresses(given)
+    if keys is None and keys_from_environment() is None and not has_contexts():
         return Broker(addresses, None, given is None)
     from ezgraph.keys.client_keys import find_keys
 
