@@ -29,8 +29,8 @@ class Connection:
 
     Descriptors are numbers that the system gives out again at once; the generation tells one
     owner of the number from the next. Frames that come late on a closed connection are executed,
-    but keep nothing alive. ``public`` is the key it was made with, where there are keys. ``is_main``: requests to units
-    are handed to it.
+    but keep nothing alive. ``public`` is the key it was made with, where there are keys.
+    ``is_main``: requests to units are handed to it.
     """
 
     lease: Lease

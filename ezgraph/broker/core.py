@@ -148,7 +148,7 @@ class BrokerCore:
         self.refuse_full_watch: Callable[[ReadScope, Key], None] = _never_full
         self.admission = Admission(cluster, config, ids, epoch_ends or {})
         self.leases = self.admission.leases
-        self.routing = Routing(state, self.leases, config.limits, check_change)
+        self.routing = Routing(state, self.leases, config.limits)
         self._config = config
         self._cluster_id = cluster.cluster_id
         self._connections = Connections()
@@ -286,7 +286,9 @@ class BrokerCore:
                 return Outcome(read=command, client=lease.client)
             case OpenSnapshot() | ReadSnapshot() | GetStatus():
                 return Outcome(read=command, client=lease.client)
-            case Hello() | Resume() | TakeOver() | Heartbeat() | RequestProcess() | ChangeSettings():
+            case Hello() | Resume() | TakeOver() | Heartbeat():
+                raise AssertionError("handled before requests are")
+            case RequestProcess() | ChangeSettings():
                 raise AssertionError("handled before requests are")
             case _:
                 return self._change(lease, request, command, identity, now=now, wall=wall)

@@ -34,9 +34,10 @@ from ezgraph.protocol.routed import (
     ProcessControlResponse,
     SettingsChangeRequest,
 )
+from ezgraph.state.schema_check import check_change
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from ezgraph.broker.leases import Lease, Leases
     from ezgraph.config import Limits
@@ -61,21 +62,14 @@ class Addressed(NamedTuple):
 
 
 class Routing:
-    """Hands requests on, and answers back. ``check`` refuses a change that breaks a schema."""
+    """Hands requests on, and answers back."""
 
-    def __init__(
-        self,
-        state: GraphState,
-        leases: Leases,
-        limits: Limits,
-        check: Callable[[SettingsSchemaMetadata, ChangeSettings], None],
-    ) -> None:
+    def __init__(self, state: GraphState, leases: Leases, limits: Limits) -> None:
         self.outgoing: list[Addressed] = []
         self.routes = Routes()
         self._state = state
         self._leases = leases
         self._limits = limits
-        self._check = check
 
     def __repr__(self) -> str:
         return f"<Routing {self.routes!r}>"
@@ -166,7 +160,7 @@ class Routing:
             )
         schema = self._schema_of(address)
         if schema is not None:
-            self._check(schema, command)
+            check_change(schema, command.changes)
 
     def _schema_of(self, address: str) -> SettingsSchemaMetadata | None:
         now = self._state.settings[address].value.settings_schema
@@ -329,7 +323,8 @@ class Routing:
             error = f"the process that runs {command.unit!r} {said} ({command.operation})"
             if code is ProcessControlErrorCode.TIMEOUT:
                 error += f": {waited_s}"
-            self._end(route, ProcessControlResponse(route.id, ok=False, error=error, error_code=code))
+            response = ProcessControlResponse(route.id, ok=False, error=error, error_code=code)
+            self._end(route, response)
             return
         hint = "see `ezgraph ls processes`"
         if route.handed is not None and kind is OwnerSilentError:

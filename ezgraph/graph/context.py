@@ -370,13 +370,13 @@ class GraphContext:
             OwnerSilentError: its process did not answer in time.
             VetoedError: its process refused the change; says why.
             StaleWriteError: the settings have changed since ``expected_seq``.
-            SettingsRefusedError: a field is unknown, read-only, of the wrong type, or out of bounds.
+            SettingsRefusedError: a field is unknown, read-only, out of bounds, of another type.
         """
         form = structured(value)
         if form is None:
             raise InvalidCommandError(
-                f"{type(value).__name__} is no settings object: give a dataclass, a pydantic model, "
-                f"or a mapping of fields"
+                f"{type(value).__name__} is no settings object: give a dataclass, a pydantic "
+                f"model, or a mapping of fields"
             )
         changes = {str(name): each for name, each in form.items()}
         return await self._set(

@@ -188,8 +188,8 @@ class ProcessControlClient:
     def take_changes(self, address: str, changer: ChangeHandler) -> None:
         """Have ``changer`` make changes of a unit's settings that others ask for.
 
-        It is awaited with a `SettingsChangeRequest` and returns what the settings are then, which is
-        reported; an exception (`VetoedError`, to choose the words) refuses the change. See
+        It is awaited with a `SettingsChangeRequest` and returns what the settings are then, which
+        is reported; an exception (`VetoedError`, to choose the words) refuses the change. See
         `ezgraph.settings.SettingsHost`, which keeps a typed object.
         """
         self._attendant.take_changes(address, changer)

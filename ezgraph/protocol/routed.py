@@ -4,8 +4,8 @@ A request names a unit; the broker hands it on to the process that runs the unit
 back. Payloads are opaque bytes. A change of settings goes the same way, and is answered by the
 report of what the settings are then, or by a veto.
 
-Each request has a **route**: the id of who asks and of the request, the same when it is repeated. So
-the owner can tell a repetition from a second request, and does nothing twice.
+Each request has an id, made of who asks and of their request's id, which is the same when it is
+repeated. So the owner can tell a repetition from a second request, and does nothing twice.
 """
 
 from __future__ import annotations

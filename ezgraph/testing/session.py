@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ezgraph.graph.sessions import SessionFactory
     from ezgraph.names import Key
     from ezgraph.protocol.replies import Reply, Welcome
+    from ezgraph.protocol.routed import Routed
     from ezgraph.state.graph import GraphState
     from ezgraph.testing.network import Network
 
@@ -69,6 +70,11 @@ class SimulatedSession:
     ) -> None:
         self._new_client = new_client
         self.client = new_client(resume)
+        self.on_handed: Callable[[Routed], None] = lambda _: None
+        self._hear()
+
+    def _hear(self) -> None:
+        self.client.engine.on_handed = lambda request: self.on_handed(request)
 
     def __repr__(self) -> str:
         return f"<SimulatedSession {self.client!r}>"
@@ -118,6 +124,7 @@ class SimulatedSession:
         token = self.client.resume_token if diverged else None
         self.client.crash()
         self.client = self._new_client(token)
+        self._hear()
         await self.open(timeout=timeout)
         return True
 
