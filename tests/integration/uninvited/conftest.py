@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import zmq
 
-from ezgraph import Address, BrokerConfig, GraphServer, sync
+from ezgraph import Address, BrokerConfig, GraphServer, Limits, sync
 from ezgraph.config import ClientKeys
 from ezgraph.keys import contexts, folder, pair, roles_file, trusted
-from ezgraph.protocol.commands import Command, Hello, Resume
+from ezgraph.protocol.commands import Command, Hello, Resume, TakeOver
 from ezgraph.protocol.replies import Refusal, Reply, Welcome
 from ezgraph.protocol.roles import EVERYTHING, VERBS
 from ezgraph.wire import codec, frames
@@ -128,14 +128,28 @@ class Peer:
         assert isinstance(reply, Refusal), reply
         return reply
 
-    def join(self, kind: str = "session", *, nonce: str = "", ttl_s: float = 60.0) -> Welcome:
+    def join(
+        self, kind: str = "session", *, program: str = "", nonce: str = "", ttl_s: float = 60.0
+    ) -> Welcome:
         """Say HELLO, and be welcomed."""
-        hello = hello_of(self.who, kind, nonce=nonce, ttl_s=ttl_s)
-        self.send(hello, 0)
+        nonce = nonce or f"nonce-of-{self.who}-{id(self)}"
+        self.hello = Hello(1, kind, nonce, program or self.who, "here", 1, "me", ttl_s=ttl_s)
+        return self.enter(self.hello)
+
+    def enter(self, command: Hello | Resume | TakeOver) -> Welcome:
+        """Say one of these, and be welcomed."""
+        self.send(command, 0)
         reply = self.reply(0)
         assert isinstance(reply, Welcome), reply
         self.welcome = reply
         return reply
+
+    @property
+    def token(self) -> Resume:
+        """What this peer would say to come back to its lease, if it had not its nonce to show."""
+        welcome = self.welcome
+        assert welcome is not None
+        return Resume(1, welcome.client, welcome.token, welcome.cluster_id, 1, 0)
 
     def cut(self) -> None:
         self.socket.disable_monitor()
@@ -247,7 +261,12 @@ class Tap:
 
 
 class Rig:
-    """The broker, everybody's keys, and all raw peers there ever were."""
+    """The broker, everybody's keys, and all raw peers there ever were.
+
+    ``secret`` stands in what others do, and is for those who may read everything.
+    """
+
+    secret = SECRET
 
     def __init__(self, config: BrokerConfig | None = None) -> None:
         self.broker_pair = pair.read_pair("broker")
@@ -259,7 +278,6 @@ class Rig:
         self.pin(self.address)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.raw: list[Peer | Ear] = []
-        self.may_tell: set[str] = set()
 
     # --- keys ---
 
@@ -337,10 +355,10 @@ class Rig:
         """A raw peer with that name's key, connected for commands."""
         return self.dealer(name, self.keys[name], routing_id=routing_id).dial(*self.address)
 
-    def member(self, name: str, kind: str = "session") -> Peer:
+    def member(self, name: str, kind: str = "session", *, program: str = "") -> Peer:
         """A raw peer that has a lease."""
         peer = self.peer(name)
-        peer.join(kind)
+        peer.join(kind, program=program)
         return peer
 
     def ear(
@@ -374,7 +392,7 @@ class Rig:
         return [
             f"{each!r}: {frame[:200]!r}"
             for each in self.raw
-            if each.who not in self.may_tell and not self.reads_everything(each.who)
+            if not self.reads_everything(each.who)
             for frame in each.heard
             if SECRET.encode() in frame
         ]
@@ -390,14 +408,6 @@ class Rig:
 
 def _client_keys(made: pair.KeyPair) -> ClientKeys:
     return ClientKeys(made.name, made.public, made.secret)
-
-
-def hello_of(who: str, kind: str, *, nonce: str = "", ttl_s: float = 60.0) -> Hello:
-    return Hello(1, kind, nonce or f"nonce-{who}-{monotonic()}", who, "here", 1, "me", ttl_s=ttl_s)
-
-
-def resume_of(welcome: Welcome, *, nonce: str = "") -> Resume:
-    return Resume(1, welcome.client, welcome.token, welcome.cluster_id, 1, 0, nonce)
 
 
 @pytest.fixture(scope="session")
@@ -439,6 +449,16 @@ def keyed_home(home: Path, everybodys_keys: Path) -> Path:
 def rig(keyed_home: Path) -> Iterator[Rig]:
     """A broker with keys; at the end nobody may have heard what was not theirs."""
     found = Rig()
+    yield found
+    found.close()
+    assert found.leaks() == []
+
+
+@pytest.fixture
+def small_chunks(keyed_home: Path) -> Iterator[Rig]:
+    """A rig whose snapshots are read in chunks of a single entry."""
+    limits = Limits(chunk_events=1)
+    found = Rig(BrokerConfig(Address("127.0.0.1", 0), require_keys=True, limits=limits))
     yield found
     found.close()
     assert found.leaks() == []
