@@ -187,7 +187,7 @@ class BrokerCore:
         except EzGraphError as error:
             if identity is not None:
                 self._audit(identity, command, error, now)
-            return Outcome(refusal_of(error))
+            return Outcome(refusal_of(withheld(error, scope_of(self.access, identity))))
 
     def _audit(
         self, identity: Identity, command: Command, error: EzGraphError, now: float

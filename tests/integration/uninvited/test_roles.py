@@ -512,6 +512,10 @@ def report_for_another(rig: Rig, others: Others, blind: Peer) -> Refusal:
     return process.refused(ReportSettings(f"RIG_AB/{rig.secret}", value("t")))
 
 
+def stop_the_broker(rig: Rig, others: Others, blind: Peer) -> Refusal:
+    return blind.refused(Shutdown())
+
+
 TELLING: dict[Callable[[Rig, Others, Peer], Refusal], str] = {
     close_a_loop: "cyclic",
     take_an_edge: "foreign_edge",
@@ -520,6 +524,7 @@ TELLING: dict[Callable[[Rig, Others, Peer], Refusal], str] = {
     take_a_unit: "address_collision",
     let_a_unit_go: "not_owner",
     report_for_another: "not_owner",
+    stop_the_broker: "live_sessions",
 }
 
 
