@@ -45,6 +45,8 @@ PUBLIC_BYTES = 32
 Patterns = tuple[KeyPattern, ...]
 EVERYTHING: Patterns = (EVERY_KEY,)
 _REMEMBERED = 20_000
+_REMEMBERED_CHARACTERS = 250
+"""Longer keys are judged anew: what a client sends must not be kept by being refused."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,15 @@ class Role:
             return True
         found = self._judged.get((verb, key))
         if found is None:
-            if len(self._judged) >= _REMEMBERED:
-                self._judged.clear()
             found = any(pattern.matches(key) for pattern in patterns)
-            self._judged[verb, key] = found
+            if sum(map(len, key)) <= _REMEMBERED_CHARACTERS:
+                self._remember(verb, key, found)
         return found
+
+    def _remember(self, verb: str, key: Key, found: bool) -> None:  # noqa: FBT001 - what is kept
+        if len(self._judged) >= _REMEMBERED:
+            self._judged.clear()
+        self._judged[verb, key] = found
 
 
 def normal(patterns: Iterable[KeyPattern]) -> Patterns:
