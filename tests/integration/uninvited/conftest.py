@@ -28,7 +28,7 @@ from ezgraph.protocol.roles import EVERYTHING, VERBS
 from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from ezgraph.broker.service import BrokerService
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 SECRET = "Unspeakable-7f3a"
 AT = datetime(2026, 1, 31, tzinfo=UTC)
 WAIT_MS = 5_000
+_DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
 OUTCOMES = {
     int(zmq.EVENT_HANDSHAKE_SUCCEEDED): "welcome",
     int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): "refused",
@@ -70,17 +71,45 @@ WHO = {
 }
 
 
-class Peer:
-    """A DEALER that sends what it likes; ``heard`` are all frames that came."""
+class Raw:
+    """A socket of an attacker, or of somebody honest whose every frame is looked at."""
 
     def __init__(self, sock: zmq.Socket[bytes], who: str) -> None:
         self.socket = sock
         self.who = who
+        sock.set(zmq.LINGER, 0)
+        self._monitor = sock.get_monitor_socket(sum(OUTCOMES) | _DISCONNECTED)
+
+    def handshake(self, wait_ms: int = WAIT_MS) -> str:
+        """How the next handshake goes: welcome, refused, mismatched, broken off; else nothing."""
+        return OUTCOMES.get(self._next_of(OUTCOMES.keys(), wait_ms), "nothing")
+
+    def is_cut(self, wait_ms: int = WAIT_MS) -> bool:
+        """Whether its connection ends within that time."""
+        return self._next_of({_DISCONNECTED}, wait_ms) == _DISCONNECTED
+
+    def _next_of(self, wanted: Collection[int], wait_ms: int) -> int:
+        while self._monitor.poll(wait_ms):
+            event: int = struct.unpack("=Hi", self._monitor.recv_multipart()[0])[0]
+            if event in wanted:
+                return event
+        return 0
+
+    def cut(self) -> None:
+        """Close it."""
+        self.socket.disable_monitor()
+        self._monitor.close(linger=0)
+        self.socket.close(linger=0)
+
+
+class Peer(Raw):
+    """A DEALER that sends what it likes; ``heard`` are all frames that came."""
+
+    def __init__(self, sock: zmq.Socket[bytes], who: str) -> None:
+        super().__init__(sock, who)
         self.heard: list[bytes] = []
         self.welcome: Welcome | None = None
         self._asked = 0
-        sock.set(zmq.LINGER, 0)
-        self._monitor = sock.get_monitor_socket(sum(OUTCOMES))
 
     def __repr__(self) -> str:
         return f"<Peer {self.who} heard={len(self.heard)}>"
@@ -88,12 +117,6 @@ class Peer:
     def dial(self, host: str, port: int) -> Peer:
         self.socket.connect(f"tcp://{host}:{port}")
         return self
-
-    def handshake(self, wait_ms: int = WAIT_MS) -> str:
-        """How the next handshake goes: welcome, refused, mismatched, broken off; else nothing."""
-        if not self._monitor.poll(wait_ms):
-            return "nothing"
-        return OUTCOMES[struct.unpack("=Hi", self._monitor.recv_multipart()[0])[0]]
 
     def listen(self, wait_ms: int = 0) -> list[bytes]:
         """What has come by now, or comes first within ``wait_ms``; it is written down."""
@@ -104,8 +127,10 @@ class Peer:
         return found
 
     def send(self, command: Command, request_id: int) -> bytes:
+        """Send it, and return its frame; who has been hung up on for good sends nothing."""
         frame = frames.request_frame(request_id, 0, codec.encode(command))
-        self.socket.send(frame)
+        with suppress(zmq.Again):
+            self.socket.send(frame, int(zmq.NOBLOCK))
         return frame
 
     def reply(self, request_id: int) -> Reply:
@@ -151,21 +176,13 @@ class Peer:
         assert welcome is not None
         return Resume(1, welcome.client, welcome.token, welcome.cluster_id, 1, 0)
 
-    def cut(self) -> None:
-        self.socket.disable_monitor()
-        self._monitor.close(linger=0)
-        self.socket.close(linger=0)
 
-
-class Ear:
-    """A SUB or XSUB; ``heard`` are all messages that came."""
+class Ear(Raw):
+    """A SUB or XSUB; ``messages`` are all that came."""
 
     def __init__(self, sock: zmq.Socket[bytes], who: str) -> None:
-        self.socket = sock
-        self.who = who
+        super().__init__(sock, who)
         self.messages: list[list[bytes]] = []
-        sock.set(zmq.LINGER, 0)
-        self._monitor = sock.get_monitor_socket(sum(OUTCOMES) | int(zmq.EVENT_DISCONNECTED))
 
     def __repr__(self) -> str:
         return f"<Ear {self.who} heard={len(self.messages)}>"
@@ -173,21 +190,6 @@ class Ear:
     @property
     def heard(self) -> list[bytes]:
         return [frame for message in self.messages for frame in message]
-
-    def handshake(self, wait_ms: int = WAIT_MS) -> str:
-        while self._monitor.poll(wait_ms):
-            event = struct.unpack("=Hi", self._monitor.recv_multipart()[0])[0]
-            if event in OUTCOMES:
-                return OUTCOMES[event]
-        return "nothing"
-
-    def is_cut(self, wait_ms: int = WAIT_MS) -> bool:
-        """Whether its connection ends within that time."""
-        while self._monitor.poll(wait_ms):
-            event = struct.unpack("=Hi", self._monitor.recv_multipart()[0])[0]
-            if event == int(zmq.EVENT_DISCONNECTED):
-                return True
-        return False
 
     def listen(self, wait_ms: int = 0) -> list[list[bytes]]:
         found: list[list[bytes]] = []
@@ -204,11 +206,6 @@ class Ear:
                 if enough(message):
                     return message
         raise AssertionError(f"{self!r} waited in vain; it heard {self.messages[-3:]}")
-
-    def cut(self) -> None:
-        self.socket.disable_monitor()
-        self._monitor.close(linger=0)
-        self.socket.close(linger=0)
 
 
 class Tap:
@@ -278,6 +275,7 @@ class Rig:
         self.pin(self.address)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.raw: list[Peer | Ear] = []
+        self.trusted_once: list[Peer | Ear] = []
 
     # --- keys ---
 
@@ -392,7 +390,7 @@ class Rig:
         return [
             f"{each!r}: {frame[:200]!r}"
             for each in self.raw
-            if not self.reads_everything(each.who)
+            if each not in self.trusted_once and not self.reads_everything(each.who)
             for frame in each.heard
             if SECRET.encode() in frame
         ]
