@@ -14,6 +14,9 @@ It also finds out first when the broker cannot be heard:
   the broker take the program for crashed. When a new one is welcomed, the session is told where
   (`found`), because its own connections are as dead as the old one was.
 
+When its connection is there again, and what its key may read is not what it was, the session is
+told so too (`found`): its events come from elsewhere now, and it would not hear that by itself.
+
 A lease that the session lost as *diverged* (a backup was restored) is renewed all the same, so that
 `redeclare()` can take over what the backup still knows of it.
 
@@ -56,8 +59,8 @@ class KeepAlive(threading.Thread):
     """Renews one lease until `stop`.
 
     ``lost`` is the refusal that ended the lease. ``found`` is the address at which the broker was
-    found after a silence; who reads it sets it to None. ``on_news`` is called, in this thread,
-    when either is set.
+    found after a silence, or gave another welcome; who reads it sets it to None. ``on_news`` is
+    called, in this thread, when either is set.
     """
 
     def __init__(
@@ -198,6 +201,15 @@ class KeepAlive(threading.Thread):
             self._refused(line, reply)
         elif isinstance(reply, Welcome | Beat) and line in self._lines():
             self._answered(line)
+            if isinstance(reply, Welcome):
+                self._compare(line, reply)
+
+    def _compare(self, line: _Line, welcome: Welcome) -> None:
+        """What this key may read has changed, or moved: the session is to listen there."""
+        before, self._welcome = self._welcome, welcome
+        if (before.events_port, before.reads) != (welcome.events_port, welcome.reads):
+            self.found = line.address
+            self._on_news()
 
     def _answered(self, line: _Line) -> None:
         if not line.bound:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 CUT_OFF_S = 2.0
-BACK_S = 10.0
+BACK_S = 2.0
 PUBLIC = "RIG_A/PUBLIC"
 
 
