@@ -127,6 +127,9 @@ def user_folder(variable: str, *otherwise: str) -> str:
     return os.path.join(base, "ezgraph")
 
 
+CONTEXTS_FILE = "contexts.toml"
+
+
 def config_folder() -> str:
     """Return where this user keeps key pairs, allow-list, roles and contexts.
 
@@ -134,6 +137,22 @@ def config_folder() -> str:
         ConfigError: this user has no home.
     """
     return user_folder("XDG_CONFIG_HOME", ".config")
+
+
+def has_contexts() -> bool:
+    """Return whether this user has named brokers, or pinned the key of one."""
+    try:
+        return os.path.isfile(os.path.join(config_folder(), CONTEXTS_FILE))
+    except ConfigError:
+        return False
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, as it is written, is surely this one; no name is looked up."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def resolve_loopback(host: str) -> tuple[str, bool]:

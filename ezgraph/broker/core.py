@@ -222,6 +222,8 @@ class BrokerCore:
             return Outcome(UNBOUND)
         lease = connection.lease
         lease.is_held = True
+        if came.identity is not None and lease.source.key_name != came.identity.name:
+            lease.source = replace(lease.source, key_name=came.identity.name)
         if not connection.closed:
             lease.last_heard = now
             lease.heard_seq = self.state.seq

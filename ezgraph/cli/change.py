@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ezgraph.cli.options import AddressOption, JsonOption, Target, TimeoutOption, target
+from ezgraph.cli.options import (
+    AddressOption,
+    ContextOption,
+    Given,
+    JsonOption,
+    KeysOption,
+    Target,
+    TimeoutOption,
+    target,
+)
 from ezgraph.cli.paper import paper, say
 from ezgraph.errors import LiveSessionsError
 from ezgraph.protocol.wiring import visible
@@ -30,7 +39,8 @@ def _service(broker: Target) -> GraphService:
     from ezgraph.client.blocking import Session
     from ezgraph.graph.service import GraphService
 
-    return GraphService(broker.addresses, session_factory=partial(Session, program=PROGRAM))
+    make = partial(Session, program=PROGRAM)
+    return GraphService(broker.addresses, keys=broker.keys, session_factory=make)
 
 
 def _done(seq: int, sentence: str, *, as_json: bool) -> None:
@@ -49,12 +59,14 @@ def connect(
     reason: ReasonOption = None,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Make a persistent edge: it stays until somebody disconnects it."""
     from ezgraph.client.blocking import run
 
-    broker = target(ctx, address, timeout)
+    broker = target(ctx, Given(address, context, keys, timeout))
     call = _service(broker).connect(from_topic, to_topic, reason=reason, timeout=broker.timeout_s)
     _done(run(call), f"{from_topic} -> {to_topic} is persistent", as_json=as_json)
 
@@ -66,6 +78,8 @@ def disconnect(
     reason: ReasonOption = None,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Remove a persistent edge.
@@ -74,7 +88,7 @@ def disconnect(
     """
     from ezgraph.client.blocking import run
 
-    broker = target(ctx, address, timeout)
+    broker = target(ctx, Given(address, context, keys, timeout))
     service = _service(broker)
     call = service.disconnect(from_topic, to_topic, reason=reason, timeout=broker.timeout_s)
     _done(run(call), f"{from_topic} -> {to_topic} is no longer persistent", as_json=as_json)
@@ -84,12 +98,14 @@ def pause(
     ctx: typer.Context,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Ask publishers of samples to pause."""
     from ezgraph.client.blocking import run
 
-    broker = target(ctx, address, timeout)
+    broker = target(ctx, Given(address, context, keys, timeout))
     _done(run(_service(broker).pause(timeout=broker.timeout_s)), "paused", as_json=as_json)
 
 
@@ -97,12 +113,14 @@ def resume(
     ctx: typer.Context,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Ask publishers of samples to go on."""
     from ezgraph.client.blocking import run
 
-    broker = target(ctx, address, timeout)
+    broker = target(ctx, Given(address, context, keys, timeout))
     _done(run(_service(broker).resume(timeout=broker.timeout_s)), "resumed", as_json=as_json)
 
 
@@ -113,6 +131,8 @@ def shutdown(
     ] = False,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Stop the broker.
@@ -121,7 +141,7 @@ def shutdown(
     """
     from ezgraph.client.blocking import run
 
-    broker = target(ctx, address, timeout)
+    broker = target(ctx, Given(address, context, keys, timeout))
     service = _service(broker)
     try:
         run(service.shutdown(force, timeout=broker.timeout_s))

@@ -25,7 +25,9 @@ def guest(target: Target, *, patience_s: float = 60.0) -> Iterator[Session]:
     Raises:
         BrokerUnreachableError: nobody answered in time.
     """
-    session = Session(target.addresses, kind="guest", program=PROGRAM, patience_s=patience_s)
+    session = Session(
+        target.addresses, kind="guest", program=PROGRAM, patience_s=patience_s, keys=target.keys
+    )
     run(session.open(timeout=target.timeout_s))
     try:
         yield session

@@ -149,11 +149,15 @@ class Listing:
 
 
 def _name(client: ClientInfo) -> str:
-    proved = f" key {visible(client.key_name)}" if client.key_name else ""
-    claimed = Source(
-        program=client.program, host=client.host, pid=client.pid, login=client.login
+    return who(
+        Source(
+            program=client.program,
+            host=client.host,
+            pid=client.pid,
+            login=client.login,
+            key_name=client.key_name,
+        )
     )
-    return who(claimed) + proved
 
 
 def _heard(client: ClientInfo) -> str:

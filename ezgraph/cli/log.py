@@ -7,16 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ezgraph.cli.options import AddressOption, JsonOption, Target, TimeoutOption, target
+from ezgraph.cli.options import (
+    AddressOption,
+    ContextOption,
+    Given,
+    JsonOption,
+    KeysOption,
+    Target,
+    TimeoutOption,
+    target,
+)
 from ezgraph.cli.paper import is_terminal, tell
 from ezgraph.errors import CompactedError
+from ezgraph.protocol.events import AccessRefused
 from ezgraph.protocol.key_text import KeyFilter, parse_filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ezgraph.cli.when import When
-    from ezgraph.protocol.events import Event, Source
+    from ezgraph.protocol.events import Event
 
 _WHEN = "a seq, or a time: 14:03, 2026-11-22T14:03:22, 10m or 2h (ago)"
 
@@ -39,8 +49,8 @@ def log(
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="Only what was caused by a session, process, program, host or login whose name "
-            "has this in it.",
+            help="Only what was caused by (or refused to) a session, process, program, host, login "
+            "or key whose name has this in it.",
             show_default=False,
         ),
     ] = None,
@@ -50,6 +60,8 @@ def log(
     ] = None,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Show stored events, oldest first.
@@ -64,12 +76,12 @@ def log(
     wanted, now = parse_filter(key), SystemClock().wall()
     start = parse_when(after or "0", now=now)
     end = parse_when(until, now=now) if until is not None else None
-    broker = target(ctx, address, timeout)
+    broker = target(ctx, Given(address, context, keys, timeout))
     write = write_json if as_json else EventLines(dated=not is_terminal()).write
     found = (
         event
         for event in _stored(broker, wanted, start, end)
-        if wanted.matches(event.key) and (who is None or caused_by(event.source, who))
+        if wanted.matches(event.key) and (who is None or concerns(event, who))
     )
     _write_newest(found, limit, write)
 
@@ -81,9 +93,11 @@ def _write_newest(
         write(event)
 
 
-def caused_by(source: Source, text: str) -> bool:
-    """Return whether any name in ``source`` has ``text`` in it; case does not matter."""
+def concerns(event: Event, text: str) -> bool:
+    """Return whether a name of who caused it, or was refused, has ``text`` in it; in any case."""
+    source, body = event.source, event.body
     names = (
+        body.who if isinstance(body, AccessRefused) else None,
         source.session_id,
         source.process_id,
         source.client,

@@ -10,10 +10,25 @@ import typer
 from typer.core import TyperGroup
 
 from ezgraph._version import __version__
-from ezgraph.cli import change, chaos, codes, journal, log, render, runs, serve, show, verify, watch
-from ezgraph.cli.options import AddressOption, Given, TimeoutOption
+from ezgraph.cli import (
+    change,
+    chaos,
+    codes,
+    contexts,
+    journal,
+    keys,
+    log,
+    render,
+    roles,
+    runs,
+    serve,
+    show,
+    verify,
+    watch,
+)
+from ezgraph.cli.options import AddressOption, ContextOption, Given, KeysOption, TimeoutOption
 from ezgraph.cli.paper import tell
-from ezgraph.errors import EzGraphError
+from ezgraph.errors import ConfigError, EzGraphError
 from ezgraph.protocol.wiring import visible
 
 _EPILOG = (
@@ -66,16 +81,23 @@ app = typer.Typer(
 def _before(
     ctx: typer.Context,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
     version: Annotated[  # noqa: ARG001 - its callback acts
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Say the version."),
     ] = False,
 ) -> None:
-    ctx.obj = Given(address, timeout)
+    if ctx.invoked_subcommand == "serve" and (context or keys):
+        raise ConfigError(
+            "--context and --keys are for who talks to a broker; `ezgraph serve` is told where to "
+            "listen (--address), and has a key of its own (see ezgraph serve --help)"
+        )
+    ctx.obj = Given(address, context, keys, timeout)
 
 
-_BROKER, _LOOK, _CHANGE, _TRY = "Broker", "Look", "Change", "Try"
+_BROKER, _LOOK, _CHANGE, _ACCESS, _TRY = "Broker", "Look", "Change", "Access", "Try"
 app.command(rich_help_panel=_BROKER)(serve.serve)
 app.command(rich_help_panel=_BROKER)(show.status)
 app.command(rich_help_panel=_BROKER)(change.shutdown)
@@ -89,6 +111,9 @@ app.command(rich_help_panel=_CHANGE)(change.connect)
 app.command(rich_help_panel=_CHANGE)(change.disconnect)
 app.command(rich_help_panel=_CHANGE)(change.pause)
 app.command(rich_help_panel=_CHANGE)(change.resume)
+app.add_typer(keys.app, rich_help_panel=_ACCESS)
+app.add_typer(contexts.app, rich_help_panel=_ACCESS)
+app.add_typer(roles.app, rich_help_panel=_ACCESS)
 app.command(rich_help_panel=_TRY)(runs.demo)
 app.command(rich_help_panel=_TRY)(runs.bench)
 app.command(rich_help_panel=_TRY)(chaos.chaos)

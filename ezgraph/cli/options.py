@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ezgraph.config import Address, default_addresses, parse_addresses
+from ezgraph.config import (
+    DEFAULT_ADDRESS,
+    Address,
+    ClientKeys,
+    address_text_from_environment,
+)
+
+if TYPE_CHECKING:
+    from ezgraph.keys.client_keys import Place
 
 TIMEOUT_S = 3.0
 
@@ -17,8 +25,27 @@ AddressOption = Annotated[
         "--address",
         "-a",
         metavar="HOST:PORT",
-        help="The broker; several with commas are tried in turn. Default: EZGRAPH_ADDR, "
-        "else 127.0.0.1:25979.",
+        help="The broker; several with commas are tried in turn. Default: EZGRAPH_ADDR, else the "
+        "selected context, else 127.0.0.1:25979.",
+        show_default=False,
+    ),
+]
+ContextOption = Annotated[
+    str | None,
+    typer.Option(
+        "--context",
+        "-c",
+        metavar="NAME",
+        help="The broker, and the key to show it, of a named context (see ezgraph context).",
+        show_default=False,
+    ),
+]
+KeysOption = Annotated[
+    str | None,
+    typer.Option(
+        "--keys",
+        metavar="NAME|FILE",
+        help="The key pair to show. Default: the context's, else EZGRAPH_KEYS, else none.",
         show_default=False,
     ),
 ]
@@ -37,35 +64,66 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What stood before the command's name."""
+    """What stood before the command's name, or after it."""
 
     address: str | None = None
+    context: str | None = None
+    keys: str | None = None
     timeout_s: float | None = None
+
+    def over(self, before: Given) -> Given:
+        """Return these options, and those of ``before`` that are not among them."""
+        return Given(
+            self.address or before.address,
+            self.context or before.context,
+            self.keys or before.keys,
+            before.timeout_s if self.timeout_s is None else self.timeout_s,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which broker is meant, and how long to wait for it."""
+    """Which broker is meant, how long to wait for it, and what to show it."""
 
     addresses: tuple[Address, ...]
     timeout_s: float
     timeout_given: bool
+    keys: ClientKeys | None = None
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.addresses))
 
 
-def target(ctx: typer.Context, address: str | None, timeout_s: float | None) -> Target:
+def target(ctx: typer.Context, own: Given) -> Target:
     """Return what a command and the options before it name; the command's own win.
 
     Raises:
-        ConfigError: an address is malformed.
+        ConfigError: an address is malformed, or there is no such context or key.
     """
-    given: Given = ctx.obj or Given()
-    text = address or given.address
-    chosen_s = timeout_s if timeout_s is not None else given.timeout_s
+    from ezgraph.keys.client_keys import find_keys
+
+    given = own.over(ctx.obj or Given())
+    place = _place(given)
     return Target(
-        parse_addresses(text) if text else default_addresses(),
-        TIMEOUT_S if chosen_s is None else chosen_s,
-        chosen_s is not None,
+        place.addresses,
+        TIMEOUT_S if given.timeout_s is None else given.timeout_s,
+        given.timeout_s is not None,
+        find_keys(given.keys or place.key, place.addresses),
     )
+
+
+def _place(given: Given) -> Place:
+    """With an address and a context, the context only says which key is shown there."""
+    from ezgraph.keys.client_keys import (
+        Place,
+        expand_addresses,
+        resolve_context,
+        selected_context,
+    )
+
+    context = resolve_context(given.context) if given.context else None
+    text = given.address or (None if context else address_text_from_environment())
+    if not text:
+        return context or selected_context() or Place((DEFAULT_ADDRESS,), None)
+    place = expand_addresses(text)
+    return place if context is None or place.key else Place(place.addresses, context.key)

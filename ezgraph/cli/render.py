@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ezgraph.cli.options import AddressOption, JsonOption, Target, TimeoutOption, target
+from ezgraph.cli.options import (
+    AddressOption,
+    ContextOption,
+    Given,
+    JsonOption,
+    KeysOption,
+    Target,
+    TimeoutOption,
+    target,
+)
 from ezgraph.cli.paper import paper, say
 from ezgraph.errors import ConfigError
 
@@ -44,7 +53,6 @@ def graph(
         int,
         typer.Option(
             "--compact-level",
-            "-c",
             min=0,
             metavar="N",
             help="Leave out the N innermost levels of addresses (1: draw units, not their topics; "
@@ -53,6 +61,8 @@ def graph(
     ] = 0,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Draw the wiring: as text, for Mermaid or for Graphviz.
@@ -63,7 +73,7 @@ def graph(
 
     if compact_level and fmt is Format.TEXT:
         raise ConfigError("--compact-level is for --format mermaid or graphviz; text shows all")
-    taken = _snapshot(target(ctx, address, timeout))
+    taken = _snapshot(target(ctx, Given(address, context, keys, timeout)))
     if fmt is Format.TEXT:
         drawn = drawing.text(taken)
     else:
@@ -82,10 +92,12 @@ def snapshot(
     ctx: typer.Context,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Show the whole state at one seq: wiring, sessions, processes, settings."""
-    taken = _snapshot(target(ctx, address, timeout))
+    taken = _snapshot(target(ctx, Given(address, context, keys, timeout)))
     if as_json:
         from ezgraph.cli import as_json as json_form
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ezgraph.cli.options import AddressOption, JsonOption, Target, TimeoutOption, target
+from ezgraph.cli.options import (
+    AddressOption,
+    ContextOption,
+    Given,
+    JsonOption,
+    KeysOption,
+    Target,
+    TimeoutOption,
+    target,
+)
 from ezgraph.cli.paper import Part, paper, say, tell
 from ezgraph.errors import BrokerUnreachableError
 
@@ -32,10 +42,12 @@ def status(
     ] = False,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Say how the broker is: sessions, seq, epoch, journal, disk, uptime."""
-    broker = target(ctx, address, timeout)
+    broker = target(ctx, Given(address, context, keys, timeout))
     report, answered_at = _status(broker, wait=wait)
     if as_json:
         from ezgraph.cli.as_json import dumps, plain
@@ -61,7 +73,7 @@ def _status(broker: Target, *, wait: bool) -> tuple[StatusReport, str]:
     told = False
     while True:
         left = deadline - clock.monotonic()
-        step = Target(broker.addresses, max(0.05, min(_WAIT_STEP_S, left)), timeout_given=True)
+        step = replace(broker, timeout_s=max(0.05, min(_WAIT_STEP_S, left)))
         try:
             return _ask_status(step)
         except BrokerUnreachableError:
@@ -134,12 +146,14 @@ def ls(
     ] = None,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """List what there is: sessions, processes, edges, components, settings."""
     from ezgraph.cli.listing import read
 
-    broker = target(ctx, address, timeout)
+    broker = target(ctx, Given(address, context, keys, timeout))
     rooms = [what] if what is not None else list(Room)
     listing = read(broker, [room.value for room in rooms])
     if as_json:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ezgraph.cli.options import AddressOption, JsonOption, Target, TimeoutOption, target
+from ezgraph.cli.options import (
+    AddressOption,
+    ContextOption,
+    Given,
+    JsonOption,
+    KeysOption,
+    Target,
+    TimeoutOption,
+    target,
+)
 from ezgraph.cli.paper import is_terminal, say, tell
 from ezgraph.protocol.key_text import KeyFilter, parse_filter
 
@@ -51,6 +60,8 @@ def watch(
     ] = None,
     as_json: JsonOption = False,
     address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
     """Show events as they happen.
@@ -61,7 +72,7 @@ def watch(
     from ezgraph.cli.lines import EventLines, write_json
 
     wanted = parse_filter(prefix)
-    broker = target(ctx, address, timeout)
+    broker = target(ctx, Given(address, context, keys, timeout))
     write = write_json if as_json else EventLines(dated=False).write
     try:
         _follow(broker, wanted, after, write, as_json=as_json)

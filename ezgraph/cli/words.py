@@ -86,7 +86,8 @@ def who(source: Source) -> str:
         return visible(source.program or "the broker")
     pid = "" if source.pid is None else f"[{source.pid}]"
     login = f" {source.login}" if source.login else ""
-    return visible(f"{source.program or '?'}{pid}@{source.host or '?'}{login}")
+    proved = f" key {source.key_name}" if source.key_name else ""
+    return visible(f"{source.program or '?'}{pid}@{source.host or '?'}{login}{proved}")
 
 
 # --- values ---

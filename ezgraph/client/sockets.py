@@ -37,6 +37,7 @@ _RECONNECT_MS = 50
 _RECONNECT_MAX_MS = 5_000
 _CONNECT_TIMEOUT_MS = 500
 _HANDSHAKE_MS = 2_000
+_LARGEST_BYTES = 256 << 20  # some times what a broker takes in one command: a range has many
 _BEAT_MS = 2_000
 _BEAT_TIMEOUT_MS = 10_000
 _FAILURES = {
@@ -244,6 +245,7 @@ def _configure(sock: zmq.Socket[bytes], ttl_s: float) -> None:
     sock.set(zmq.RECONNECT_IVL_MAX, longest_ms - secrets.randbelow(max(1, longest_ms // 4)))
     sock.set(zmq.CONNECT_TIMEOUT, _CONNECT_TIMEOUT_MS)
     sock.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+    sock.set(zmq.MAXMSGSIZE, _LARGEST_BYTES)
 
 
 def _beat(sock: zmq.Socket[bytes]) -> None:

@@ -12,6 +12,7 @@ from ezgraph.config import (
     ClientKeys,
     address_text_from_environment,
     default_addresses,
+    has_contexts,
     keys_from_environment,
     parse_addresses,
 )
@@ -193,7 +194,7 @@ def choose_broker(address: AddressesLike | None, keys: KeysLike | None) -> Broke
         keys = key if keys is None else keys
     else:
         addresses = default_addresses() if given is None else parse_addresses(given)
-    if keys is None and keys_from_environment() is None:
+    if keys is None and keys_from_environment() is None and not has_contexts():
         return Broker(addresses, None, given is None)
     from ezgraph.keys.client_keys import find_keys
 

@@ -7,8 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ezgraph.config import Address, ClientKeys, keys_from_environment, parse_addresses
-from ezgraph.errors import KeyFileError
+from ezgraph.config import (
+    Address,
+    ClientKeys,
+    has_contexts,
+    is_loopback,
+    keys_from_environment,
+    parse_addresses,
+)
+from ezgraph.errors import ConfigError, KeyFileError
 from ezgraph.keys.contexts import read_contexts
 from ezgraph.keys.folder import contexts_file
 from ezgraph.keys.pair import KeyPair, pair_names, read_pair, read_pair_file
@@ -43,7 +50,11 @@ def selected_context() -> Place | None:
     Raises:
         KeyFileError: the file of contexts is wrong.
     """
-    known = read_contexts(contexts_file())
+    try:
+        path = contexts_file()
+    except ConfigError:  # a user without a home has selected nothing
+        return None
+    known = read_contexts(path)
     return None if known.selected is None else _place(known.find(known.selected))
 
 
@@ -68,19 +79,48 @@ def find_keys(
 ) -> ClientKeys | None:
     """Return what a client shows to the brokers at ``addresses``, and what it knows them by.
 
-    ``given`` is a key pair's name or ``.secret`` file; None: what ``EZGRAPH_KEYS`` says, and if
-    that says nothing, no keys. A name is looked up in the user's folder first, then as a file.
+    ``given`` is a key pair's name or ``.secret`` file; None: what ``EZGRAPH_KEYS`` says (but not to
+    brokers on loopback for which no key is pinned), and if that says nothing, no keys. A name is
+    looked up in the user's folder first, then as a file.
 
     Raises:
         KeyFileError: there is no such pair, it is not safe to use, or no key is pinned for one of
-            the addresses.
+            the addresses; or a key is pinned for one, and none to be shown there.
     """
     if not isinstance(given, ClientKeys):
-        if given is None and (given := keys_from_environment()) is None:
-            return None
+        if given is None:
+            given = keys_from_environment()
+            if given is None:
+                if has_contexts():
+                    _refuse_in_the_clear(addresses)
+                return None
+            if _is_own_and_unknown(addresses):
+                return None
         pair = find_pair(given)
         given = ClientKeys(pair.name, pair.public, pair.secret)
     return replace(given, brokers=_pins(given, addresses))
+
+
+def _refuse_in_the_clear(addresses: Sequence[Address]) -> None:
+    """Refuse to talk without keys where a broker with keys is known to be: it would be another."""
+    known = read_contexts(contexts_file())
+    for address in addresses:
+        if known.pin_of(address) is not None:
+            raise KeyFileError(
+                f"the broker at {address} is known to have a key (one is pinned for it), and none "
+                f"is named to show there: who answers without one is somebody else. Name yours "
+                f"with keys=, --keys or EZGRAPH_KEYS; if there is a broker without keys now, say "
+                f"`ezgraph keys unpin {address}`"
+            )
+
+
+def _is_own_and_unknown(addresses: Sequence[Address]) -> bool:
+    """Return whether only brokers of this very host are meant, none of which has a key pinned.
+
+    What the environment names for brokers elsewhere then does not stand in their way.
+    """
+    known = read_contexts(contexts_file())
+    return all(is_loopback(each.host) and known.pin_of(each) is None for each in addresses)
 
 
 def find_pair(given: str | Path) -> KeyPair:

@@ -127,11 +127,11 @@ def _pinned_address(fields: Fields, text: str) -> Address:
 # --- changing ---
 
 
-def add_context(path: Path, context: NamedContext) -> None:
-    """Keep a context; one that is the same already is left.
+def add_context(path: Path, context: NamedContext, *, public: bytes | None = None) -> None:
+    """Keep a context, with the ``public`` key to know its broker by; an equal one is left.
 
     Raises:
-        KeyFileError: another one has this name.
+        KeyFileError: another one has this name, or another key is pinned; then nothing is changed.
     """
     check_name(context.name)
     with changing(path):
@@ -142,6 +142,8 @@ def add_context(path: Path, context: NamedContext) -> None:
                 f"context {context.name!r} is {_text(before.addresses)} already, with key "
                 f"{before.key!r}; `ezgraph context remove {context.name}` first"
             )
+        if public is not None:
+            known = _pinned(known, context.addresses, public)
         _write(path, replace(known, contexts={**known.contexts, context.name: context}))
 
 
@@ -177,20 +179,23 @@ def pin(path: Path, addresses: Iterable[Address], public: bytes) -> None:
     Raises:
         KeyFileError: another key is pinned for one of them; then nothing is changed.
     """
-    wanted = {canonical(each): public for each in addresses}
     with changing(path):
-        known = read_contexts(path)
-        for address in wanted:
-            before = known.brokers.get(address, public)
-            if before != public:
-                raise KeyFileError(
-                    f"another key is pinned for {address} already ({before.hex()[:16]}…, and this "
-                    f"one is {public.hex()[:16]}…). Either the broker was given a new key, or "
-                    f"somebody else answers there and wants to be taken for it, to read and change "
-                    f"what you send. Ask who runs the broker, not over the bus; if the key is new, "
-                    f"say --replace"
-                )
-        _write(path, replace(known, brokers={**known.brokers, **wanted}))
+        _write(path, _pinned(read_contexts(path), addresses, public))
+
+
+def _pinned(known: Contexts, addresses: Iterable[Address], public: bytes) -> Contexts:
+    wanted = {canonical(each): public for each in addresses}
+    for address in wanted:
+        before = known.brokers.get(address, public)
+        if before != public:
+            raise KeyFileError(
+                f"another key is pinned for {address} already ({before.hex()[:16]}…, and this one "
+                f"is {public.hex()[:16]}…). Either the broker was given a new key, or somebody "
+                f"else answers there and wants to be taken for it, to read and change what you "
+                f"send. Ask who runs the broker, not over the bus; if the key is new: `ezgraph "
+                f"keys pin {address} LINE --replace`"
+            )
+    return replace(known, brokers={**known.brokers, **wanted})
 
 
 def pin_instead(path: Path, addresses: Iterable[Address], public: bytes) -> None:
@@ -199,6 +204,24 @@ def pin_instead(path: Path, addresses: Iterable[Address], public: bytes) -> None
         known = read_contexts(path)
         wanted = {canonical(each): public for each in addresses}
         _write(path, replace(known, brokers={**known.brokers, **wanted}))
+
+
+def unpin(path: Path, addresses: Iterable[Address]) -> None:
+    """Know the broker at these addresses by no key any more.
+
+    Raises:
+        KeyFileError: none is pinned for one of them; then nothing is changed.
+    """
+    with changing(path):
+        known = read_contexts(path)
+        brokers = dict(known.brokers)
+        for address in map(canonical, addresses):
+            if brokers.pop(address, None) is None:
+                raise KeyFileError(
+                    f"no key is pinned for {address}; `ezgraph keys list` and `ezgraph context "
+                    f"list` show what is"
+                )
+        _write(path, replace(known, brokers=brokers))
 
 
 def _text(addresses: Iterable[Address]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.clock import Deadline
-from ezgraph.config import config_folder
+from ezgraph.config import CONTEXTS_FILE, config_folder
 from ezgraph.errors import KeyFileError
 from ezgraph.toml_text import MAX_BYTES, parse_toml
 
@@ -48,7 +48,7 @@ def roles_file() -> Path:
 
 def contexts_file() -> Path:
     """Return where this user's named brokers are."""
-    return Path(config_folder(), "contexts.toml")
+    return Path(config_folder(), CONTEXTS_FILE)
 
 
 # --- reading ---

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ SECRET_SUFFIX = ".secret"  # noqa: S105 - the end of a file's name
 PUBLIC_SUFFIX = ".public"
 _PUBLIC_FIELDS = ("name", "public", "comment", "created")
 _SECRET_FIELDS = (*_PUBLIC_FIELDS, "secret")
+_HAS_SECRET = re.compile(r"^\s*[\"']?secret\b", re.MULTILINE)
 _HEAD = "# A secret: whoever reads it can act as you. Give others the .public file.\n"
 
 
@@ -240,16 +242,16 @@ def read_public_file(path: Path) -> PublicKey:
         raise KeyFileError(f"there is no key file {str(path)!r}")
     if text.lstrip().startswith(LINE_MARK):
         return parse_line(text)
-    return _public_key_in(parse_toml(text.encode(), repr(str(path)), error=KeyFileError), path)
-
-
-def _public_key_in(table: dict[str, object], path: Path) -> PublicKey:
-    if "secret" in table:
+    if _HAS_SECRET.search(text):  # asked first: what is wrong with it might quote the secret
         raise KeyFileError(
             f"{str(path)!r} is the secret part of a key pair, which nobody else may see: give "
             f"others what `ezgraph keys export` prints. If it came from somebody else, that pair "
             f"is spoiled: have them make a new one"
         )
+    return _public_key_in(parse_toml(text.encode(), repr(str(path)), error=KeyFileError), path)
+
+
+def _public_key_in(table: dict[str, object], path: Path) -> PublicKey:
     return _public_key(Fields(table, repr(str(path)), _PUBLIC_FIELDS))
 
 

@@ -58,7 +58,7 @@ def load_roles(path: Path) -> dict[str, Role]:
     """
     table = read_table(path)
     if table is None:
-        raise KeyFileError(f"there is no file of roles {str(path)!r}")
+        raise KeyFileError(f"there is no file of roles {str(path)!r}; name another, or write one")
     where = repr(str(path))
     rooms = Fields(table, where, ("roles",))
     tables = rooms.tables("roles")

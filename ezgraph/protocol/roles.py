@@ -198,3 +198,11 @@ class Access:
     def scope_of(self, identity: Identity) -> ReadScope:
         """Return what they may read."""
         return self._scope_of[identity.public]
+
+
+def stands_otherwise(public: str, before: Access, access: Access) -> bool:
+    """Return whether a key may read something else than before, or is not admitted any more."""
+    then, now = before.identity(public), access.identity(public)
+    if then is None or now is None:
+        return now is None
+    return before.scope_of(then) != access.scope_of(now)

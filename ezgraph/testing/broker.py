@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from ezgraph.broker.engine import BrokerEngine
@@ -12,6 +13,7 @@ from ezgraph.config import Address, BrokerConfig
 from ezgraph.errors import JournalFailedError, MalformedMessageError
 from ezgraph.graph.server import GraphServer
 from ezgraph.protocol.replies import Refusal
+from ezgraph.protocol.roles import stands_otherwise
 from ezgraph.testing.clock import HostClock
 from ezgraph.testing.guarantees import BrokenPromiseError, History
 from ezgraph.testing.ids import SequentialIds
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from ezgraph.backends.base import Journal
     from ezgraph.protocol.events import Event
+    from ezgraph.protocol.roles import Access
     from ezgraph.testing.journal import Disk
     from ezgraph.testing.network import Network
 
@@ -56,8 +59,11 @@ class SimulatedBroker:
         *,
         disk: Disk | None = None,
         new_clock: Callable[[], HostClock] | None = None,
+        access: Access | None = None,
     ) -> None:
         self.network = network
+        self.access = access
+        self._scoped: dict[int, BrokerPort] = {}
         self.address = ADDRESS
         self.config = replace(config or BrokerConfig(), address=ADDRESS)
         self.disk = disk or FlakyMemory(network.random)
@@ -104,13 +110,52 @@ class SimulatedBroker:
             self._ids,
             events_port=self.address.port + 1,
             now=self._clock.monotonic(),
+            access=self.access,
         )
         self._generations = {}
         self._inbox = Inbox(self.config.limits)
-        self._port = BrokerPort(self.network, self._wake)
+        self._port = BrokerPort(self.network, self._wake, self._admits)
         commands = self.address
         self.network.bind(self._port, commands, Address(commands.host, commands.port + 1))
+        self._open_scopes(self.engine)
         self._wake()
+
+    def _open_scopes(self, engine: BrokerEngine) -> None:
+        """Have a port for each read scope, as the service does."""
+        if self.access is None:
+            return
+        numbers = {scope.number for scope in self.access.scopes.values()} - {0}
+        for number in self._scoped.keys() - numbers:
+            self.network.unbind(self._scoped.pop(number))
+        for number in numbers - self._scoped.keys():
+            port = BrokerPort(self.network, self._wake, partial(self._admits_to, number))
+            self._scoped[number] = port
+            self.network.bind(port, self._events_address(number))
+        first = self.address.port + 1
+        engine.set_access(self.access, {number: first + number for number in (0, *numbers)})
+
+    def _admits(self, public: str | None) -> bool:
+        return self.access is None or self.access.identity(public) is not None
+
+    def _admits_to(self, number: int, public: str | None) -> bool:
+        identity = self.access.identity(public) if self.access is not None else None
+        if self.access is None or identity is None:
+            return False
+        return self.access.scope_of(identity).number == number
+
+    def _events_address(self, number: int) -> Address:
+        return Address(self.address.host, self.address.port + 1 + number)
+
+    def change_access(self, access: Access) -> None:
+        """Go by another allow-list; who lost something by it is cut off, as by the service."""
+        before, self.access = self.access, access
+        if self.engine is None or self._port is None or before is None:
+            return
+        for each in before:
+            if stands_otherwise(each.public, before, access):
+                for port in (self._port, *self._scoped.values()):
+                    port.cut_off(each.public)
+        self._open_scopes(self.engine)
 
     def crash(self) -> None:
         """End at once. Only the journal remains."""
@@ -126,6 +171,9 @@ class SimulatedBroker:
         if self._port is not None:
             self.network.unbind(self._port)
             self._port = None
+        for port in self._scoped.values():
+            self.network.unbind(port)
+        self._scoped.clear()
         self.disk.crash()
         self._journal = None
 
@@ -215,6 +263,9 @@ class SimulatedBroker:
         now, wall = self._clock.monotonic(), self._clock.wall()
         while port.subscriptions:
             engine.take_subscription(port.subscriptions.popleft(), now=now)
+        for number, scoped in self._scoped.items():
+            while scoped.subscriptions:
+                engine.take_subscription(scoped.subscriptions.popleft(), now=now, scope=number)
         self._read_batch(engine, port)
         self._obey_monitor(engine, port, now)
         for stranger in self._inbox.strangers():
@@ -251,14 +302,20 @@ class SimulatedBroker:
         for _ in range(self.config.limits.inbox_messages):
             if not port.requests:
                 return
-            peer, fd, message = port.requests.popleft()
-            self._inbox.put(Arrived(peer, None if engine.knows(peer) else fd, list(message)))
+            peer, fd, message, public = port.requests.popleft()
+            known = engine.knows(peer, fd)
+            self._inbox.put(Arrived(peer, None if known else fd, list(message), public))
 
     def _take_commands(self, engine: BrokerEngine, now: float, wall: float) -> None:
         for arrived, taken in self._inbox.take(self.config.limits.commands_per_pass):
             for frame in taken:
                 engine.take_command(
-                    arrived.peer, frame, now=now, wall=wall, descriptor=arrived.descriptor
+                    arrived.peer,
+                    frame,
+                    now=now,
+                    wall=wall,
+                    descriptor=arrived.descriptor,
+                    public=arrived.public,
                 )
 
     def _obey_monitor(self, engine: BrokerEngine, port: BrokerPort, now: float) -> None:
@@ -280,6 +337,8 @@ class SimulatedBroker:
             return
         for publication in engine.publications():
             port.publish(publication)
+        for number, publication in engine.partial_publications():
+            self._scoped[number].publish(publication)
         for message in engine.replies():
             port.send_reply(message)
         engine.tidy()
@@ -314,7 +373,7 @@ class SimulatedBroker:
     def _refuse_everybody(self, port: BrokerPort) -> None:
         refusal = Refusal(JournalFailedError.code, "the disk is full; repair it, and start again")
         while port.requests:
-            peer, _, message = port.requests.popleft()
+            peer, _, message, _ = port.requests.popleft()
             try:
                 request_id, _ = frames.read_header(message[-1])
             except MalformedMessageError:

@@ -85,7 +85,7 @@ class SimulatedClient:
     what is beyond the event link's high-water mark is lost. ``keepalive`` stands for the thread
     that renews the lease of a session or process on a connection of its own. ``clock`` is that
     of its host; by default it shows what the network's does. ``resume``: it takes the lease of
-    that token over. A lost lease stays lost: a new client opens a new one.
+    that token over. A lost lease stays lost: a new client opens a new one. ``public`` is its key.
     """
 
     def __init__(
@@ -100,8 +100,10 @@ class SimulatedClient:
         high_water_mark: int = 1_000,
         clock: HostClock | None = None,
         resume: ResumeToken | None = None,
+        public: str | None = None,
     ) -> None:
         self.network = network
+        self.public = public
         self.addresses = tuple(addresses)
         self.clock = clock or HostClock(network.clock)
         self.name = name
@@ -115,13 +117,16 @@ class SimulatedClient:
         self.gone = False
         self.busy_until = 0.0
         self.cable = Cable()
-        self.commands = CommandLink(network, self._replies_arrive, cable=self.cable)
+        self.commands = CommandLink(
+            network, self._replies_arrive, cable=self.cable, public=public
+        )
         self.keepalive: SimulatedKeepAlive | None = None
         self.events = EventLink(
             network,
             self._publication_arrives,
             high_water_mark=high_water_mark,
             cable=self.cable,
+            public=public,
         )
         self._inbox: list[Callable[[], None]] = []
         self._tick_at: float | None = None
@@ -574,6 +579,7 @@ class _Line:
             self._connected,
             is_immediate=True,
             cable=client.cable,
+            public=client.public,
         )
         self.link.dial(address)
 

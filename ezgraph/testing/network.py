@@ -119,9 +119,9 @@ class Network:
 
     # --- who listens where ---
 
-    def bind(self, port: BrokerPort, commands: Address, events: Address) -> None:
+    def bind(self, port: BrokerPort, *addresses: Address) -> None:
         """Let ``port`` take what is sent to these addresses."""
-        self._ports[commands] = self._ports[events] = port
+        self._ports |= dict.fromkeys(addresses, port)
 
     def unbind(self, port: BrokerPort) -> None:
         """Nobody listens there any more; every connection breaks."""
@@ -186,16 +186,23 @@ class Arrival(NamedTuple):
     peer: bytes
     fd: int
     message: Sequence[bytes]
+    public: str | None
 
 
 class BrokerPort:
-    """The broker's ROUTER and XPUB.
+    """The broker's ROUTER and XPUB; or the XPUB of one more read scope, which nobody dials.
 
     ``requests``, ``subscriptions`` and what the ROUTER's ``monitor`` says wait to be read.
-    Descriptors are given out again at once, as the system does.
+    Descriptors are given out again at once, as the system does. ``admits``: whose key is let in.
     """
 
-    def __init__(self, network: Network, on_arrival: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        on_arrival: Callable[[], None],
+        admits: Callable[[str | None], bool] = lambda _: True,
+    ) -> None:
+        self.admits = admits
         self.requests: deque[Arrival] = deque()
         self.subscriptions: deque[bytes] = deque()
         self.monitor: deque[tuple[str, int]] = deque()
@@ -203,6 +210,7 @@ class BrokerPort:
         self._on_arrival = on_arrival
         self._dealers: dict[bytes, CommandLink] = {}
         self._descriptors: dict[bytes, int] = {}
+        self._keys: dict[bytes, str | None] = {}
         self._pipes: list[_Pipe] = []
         self._open = True
 
@@ -212,6 +220,7 @@ class BrokerPort:
         """Take a connection; return its routing id."""
         peer = b"\0" + self._network.number().to_bytes(4, "big")
         self._dealers[peer] = link
+        self._keys[peer] = link.public
         taken = set(self._descriptors.values())
         fd = self._descriptors[peer] = next(each for each in count(10) if each not in taken)
         self._tell_monitor("accepted", fd)
@@ -221,7 +230,8 @@ class BrokerPort:
         """Put a message into the inbox, unless the broker has seen the connection break."""
         fd = self._descriptors.get(peer)
         if self._open and fd is not None:
-            self.requests.append(Arrival(peer, fd, message))
+            public = self._keys.get(peer)
+            self.requests.append(Arrival(peer, fd, message, public))
             self._on_arrival()
 
     def send_reply(self, message: Sequence[bytes]) -> None:
@@ -230,9 +240,20 @@ class BrokerPort:
         if link is not None:
             link.carry_reply(message[0], list(message[1:]))
 
+    def cut_off(self, public: str) -> None:
+        """Shut down every connection that was made with this key."""
+        for link in [each for each in self._dealers.values() if each.public == public]:
+            link.cut()
+        for pipe in [each for each in self._pipes if each.link.public == public]:
+            self._pipes.remove(pipe)  # nothing leaves for it any more, at once
+            pipe.link.cut()
+            for topic in sorted(pipe.topics):
+                self._pass_up_if_last(topic)
+
     def drop_dealer(self, peer: bytes) -> None:
         """The connection has gone; what had arrived on it stays in the inbox."""
         self._dealers.pop(peer, None)
+        self._keys.pop(peer, None)
         fd = self._descriptors.pop(peer, None)
         if fd is not None:
             self._tell_monitor("disconnected", fd)
@@ -299,7 +320,8 @@ class CommandLink:
     """A client's DEALER; ``on_connected`` is told of every connection, as its monitor would.
 
     ``is_immediate``: what is sent without a connection is dropped (ZeroMQ's ``IMMEDIATE``).
-    ``cable``: that of the client's host, which its other connections use too.
+    ``cable``: that of the client's host, which its other connections use too. ``public``: the key
+    it proves itself with.
     """
 
     def __init__(
@@ -310,7 +332,9 @@ class CommandLink:
         *,
         is_immediate: bool = False,
         cable: Cable | None = None,
+        public: str | None = None,
     ) -> None:
+        self.public = public
         self.duplicated = 0
         self._is_immediate = is_immediate
         self._network = network
@@ -427,6 +451,9 @@ class CommandLink:
         if port is None or not self._cable.is_whole(self._network.now):
             self._reconnect_soon()
             return
+        if not port.admits(self.public):
+            self._reconnect_soon()
+            return
         self._port, self._peer = port, port.accept_dealer(self)
         self._upstream, self._downstream = _Way(self._network), _Way(self._network)
         waiting, self._waiting = self._waiting, deque()
@@ -468,7 +495,9 @@ class EventLink:
         *,
         high_water_mark: int = HIGH_WATER_MARK,
         cable: Cable | None = None,
+        public: str | None = None,
     ) -> None:
+        self.public = public
         self.high_water_mark = high_water_mark
         self.dropped = 0
         self.unread = 0
@@ -569,6 +598,9 @@ class EventLink:
             return
         port = self._network.port(self._address)
         if port is None or not self._cable.is_whole(self._network.now):
+            self._reconnect_soon()
+            return
+        if not port.admits(self.public):
             self._reconnect_soon()
             return
         self._port, self._pipe, self.unread = port, port.accept_subscriber(self), 0

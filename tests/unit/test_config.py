@@ -13,6 +13,7 @@ from ezgraph.config import (
     Limits,
     address_from_environment,
     default_addresses,
+    is_loopback,
     parse_address,
     parse_addresses,
     resolve_loopback,
@@ -137,3 +138,21 @@ def test_options_are_values() -> None:
     assert hash(BrokerConfig()) == hash(BrokerConfig())
     with pytest.raises(AttributeError):
         BrokerConfig().ttl_s = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("host", "wanted"),
+    [
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("::1", True),
+        ("localhost", True),
+        ("LOCALHOST", True),
+        ("10.0.0.1", False),
+        ("0.0.0.0", False),
+        ("lab", False),
+        ("fe80::1%eth0", False),
+    ],
+)
+def test_a_host_is_loopback_by_what_is_written(host: str, wanted: bool) -> None:
+    assert is_loopback(host) is wanted

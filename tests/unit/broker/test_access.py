@@ -1,0 +1,133 @@
+"""What commands need, and what is told to whom."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from ezgraph.broker.access import (
+    Judged,
+    demands,
+    refuse_forbidden,
+    refuse_unreadable,
+    scope_of,
+    withheld,
+)
+from ezgraph.broker.core import Change
+from ezgraph.errors import (
+    AddressCollisionError,
+    CyclicException,
+    ForbiddenError,
+    LimitError,
+    RefusedError,
+)
+from ezgraph.protocol.commands import (
+    Command,
+    Connect,
+    Disconnect,
+    RegisterMetadata,
+    ReportSettings,
+    Revert,
+    SetPause,
+    Shutdown,
+    UpdateUnits,
+)
+from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
+from ezgraph.protocol.patterns import parse_pattern
+from ezgraph.protocol.roles import FULL_SCOPE, VERBS, Access, Identity, ReadScope, Role, owner_of
+from ezgraph.protocol.settings import SettingsSnapshotValue
+
+VALUE = SettingsSnapshotValue(None, {})
+NO = DynamicSettingsMetadata(enabled=False)
+PART = ReadScope(1, (parse_pattern("settings/A"),))
+
+
+def metadata(*addresses: str) -> GraphMetadata:
+    return GraphMetadata(
+        components={a: ComponentMetadata(a, a, "m.C", "m.S", (None, {}), NO) for a in addresses}
+    )
+
+
+NEEDED: list[tuple[Command, list[tuple[str, tuple[str, ...]]]]] = [
+    (Connect("A", "B"), [("connect", ("edge", "A", "B"))]),
+    (Disconnect("A", "B"), [("connect", ("edge", "A", "B"))]),
+    (
+        RegisterMetadata(metadata("X", "Y")),
+        [("register", ("component", "X")), ("register", ("component", "Y"))],
+    ),
+    (UpdateUnits(["X"], ["Y"]), [("run", ("component", "X")), ("run", ("component", "Y"))]),
+    (ReportSettings("X", VALUE), [("report", ("settings", "X"))]),
+    (SetPause(paused=True), [("pause", ("control", "pause"))]),
+    (Shutdown(), [("shutdown", ("control", "broker"))]),
+    (Revert(), []),
+]
+
+
+@pytest.mark.parametrize(("command", "wanted"), NEEDED)
+def test_a_command_needs_a_verb_on_every_key_it_touches(
+    command: Judged, wanted: list[tuple[str, tuple[str, ...]]]
+) -> None:
+    assert list(demands(command)) == wanted
+
+
+def test_every_change_is_judged_and_every_verb_is_needed_by_something() -> None:
+    assert set(get_args(Change)) | {Shutdown} == set(get_args(Judged))
+    assert {type(command) for command, _ in NEEDED} == set(get_args(Judged))
+    assert {verb for _, wanted in NEEDED for verb, _ in wanted} | {"read"} == set(VERBS)
+
+
+def test_one_key_that_the_role_lacks_refuses_the_whole_command() -> None:
+    owner = Identity("rig", "0" * 64, owner_of("RIG"))
+    refuse_forbidden(owner, RegisterMetadata(metadata("RIG", "RIG/AMP")))
+
+    with pytest.raises(ForbiddenError) as caught:
+        refuse_forbidden(owner, RegisterMetadata(metadata("RIG", "RIGGED")))
+
+    assert str(caught.value) == (
+        "key 'rig' (role owner:RIG) may not register component/RIGGED; ask whoever keeps this "
+        "broker's allow-list for a role that does"
+    )
+
+
+def test_a_very_long_key_is_not_repeated_whole() -> None:
+    nobody = Identity("n", "0" * 64, Role("nothing", {}))
+
+    with pytest.raises(ForbiddenError) as caught:
+        refuse_forbidden(nobody, Connect("A" * 100_000, "B"))
+
+    assert len(str(caught.value)) < 500
+
+
+def test_a_prefix_with_something_readable_under_it_may_be_read() -> None:
+    who = Identity("part", "0" * 64, Role("part", {"read": PART.patterns}))
+
+    for prefix in ((), ("settings",), ("settings", "A")):
+        refuse_unreadable(who, PART, prefix)
+    for prefix in (("edge",), ("settings", "B"), ("settings", "A/B")):
+        with pytest.raises(ForbiddenError, match=r"may not read .*it reads settings/A"):
+            refuse_unreadable(who, PART, prefix)
+
+
+def test_without_keys_everything_is_read() -> None:
+    assert scope_of(None, None) is FULL_SCOPE
+    who = Identity("part", "0" * 64, Role("part", {"read": PART.patterns}))
+    assert scope_of(Access([who]), who).patterns == PART.patterns
+
+
+@pytest.mark.parametrize(
+    "error", [CyclicException("a SECRET loop"), AddressCollisionError("SECRET")]
+)
+def test_what_a_rule_found_is_withheld_from_who_reads_a_part(error: RefusedError) -> None:
+    told = withheld(error, PART)
+
+    assert type(told) is type(error)
+    assert "SECRET" not in str(told)
+    assert "withheld" in str(told)
+    assert withheld(error, FULL_SCOPE) is error
+
+
+def test_what_tells_nothing_of_others_is_told_to_all() -> None:
+    error = LimitError("too many")
+
+    assert withheld(error, PART) is error
