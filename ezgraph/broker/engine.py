@@ -223,7 +223,7 @@ class BrokerEngine:
     def knows(self, peer: bytes, fd: int | None = None) -> bool:
         """Return whether ``peer`` is bound, and open, and came in on the descriptor ``fd``.
 
-        Then its frames need no generation. ``fd`` None: it is not known what they came in on.
+        Then its key is known too. ``fd`` None: it is not known what its frames came in on.
         """
         connection = self.core.connection_of(peer)
         if connection is None:

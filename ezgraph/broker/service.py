@@ -562,12 +562,14 @@ class BrokerService:
         parts = [first.bytes]
         while router.get(_RCVMORE):
             parts.append(router.recv(_NOBLOCK))
-        return Arrived(peer, None if self.engine.knows(peer, fd) else fd, parts, public)
+        return Arrived(peer, fd, parts, public)
 
     def _place(self, stranger: Arrived, now: float) -> None:
         """Find out the generation of a descriptor, and whose it is."""
         stranger.place(self._peers.generations)
         if stranger.fd is None or stranger.public is None:
+            return
+        if self.engine.knows(stranger.peer, stranger.fd):
             return
         self._peers.seen(stranger.fd, stranger.public)
         limit = self.config.limits.max_connections_per_key
