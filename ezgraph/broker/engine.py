@@ -65,13 +65,23 @@ _FRAMES_PER_MESSAGE = 256
 
 
 class _Reading(NamedTuple):
-    """A read that waits for its turn; ``client`` asked for it with the key ``public``."""
+    """A read that waits; ``client`` asked for it on ``descriptor``, with the key ``public``."""
 
     peer: bytes
     request_id: int
     command: ReadCommand
     client: str
     public: str | None
+    descriptor: Descriptor | None
+
+
+class _Answer(NamedTuple):
+    """A reply, and who is to get it: what asked on ``descriptor``."""
+
+    peer: bytes
+    request_id: int
+    reply: Reply
+    descriptor: Descriptor | None
 
 
 class _Transaction(NamedTuple):
@@ -106,11 +116,11 @@ class BrokerEngine:
         self._snapshots = Snapshots(config.limits)
         self.broadcasts: dict[int, Broadcast] = {}
         self._reads: deque[_Reading] = deque()
-        self._reading: set[tuple[bytes, int]] = set()
+        self._reading: set[tuple[bytes, int, Descriptor | None]] = set()
         self._transactions: list[_Transaction] = []
         self._stored: list[_Transaction] = []
-        self._answers: list[tuple[bytes, int, Reply]] = []
-        self._replies: list[Message] = []
+        self._answers: list[_Answer] = []
+        self._replies: deque[tuple[Descriptor | None, Message]] = deque()
         self._load(ids, events_port, now, access)
         self.set_access(access, {})
 
@@ -202,7 +212,8 @@ class BrokerEngine:
             command = frames.read_command(frame)
         except MalformedMessageError as error:
             code = UnsupportedError.code if error.unknown else error.code
-            self._answers.append((peer, request_id, Refusal(code, str(error))))
+            refusal = Refusal(code, str(error))
+            self._answers.append(_Answer(peer, request_id, refusal, descriptor))
             return
         request = Request(request_id, lowest_open, command)
         outcome = self.core.receive(
@@ -211,9 +222,11 @@ class BrokerEngine:
         if outcome.events:
             self._decided(outcome.events)
         if outcome.read is not None:
-            self._queue_read(_Reading(peer, request_id, outcome.read, outcome.client, public))
+            self._queue_read(
+                _Reading(peer, request_id, outcome.read, outcome.client, public, descriptor)
+            )
         if outcome.reply is not None:
-            self._answers.append((peer, request_id, outcome.reply))
+            self._answers.append(_Answer(peer, request_id, outcome.reply, descriptor))
         self.stopping = self.stopping or outcome.stop
 
     def connection_closed(self, descriptor: Descriptor, *, now: float) -> None:
@@ -284,19 +297,35 @@ class BrokerEngine:
 
     def _reply(self) -> None:
         """Put the answers of this pass into one message per connection (or a few)."""
-        open_messages: dict[bytes, Message] = {}
-        for peer, request_id, reply in self._answers:
-            message = open_messages.get(peer)
+        open_messages: dict[tuple[bytes, Descriptor | None], Message] = {}
+        for peer, request_id, reply, descriptor in self._answers:
+            message = open_messages.get((peer, descriptor))
             if message is None or len(message) > _FRAMES_PER_MESSAGE:
-                message = open_messages[peer] = [peer]
-                self._replies.append(message)
+                message = open_messages[peer, descriptor] = [peer]
+                self._replies.append((descriptor, message))
             message.append(frames.reply_frame(request_id, reply))
         self._answers.clear()
 
     def replies(self) -> list[Message]:
         """Return the messages for the ROUTER, once: a connection, then its reply frames."""
-        replies, self._replies = self._replies, []
-        return replies
+        return list(iter(self.next_reply, None))
+
+    @property
+    def has_replies(self) -> bool:
+        """Whether there may be messages for the ROUTER."""
+        return bool(self._replies)
+
+    def next_reply(self) -> Message | None:
+        """Return the next of the `replies`, once; None: there is none.
+
+        What a connection asked that has closed is dropped: ZeroMQ sends to routing ids, and
+        another may have chosen this one meanwhile.
+        """
+        while self._replies:
+            descriptor, message = self._replies.popleft()
+            if not self.core.is_gone(descriptor):
+                return message
+        return None
 
     def publications(self) -> list[Message]:
         """Return the multipart messages to publish to who may read everything, once, in order.
@@ -379,7 +408,7 @@ class BrokerEngine:
     # --- reads ---
 
     def _queue_read(self, reading: _Reading) -> None:
-        asked = (reading.peer, reading.request_id)
+        asked = (reading.peer, reading.request_id, reading.descriptor)
         if asked in self._reading:
             return  # a repetition of one that waits
         if len(self._reads) < self.config.limits.max_waiting_reads:
@@ -387,12 +416,13 @@ class BrokerEngine:
             self._reading.add(asked)
             return
         refusal = Refusal("limit", "too many reads wait already; ask again in a moment")
-        self._answers.append((reading.peer, reading.request_id, refusal))
+        answer = _Answer(reading.peer, reading.request_id, refusal, reading.descriptor)
+        self._answers.append(answer)
 
     def _serve_read(self, now: float) -> int:
         """Answer the next read; return how many rows that took, roughly."""
         reading = self._reads.popleft()
-        self._reading.discard((reading.peer, reading.request_id))
+        self._reading.discard((reading.peer, reading.request_id, reading.descriptor))
         rows = self.config.limits.chunk_events
         access = self.core.access
         identity = access.identity(reading.public) if access is not None else None
@@ -407,7 +437,7 @@ class BrokerEngine:
         except EzGraphError as error:
             reply = refusal_of(error)
         frame = frames.reply_frame(reading.request_id, reply)
-        self._replies.append([reading.peer, frame])
+        self._replies.append((reading.descriptor, [reading.peer, frame]))
         return rows
 
     def _read(

@@ -366,20 +366,24 @@ class BrokerService:
         self._take_commands(now, wall)
         engine.finish_pass(now=now, wall=wall, drained=self._drained and not self._inbox)
         if not engine.publishes_little:  # else the watchers, further away, get theirs first
-            self._send_replies()
+            self._send_replies(now)
         xpub = self._streams[FULL_SCOPE.number].socket
         for publication in engine.publications():
             _send(xpub, publication)
         for number, publication in engine.partial_publications():
             _send(self._streams[number].socket, publication)
-        self._send_replies()
+        self._send_replies(now)
         if self._doomed:
             self._hang_up(now)
         engine.tidy()
 
-    def _send_replies(self) -> None:
-        for reply in self.engine.replies():
-            self._send_reply(reply)
+    def _send_replies(self, now: float) -> None:
+        while self.engine.has_replies:
+            # ZeroMQ says that a connection has closed before it gives its routing id to another.
+            self._obey_monitor(now)
+            reply = self.engine.next_reply()
+            if reply is not None:
+                self._send_reply(reply)
 
     def _patience_ms(self) -> int:
         if self._inbox:

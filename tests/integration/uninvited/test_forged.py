@@ -251,7 +251,7 @@ def test_who_takes_the_routing_id_of_another_key_takes_nothing_else(rig: Rig) ->
 
 def is_answered(peer: Peer) -> bool:
     """Whether the broker takes a peer in: it ignores one whose routing id another has now."""
-    peer.send(Sync(), 1)
+    peer.send(Sync(), 999)
     return bool(peer.listen(100))
 
 
@@ -267,8 +267,11 @@ def test_who_takes_a_routing_id_hears_nothing_of_what_was_asked_under_it(
     engine = by_hand.service.engine
     by_hand.passes_until(lambda: engine.state.dag.edge_owners and len(engine._reads) > 200)
     attacker = rig.dealer("nothing", rig.keys["nothing"], routing_id=CHOSEN)
+    number = engine.fd_of(CHOSEN)
+    assert number is not None
 
     victim.cut()
+    wait_until_gone(number, by_hand.service._router)
     attacker.dial(*by_hand.address)
     by_hand.passes_until(lambda: attacker.handshake(0) == "welcome")
     assert len(engine._reads) > 20, "all was answered before the attacker was there"
