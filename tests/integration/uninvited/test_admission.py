@@ -311,6 +311,40 @@ def hang_up_on_everybody(listener: socket.socket) -> None:
             connection.close()
 
 
+def hang_up_first(listener: socket.socket) -> None:
+    """As a broker with keys that sees before its client does that the other has none."""
+    whole = greeting(b"CURVE")
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                connection.settimeout(0.1)
+                connection.sendall(whole[:11])
+                heard = b""
+                with suppress(TimeoutError):
+                    while len(heard) < 12 and (more := connection.recv(12)):
+                        heard += more
+                if len(heard) < 12:  # it says no more before it has heard more
+                    connection.sendall(whole[11:])
+                    connection.recv(1)
+
+
+@TWINS
+def test_a_client_that_is_always_hung_up_on_first_finds_out_why_all_the_same(
+    home: Path, join: Callable[..., None]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=hang_up_first, args=(listener,))
+        thread.start()
+
+        error, took_s = refusal_of(join, Address(*listener.getsockname()), None, 10.0)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+    assert "admits only clients with keys" in str(error)
+    assert took_s < QUICK_S
+
+
 @TWINS
 def test_a_client_without_keys_that_is_always_hung_up_on_is_told_of_keys_and_not_of_pins(
     home: Path, join: Callable[..., None]

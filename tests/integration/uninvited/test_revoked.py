@@ -154,7 +154,7 @@ def revoked_blocking(rig: Rig) -> None:
         next(stream)
         rig.revoke("operator")
         wait_until_cut(rig, "operator")
-        ctx.connect("late", "edge", timeout=3.0)
+        ctx.connect("late", "edge", timeout=2.5)
 
 
 def revoked_async(rig: Rig) -> None:
@@ -165,7 +165,7 @@ def revoked_async(rig: Rig) -> None:
             await anext(stream)
             rig.revoke("operator")
             await asyncio.to_thread(wait_until_cut, rig, "operator")
-            await ctx.connect("late", "edge", timeout=3.0)
+            await ctx.connect("late", "edge", timeout=2.5)
 
     asyncio.run(scenario())
 
