@@ -229,7 +229,7 @@ class BrokerConfig:
     Outside loopback a broker has keys, unless it is ``insecure``; ``require_keys`` asks for them on
     loopback too, which is open to every user of the host. ``key`` is the name or the file of its
     own, ``trusted`` the allow-list and ``roles`` the roles it adds to those there are always; None:
-    the files of the user's own folder (see `ezgraph.keys`).
+    the files of the user's own folder (see `ezgraph.keys`). Naming any of them asks for keys too.
     """
 
     address: Address = DEFAULT_ADDRESS
@@ -246,3 +246,9 @@ class BrokerConfig:
     journal_warning_bytes: int = 4 << 30
     retention: Retention = field(default_factory=Retention)
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether anything in it is only of use with keys, so that there are to be some."""
+        named = (self.key, self.trusted, self.roles)
+        return self.require_keys or any(each is not None for each in named)

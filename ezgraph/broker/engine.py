@@ -122,6 +122,11 @@ class BrokerEngine:
         """How many sessions and process clients are open."""
         return len(self.state.sessions) + len(self.state.processes)
 
+    @property
+    def admitted(self) -> int | None:
+        """How many keys it admits; None: it has no keys, and admits everybody."""
+        return None if self.core.access is None else len(self.core.access)
+
     def set_access(self, access: Access | None, events_ports: Mapping[int, int]) -> None:
         """Go on with another reading of the allow-list.
 
@@ -499,7 +504,7 @@ class BrokerEngine:
             pid=os.getpid(),
             insecure=self.config.insecure,
             events_port=self.core.events_ports[FULL_SCOPE.number],
-            keys=None if self.core.access is None else len(self.core.access),
+            keys=self.admitted,
             access_warning=self.access_warning,
         )
 

@@ -240,13 +240,17 @@ class BrokerService:
         """Return the address to listen on, and have the keys ready where there are to be any."""
         config = self.config
         host, is_loopback = resolve_loopback(config.address.host)
-        if config.insecure and (config.require_keys or config.key is not None):
+        if config.insecure and config.asks_for_keys:
             raise ConfigError(
-                "insecure means without keys, and keys are asked for too (require_keys or key); "
-                "leave one of them out"
+                "insecure means without keys, and keys are asked for too (require_keys, key, "
+                "trusted or roles); leave one of them out"
             )
-        if config.require_keys or config.key is not None or not (is_loopback or config.insecure):
+        if config.asks_for_keys or not (is_loopback or config.insecure):
             self._gate = self._opened_gate()
+        elif not is_loopback:
+            log.warning(
+                "insecure: whoever reaches this broker may command it address=%s", config.address
+            )
         self._check_advertised(is_loopback=is_loopback)
         return host
 
@@ -256,7 +260,7 @@ class BrokerService:
         try:
             pair, source = open_broker_keys(self.config)
         except KeyFileError as error:
-            if self.config.require_keys or self.config.key is not None:
+            if self.config.asks_for_keys:
                 raise
             raise InsecureAddressError(
                 f"{self.config.address} is reachable from other hosts, and this broker has no "
