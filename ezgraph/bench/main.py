@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from ezgraph.bench import against_ezmsg, report
 from ezgraph.bench.catchup import catch_up
 from ezgraph.bench.commands import many_in_flight, one_in_flight
+from ezgraph.bench.curve import keep_pace
 from ezgraph.bench.fanout import fan_out
 from ezgraph.bench.footprint import weigh
 from ezgraph.bench.restart import restart
@@ -45,6 +46,7 @@ SECTIONS: dict[str, Section] = {
     "h": hold_sessions,
     "i": end_sessions,
     "j": restart,
+    "k": keep_pace,
 }
 _FAILURES = (EzGraphError, OSError, ValueError, ExceptionGroup, subprocess.CalledProcessError)
 
