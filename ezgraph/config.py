@@ -171,6 +171,8 @@ class Limits:
 
     max_frame_bytes: int = 64 << 20
     high_water_mark: int = 100_000
+    max_unread_messages: int = 100
+    max_unread_replies: int = 1_000
     inbox_messages: int = 512
     commands_per_pass: int = 32
     max_leases: int = 20_000
@@ -179,9 +181,12 @@ class Limits:
     max_connections: int = 50_000
     max_connections_per_key: int = 20_000
     max_subscriptions_per_connection: int = 50_000
+    max_unsubscriptions: int = 5_000
     max_frames_per_message: int = 1_024
     max_waiting_commands: int = 100_000
     max_waiting_bytes: int = 256 << 20
+    max_waiting_commands_of_all: int = 1_000_000
+    max_waiting_bytes_of_all: int = 1 << 30
     max_watched_prefixes: int = 100_000
     chunk_events: int = 250
     chunk_bytes: int = 256 << 10
@@ -189,6 +194,12 @@ class Limits:
     max_snapshots_per_client: int = 4
     snapshot_life_s: float = 30.0
     max_waiting_reads: int = 10_000
+    max_waiting_reads_per_client: int = 1_000
+    max_edges_per_lease: int = 20_000
+    max_components_per_lease: int = 10_000
+    max_units_per_lease: int = 10_000
+    max_persistent_edges: int = 200_000
+    max_reason_characters: int = 2_000
     min_ttl_s: float = 0.5
     max_ttl_s: float = 3600.0
     guest_ttl_s: float = 60.0

@@ -39,6 +39,7 @@ class Descriptors:
         self.monitor = watched.get_monitor_socket(_WATCHED_EVENTS)
         self._open: dict[int, str | None] = {}
         self._of_key: dict[str, set[int]] = {}
+        self._ends_left: dict[int, tuple[float, float]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -74,6 +75,16 @@ class Descriptors:
             topics.discard(message[1:])
         return len(topics)
 
+    def resubscribes_too_much(self, fd: int, now: float, *, most: int) -> bool:
+        """Count an end of a subscription; return whether there are too many of this peer.
+
+        It may end ``most`` at once; a tenth of that is granted anew every second.
+        """
+        left, at = self._ends_left.get(fd, (float(most), now))
+        left = min(float(most), left + (now - at) * most / 10) - 1.0
+        self._ends_left[fd] = left, now
+        return left < 0.0
+
     def of_key(self, public: str) -> frozenset[int]:
         """Return the descriptors of the peers that have this key, as far as it is known."""
         return frozenset(self._of_key.get(public, ()))
@@ -89,6 +100,7 @@ class Descriptors:
     def _forget(self, fd: int) -> None:
         public = self._open.pop(fd, None)
         self.topics.pop(fd, None)
+        self._ends_left.pop(fd, None)
         if public is not None:
             others = self._of_key.get(public, set())
             others.discard(fd)
