@@ -13,17 +13,16 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from ezgraph.bench.bare import request_frame
 from ezgraph.bench.children import Child, answer, be, say
+from ezgraph.bench.keyring import shown_keys
 from ezgraph.client.identity import hello
 from ezgraph.config import Address, ClientKeys, parse_address
 from ezgraph.errors import MalformedMessageError
-from ezgraph.keys.pair import read_pair_file
 from ezgraph.protocol.commands import Connect, Heartbeat, OpenSnapshot, ReadEvents
 from ezgraph.protocol.replies import Refusal
 from ezgraph.wire import frames
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 _FRAMES = 128
 _SILENCE_S = 0.5
-_CONNECTIONS = 200
 _NOBLOCK = int(zmq.NOBLOCK)
 _NOBLOCK_MORE = _NOBLOCK | int(zmq.SNDMORE)
 
@@ -139,15 +137,12 @@ KINDS = {
 
 
 @contextmanager
-def flood(
-    kind: str, address: Address, secret: tuple[Path, bytes] | None = None
-) -> Iterator[Child]:
+def flood(kind: str, address: Address, *words: str) -> Iterator[Child]:
     """A flooder at ``address`` for the length of a ``with``; asked, it says what it was told.
 
-    ``secret``: its secret key's file, and the broker's public key.
+    ``words``: which key it shows, as a `Keyring` says it.
     """
-    shown = () if secret is None else (str(secret[0]), secret[1].hex())
-    with Child("ezgraph.bench.flood", kind, str(address), *shown) as child:
+    with Child("ezgraph.bench.flood", kind, str(address), *words) as child:
         yield child
 
 
@@ -162,11 +157,5 @@ async def _main(kind: str, address: Address, keys: ClientKeys | None) -> None:
     await answer(hand_over)
 
 
-def _keys(address: Address, secret: str, broker: str) -> ClientKeys:
-    pair = read_pair_file(Path(secret))
-    return ClientKeys(pair.name, pair.public, pair.secret, {address: bytes.fromhex(broker)})
-
-
 if __name__ == "__main__":
-    where = parse_address(sys.argv[2])
-    be(_main(sys.argv[1], where, _keys(where, *sys.argv[3:5]) if sys.argv[3:] else None))
+    be(_main(sys.argv[1], parse_address(sys.argv[2]), shown_keys(sys.argv[2], sys.argv[3:])))

@@ -37,10 +37,10 @@ def test_a_connection_waits_until_its_last_command_is_taken_or_it_is_dropped() -
     inbox.put(arrived(b"b", 1))
 
     list(inbox.take(SHARE + 1))
-    before = inbox.waits(b"a"), inbox.waits(b"b")
+    before = [inbox.waits(peer) for peer in (b"a", b"b")]
     inbox.drop(b"a")
 
-    assert before == (True, False)
+    assert before == [True, False]
     assert not inbox.waits(b"a")
     assert not inbox
 
@@ -49,11 +49,11 @@ def test_when_too_much_waits_of_all_the_fullest_line_is_named() -> None:
     inbox = Inbox(Limits(max_waiting_commands_of_all=10, max_waiting_bytes_of_all=1_000))
     for number, count in enumerate((2, 6, 2)):
         inbox.put(arrived(b"%d" % number, count))
-    assert not inbox.is_overfull
+    before = inbox.is_overfull
 
     inbox.put(arrived(b"3", 1))
 
-    assert inbox.is_overfull
+    assert [before, inbox.is_overfull] == [False, True]
     assert inbox.fullest().peer == b"1"
 
 
