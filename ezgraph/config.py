@@ -171,7 +171,7 @@ class Limits:
 
     max_frame_bytes: int = 64 << 20
     high_water_mark: int = 100_000
-    max_unread_messages: int = 100
+    max_unread_messages: int = 32
     max_unread_replies: int = 1_000
     inbox_messages: int = 512
     commands_per_pass: int = 32

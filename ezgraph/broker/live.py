@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SHARED_S = 10.0
 _PULLED_S = 5.0
 _EXAMINED = 10_000  # entries for one chunk, so that cutting it takes no time
-_EXAMINED_BY_PATTERNS = 500
+_EXAMINED_BY_PATTERNS = 2_000
 T = TypeVar("T")
 
 
