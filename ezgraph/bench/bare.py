@@ -79,7 +79,8 @@ def relay() -> None:
         pub.send_multipart([TOPIC, frame])
 
 
-def _request_frame(number: int, command: Command) -> bytes:
+def request_frame(number: int, command: Command) -> bytes:
+    """Return a request whose id is the lowest that is open."""
     return frames.request_frame(number, number, codec.encode(command))
 
 
@@ -99,7 +100,7 @@ class Dealer:
     def send(self, command: Command) -> None:
         """Send a request."""
         self._sent += 1
-        self._socket.send(_request_frame(self._sent, command))
+        self._socket.send(request_frame(self._sent, command))
 
     def receive(self) -> Reply:
         """Return the next reply; wait for it."""
@@ -165,7 +166,7 @@ class AsyncDealer:
         """Send a request and return its reply."""
         self._sent += 1
         self._waiting = asyncio.get_running_loop().create_future()
-        self._socket.send(_request_frame(self._sent, command))
+        self._socket.send(request_frame(self._sent, command))
         self._reader.drain()
         return await self._waiting
 
@@ -254,7 +255,7 @@ class BareSession:
         self._send(Goodbye())
 
     def _send(self, command: Command) -> None:
-        self._socket.send(_request_frame(0, command))
+        self._socket.send(request_frame(0, command))
 
 
 if __name__ == "__main__":

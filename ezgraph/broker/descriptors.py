@@ -42,6 +42,7 @@ class Descriptors:
         self._of_key: dict[str, set[int]] = {}
         self._subscribers: Counter[bytes] = Counter()
         self._left: set[bytes] = set()
+        self._ends_left: dict[int, tuple[float, float]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -97,6 +98,16 @@ class Descriptors:
             del self._subscribers[topic]
             self._left.add(topic)
 
+    def resubscribes_too_much(self, fd: int, now: float, *, most: int) -> bool:
+        """Count an end of a subscription; return whether there are too many of this peer.
+
+        It may end ``most`` at once; a tenth of that is granted anew every second.
+        """
+        left, at = self._ends_left.get(fd, (float(most), now))
+        left = min(float(most), left + (now - at) * most / 10) - 1.0
+        self._ends_left[fd] = left, now
+        return left < 0.0
+
     def of_key(self, public: str) -> frozenset[int]:
         """Return the descriptors of the peers that have this key, as far as it is known."""
         return frozenset(self._of_key.get(public, ()))
@@ -113,6 +124,7 @@ class Descriptors:
         public = self._open.pop(fd, None)
         for topic in self.topics.pop(fd, ()):
             self._leave(topic)
+        self._ends_left.pop(fd, None)
         if public is not None:
             others = self._of_key.get(public, set())
             others.discard(fd)

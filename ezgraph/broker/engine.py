@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from ezgraph._version import __version__
@@ -23,19 +22,22 @@ from ezgraph.broker.access import scope_of
 from ezgraph.broker.admission import Cluster
 from ezgraph.broker.broadcast import Broadcast, Message
 from ezgraph.broker.compaction import Compaction
-from ezgraph.broker.core import BrokerCore, ReadCommand, refusal_of
+from ezgraph.broker.core import BrokerCore, refusal_of
 from ezgraph.broker.live import Pulled, Snapshots
+from ezgraph.broker.reads import Reading, Reads
 from ezgraph.broker.restart import restart
 from ezgraph.errors import (
     DivergedError,
     EzGraphError,
     InvalidCommandError,
+    LimitError,
     MalformedMessageError,
     UnsupportedError,
 )
 from ezgraph.names import topic_of
 from ezgraph.protocol.commands import (
     GetStatus,
+    ListClients,
     OpenSnapshot,
     ReadEvents,
     ReadSnapshot,
@@ -46,7 +48,7 @@ from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ezgraph.backends.base import Journal
     from ezgraph.broker.connections import Descriptor
@@ -60,18 +62,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LITTLE_EVENTS = 200
-_PASSES_UNDRAINED = 500
 _FRAMES_PER_MESSAGE = 256
-
-
-class _Reading(NamedTuple):
-    """A read that waits for its turn; ``client`` asked for it with the key ``public``."""
-
-    peer: bytes
-    request_id: int
-    command: ReadCommand
-    client: str
-    public: str | None
 
 
 class _Transaction(NamedTuple):
@@ -99,14 +90,12 @@ class BrokerEngine:
         self.config = config
         self.journal = journal
         self.stopping = False
-        self._undrained = 0
         self.access_warning: str | None = None
         self._started = now
         self._now, self._wall = now, 0.0
         self._snapshots = Snapshots(config.limits)
         self.broadcasts: dict[int, Broadcast] = {}
-        self._reads: deque[_Reading] = deque()
-        self._reading: set[tuple[bytes, int]] = set()
+        self._reads = Reads(config.limits)
         self._transactions: list[_Transaction] = []
         self._stored: list[_Transaction] = []
         self._answers: list[tuple[bytes, int, Reply]] = []
@@ -121,6 +110,11 @@ class BrokerEngine:
     def sessions(self) -> int:
         """How many sessions and process clients are open."""
         return len(self.state.sessions) + len(self.state.processes)
+
+    @property
+    def admitted(self) -> int | None:
+        """How many keys it admits; None: it has no keys, and admits everybody."""
+        return None if self.core.access is None else len(self.core.access)
 
     def set_access(self, access: Access | None, events_ports: Mapping[int, int]) -> None:
         """Go on with another reading of the allow-list.
@@ -211,7 +205,7 @@ class BrokerEngine:
         if outcome.events:
             self._decided(outcome.events)
         if outcome.read is not None:
-            self._queue_read(_Reading(peer, request_id, outcome.read, outcome.client, public))
+            self._queue_read(Reading(peer, request_id, outcome.read, outcome.client, public))
         if outcome.reply is not None:
             self._answers.append((peer, request_id, outcome.reply))
         self.stopping = self.stopping or outcome.stop
@@ -250,21 +244,30 @@ class BrokerEngine:
         source = connection.lease.source
         return f"{source.program} on {source.host} (pid {source.pid})"
 
-    def finish_pass(self, *, now: float, wall: float, drained: bool = True) -> None:
+    def finish_pass(
+        self,
+        *,
+        now: float,
+        wall: float,
+        heard_through: float | None = None,
+        is_waiting: Callable[[bytes], bool] = lambda _: False,
+    ) -> None:
         """Store what was decided; then `replies` has the answers, and `publications` the rest.
 
-        ``drained``: everything that had arrived was taken. Only then do leases end: after a stall
-        the heartbeats that renew them may still wait unread. (But not for ever, where somebody
-        sends more than is taken: all are read by turns, so that after many passes all were heard.)
+        ``heard_through``: what had arrived by then was taken, or stands in line (``is_waiting``
+        says of which connections); None: all of it. Leases end only by what was due then: after a
+        stall, or while somebody floods, the heartbeats that renew them may still wait unread.
 
         Raises:
             JournalFailedError: the append failed; nothing of this pass may leave the process.
         """
         self._now, self._wall = now, wall
-        self._undrained = 0 if drained else self._undrained + 1
+        heard_through = now if heard_through is None else min(now, heard_through)
         due = self.core.leases.next_due()
-        if due is not None and due <= now and (drained or self._undrained >= _PASSES_UNDRAINED):
-            for events in self.core.expire(now=now, wall=wall):
+        if due is not None and due <= heard_through:
+            for events in self.core.expire(
+                now=now, wall=wall, due=heard_through, is_waiting=is_waiting
+            ):
                 self._decided(events)
         for events in self.core.audited(now=now, wall=wall):
             self._decided(events)
@@ -378,21 +381,15 @@ class BrokerEngine:
 
     # --- reads ---
 
-    def _queue_read(self, reading: _Reading) -> None:
-        asked = (reading.peer, reading.request_id)
-        if asked in self._reading:
-            return  # a repetition of one that waits
-        if len(self._reads) < self.config.limits.max_waiting_reads:
-            self._reads.append(reading)
-            self._reading.add(asked)
-            return
-        refusal = Refusal("limit", "too many reads wait already; ask again in a moment")
-        self._answers.append((reading.peer, reading.request_id, refusal))
+    def _queue_read(self, reading: Reading) -> None:
+        try:
+            self._reads.put(reading)
+        except LimitError as error:
+            self._answers.append((reading.peer, reading.request_id, refusal_of(error)))
 
     def _serve_read(self, now: float) -> int:
         """Answer the next read; return how many rows that took, roughly."""
-        reading = self._reads.popleft()
-        self._reading.discard((reading.peer, reading.request_id))
+        reading = self._reads.take()
         rows = self.config.limits.chunk_events
         access = self.core.access
         identity = access.identity(reading.public) if access is not None else None
@@ -412,7 +409,7 @@ class BrokerEngine:
 
     def _read(
         self,
-        command: OpenSnapshot | ReadSnapshot | GetStatus,
+        command: OpenSnapshot | ReadSnapshot | GetStatus | ListClients,
         scope: ReadScope,
         client: str,
         now: float,
@@ -421,6 +418,8 @@ class BrokerEngine:
             case GetStatus():
                 report = self._status(now)
                 return report if scope.is_full else without_numbers(report)
+            case ListClients():
+                return self.core.list_clients(now, scope)
             case OpenSnapshot():
                 state = self.state
                 number = self._snapshots.open(
@@ -499,7 +498,7 @@ class BrokerEngine:
             pid=os.getpid(),
             insecure=self.config.insecure,
             events_port=self.core.events_ports[FULL_SCOPE.number],
-            keys=None if self.core.access is None else len(self.core.access),
+            keys=self.admitted,
             access_warning=self.access_warning,
         )
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _SHARED_S = 10.0
 _PULLED_S = 5.0
+_EXAMINED = 10_000  # entries for one chunk, so that cutting it takes no time
+_EXAMINED_BY_PATTERNS = 2_000
 T = TypeVar("T")
 
 
@@ -204,7 +206,8 @@ class Snapshots:
         entries: list[bytes] = []
         blobs: dict[bytes, bytes] = {}
         size, end = 0, start
-        for slot, (entry, named, room) in snapshot.entries[start : start + 10_000]:
+        most = start + (_EXAMINED if pulled.scope.is_full else _EXAMINED_BY_PATTERNS)
+        for slot, (entry, named, room) in snapshot.entries[start:most]:
             if size > self._limits.chunk_bytes or len(entries) >= self._limits.chunk_events:
                 break
             end += 1

@@ -33,6 +33,7 @@ import zmq
 from ezgraph.broker.descriptors import Descriptors, cut_off
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.gate import Gate
+from ezgraph.broker.hearing import Hearing
 from ezgraph.broker.inbox import Arrived, Inbox
 from ezgraph.clock import Clock, SystemClock
 from ezgraph.config import Address, BrokerConfig, resolve_loopback
@@ -79,8 +80,10 @@ _USER_ID = "User-Id"
 _SECURED_IDLE_MS = 500
 _HANDSHAKE_MS = 5_000
 _HEARD_S = 0.2  # how long somebody who is cut off may take to read why
-_READ_FRAMES = 2_000
-_READ_SUBSCRIPTIONS = 5_000
+_LOGGED_S = 10.0
+_READ_FRAMES = 500  # of a pass, so that it is short however much has arrived
+_READ_BYTES = 4 << 20
+_READ_SUBSCRIPTIONS = 250
 _MAX_SUBSCRIPTION = 1 + MAX_TOPIC_BYTES + 2
 """A mark, a topic, and the two NULs around it in a note's topic."""
 
@@ -122,7 +125,8 @@ class BrokerService:
         self._streams: dict[int, _Stream] = {}
         self._inbox = Inbox(config.limits)
         self._doomed: dict[int, float] = {}
-        self._drained = True
+        self._hearing = Hearing()
+        self._crowd_logged = float("-inf")
         self._draining = False
         self._closed = False
         self._sockets: list[zmq.Socket[bytes]] = []
@@ -190,8 +194,9 @@ class BrokerService:
         sock.set(zmq.MAXMSGSIZE, limits.max_frame_bytes if scope is None else _MAX_SUBSCRIPTION)
         sock.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
         sock.set(zmq.BACKLOG, 1024)
-        sock.set(zmq.SNDHWM, limits.high_water_mark)
-        sock.set(zmq.RCVHWM, limits.high_water_mark)
+        is_router = kind == zmq.ROUTER
+        sock.set(zmq.SNDHWM, limits.max_unread_replies if is_router else limits.high_water_mark)
+        sock.set(zmq.RCVHWM, limits.max_unread_messages)
         if self._gate is not None:
             self._gate.guard(sock, scope)
         return sock
@@ -240,13 +245,17 @@ class BrokerService:
         """Return the address to listen on, and have the keys ready where there are to be any."""
         config = self.config
         host, is_loopback = resolve_loopback(config.address.host)
-        if config.insecure and (config.require_keys or config.key is not None):
+        if config.insecure and config.asks_for_keys:
             raise ConfigError(
-                "insecure means without keys, and keys are asked for too (require_keys or key); "
-                "leave one of them out"
+                "insecure means without keys, and keys are asked for too (require_keys, key, "
+                "trusted or roles); leave one of them out"
             )
-        if config.require_keys or config.key is not None or not (is_loopback or config.insecure):
+        if config.asks_for_keys or not (is_loopback or config.insecure):
             self._gate = self._opened_gate()
+        elif not is_loopback:
+            log.warning(
+                "insecure: whoever reaches this broker may command it address=%s", config.address
+            )
         self._check_advertised(is_loopback=is_loopback)
         return host
 
@@ -256,7 +265,7 @@ class BrokerService:
         try:
             pair, source = open_broker_keys(self.config)
         except KeyFileError as error:
-            if self.config.require_keys or self.config.key is not None:
+            if self.config.asks_for_keys:
                 raise
             raise InsecureAddressError(
                 f"{self.config.address} is reachable from other hosts, and this broker has no "
@@ -355,6 +364,8 @@ class BrokerService:
             self._mind_the_gate(self._gate, now)
         if self._router in ready and not self._draining:
             self._read_batch(now)
+        elif not self._draining:
+            self._hearing.drained(now)
         strangers = self._inbox.strangers()
         if self._peers.monitor in ready or strangers:
             self._obey_monitor(now)
@@ -364,7 +375,12 @@ class BrokerService:
             if stream.socket in ready or stream.peers.monitor in ready:
                 self._take_subscriptions(stream, now)
         self._take_commands(now, wall)
-        engine.finish_pass(now=now, wall=wall, drained=self._drained and not self._inbox)
+        engine.finish_pass(
+            now=now,
+            wall=wall,
+            heard_through=self._hearing.through,
+            is_waiting=self._inbox.waits,
+        )
         if not engine.publishes_little:  # else the watchers, further away, get theirs first
             self._send_replies()
         xpub = self._streams[FULL_SCOPE.number].socket
@@ -450,7 +466,7 @@ class BrokerService:
                 closed.add(closed_fd)
         for frame in batch:
             message, fd = frame.bytes, _metadata_fd(frame)
-            reason = self._no_subscription(frame, stream, message, fd)
+            reason = self._no_subscription(frame, stream, message, fd, now)
             if fd is None:
                 continue  # its connection has ended, as the monitor says, or speaks an old ZMTP
             if reason is not None:
@@ -463,7 +479,7 @@ class BrokerService:
             self.engine.take_subscription(b"\x00" + topic, now=now, scope=stream.number)
 
     def _no_subscription(
-        self, frame: zmq.Frame, stream: _Stream, message: bytes, fd: int | None
+        self, frame: zmq.Frame, stream: _Stream, message: bytes, fd: int | None, now: float
     ) -> str | None:
         """Return why what came up an event socket is not to be heeded; None: it is."""
         if message[:1] not in (b"\0", b"\1") or len(message) > _MAX_SUBSCRIPTION:
@@ -476,47 +492,65 @@ class BrokerService:
             if identity is None or access.scope_of(identity).number != stream.number:
                 return "its key may not read here any more"
             stream.peers.seen(fd, identity.public)
-        limit = self.config.limits.max_subscriptions_per_connection
-        if stream.peers.subscribes(fd, message) > limit:
-            return f"it subscribes to more than {limit} topics (max_subscriptions_per_connection)"
+        limits, peers = self.config.limits, stream.peers
+        most = limits.max_subscriptions_per_connection
+        if peers.subscribes(fd, message) > most:
+            return f"it subscribes to more than {most} topics (max_subscriptions_per_connection)"
+        most = limits.max_unsubscriptions
+        if message[:1] == b"\0" and peers.resubscribes_too_much(fd, now, most=most):
+            return f"it ended more than {most} subscriptions (max_unsubscriptions)"
         return None
 
     # --- commands ---
 
     def _read_batch(self, now: float) -> None:
         """Move what waits in the ROUTER to the inbox, up to a bound."""
-        router, left = self._router, _READ_FRAMES
-        self._drained = True
+        frames_left, bytes_left = _READ_FRAMES, _READ_BYTES
         for _ in range(self.config.limits.inbox_messages):
-            if not _readable(router):
+            if not _readable(self._router):
+                self._hearing.drained(now)
+                return
+            if frames_left <= 0 or bytes_left <= 0:
                 return
             arrived = self._read_message()
-            left -= len(arrived.parts)
+            self._hearing.take(arrived.peer, now)
+            frames_left -= len(arrived.parts)
+            bytes_left -= arrived.size_bytes
             if arrived.parts and not self._is_doomed(arrived, now):
                 self._admit(arrived, now)
-            if left <= 0:
-                break
-        self._drained = not _readable(router)
 
     def _admit(self, arrived: Arrived, now: float) -> None:
         """Let a message wait for its turn, unless so much of this peer waits that it floods."""
         limits = self.config.limits
-        too_many = len(arrived.parts) > limits.max_frames_per_message
-        if self._inbox.put(arrived) and not too_many:
-            return
-        what = (
-            f"a message of {len(arrived.parts)} frames (max_frames_per_message is "
-            f"{limits.max_frames_per_message})"
-            if too_many
-            else f"more than {limits.max_waiting_commands} commands or "
-            f"{limits.max_waiting_bytes >> 20} MiB that were not yet looked at "
-            f"(max_waiting_commands, max_waiting_bytes)"
-        )
-        error = FloodError(
-            f"this client sent {what}, and was cut off; take replies as they come, and send the "
-            f"next commands then"
-        )
-        self._doom(arrived, error, now)
+        if len(arrived.parts) > limits.max_frames_per_message:
+            self._doom(
+                arrived,
+                _flood(
+                    f"sent a message of {len(arrived.parts)} frames (max_frames_per_message is "
+                    f"{limits.max_frames_per_message})"
+                ),
+                now,
+            )
+        elif not self._inbox.put(arrived):
+            self._doom(
+                arrived,
+                _flood(
+                    f"sent more than {limits.max_waiting_commands} commands or "
+                    f"{limits.max_waiting_bytes >> 20} MiB that were not yet looked at "
+                    f"(max_waiting_commands, max_waiting_bytes)"
+                ),
+                now,
+            )
+        elif self._inbox.is_overfull:
+            self._doom(
+                self._inbox.fullest(),
+                _flood(
+                    f"has sent most of {limits.max_waiting_commands_of_all} commands or "
+                    f"{limits.max_waiting_bytes_of_all >> 20} MiB of all clients that wait here "
+                    f"(max_waiting_commands_of_all, max_waiting_bytes_of_all)"
+                ),
+                now,
+            )
 
     def _doom(self, arrived: Arrived, error: FloodError | LimitError, now: float) -> None:
         """Tell a peer why it is cut off, and do so when it may have heard."""
@@ -608,7 +642,10 @@ class BrokerService:
         """Close a connection beyond the bound as soon as it is there."""
         limit = self.config.limits.max_connections
         if len(peers) > limit:
-            log.warning("cut off a connection: there are %d (max_connections)", limit)
+            now = self._clock.monotonic()
+            if now >= self._crowd_logged + _LOGGED_S:  # else whoever knocks fills the log
+                self._crowd_logged = now
+                log.warning("cut off connections: there are %d (max_connections)", limit)
             cut_off(peers.newest())
 
     def _send_reply(self, message: Sequence[bytes]) -> None:
@@ -649,6 +686,13 @@ class BrokerService:
         os.close(self._wake_reader)
         os.close(self._wake_writer)
         self.journal.close()
+
+
+def _flood(what: str) -> FloodError:
+    return FloodError(
+        f"this client {what}, and was cut off; take replies as they come, and send the next "
+        f"commands then"
+    )
 
 
 def _metadata_fd(frame: zmq.Frame) -> int | None:

@@ -67,7 +67,9 @@ class Welcome:
 
     Requests go on with ``next_request_id``, which is above 1 where a lease was taken over.
     ``key_name`` and ``role`` are what the client's key stands for, where there are keys; ``reads``
-    are the patterns that it may read, when these are not everything.
+    are the patterns that it may read, when these are not everything. Beyond
+    ``max_frame_bytes``, ``max_frames_per_message`` and ``max_subscriptions`` (topics of one
+    connection) the broker can only hang up, so the client keeps to them; 0: they are not known.
     """
 
     protocol: int
@@ -86,6 +88,8 @@ class Welcome:
     key_name: str | None = None
     role: str | None = None
     reads: list[str] | None = None
+    max_subscriptions: int = 0
+    max_frames_per_message: int = 0
 
 
 @dataclass(frozen=True, slots=True)
