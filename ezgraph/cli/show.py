@@ -104,7 +104,7 @@ def _status_rows(report: StatusReport, address: str) -> list[tuple[str, list[Par
     free = "" if report.free_disk_bytes is None else f", {size(report.free_disk_bytes)} free"
     oldest = "" if report.floor <= 1 else f", replayable from {report.floor:,}"
     return [
-        ("broker", [(address, "bold"), (f", events on port {report.events_port}", "")]),
+        ("broker", [(address, "bold"), (f", {_events_ports(report)}", "")]),
         ("program", [(f"ezgraph {report.version}, pid {report.pid}", "")]),
         ("state", [*state, (f", up {age(report.uptime_s)}", "")]),
         ("seq", [(f"{report.head:,}", "bold"), (f"  epoch {report.epoch}{oldest}", "")]),
@@ -123,6 +123,13 @@ def _status_rows(report: StatusReport, address: str) -> list[tuple[str, list[Par
         ("size", [(f"{size(report.journal_bytes)}{free}", "")]),
         ("cluster", [(visible(report.cluster_id), "")]),
     ]
+
+
+def _events_ports(report: StatusReport) -> str:
+    """Return which ports, beside the address's, a firewall has to let in."""
+    others = [str(port) for port in report.scope_ports if port != report.events_port]
+    more = f", of other read scopes on {', '.join(others)}" if others else ""
+    return f"events on port {report.events_port}{more}"
 
 
 # --- ls ---
