@@ -125,7 +125,7 @@ class _Silence:
         self._watch = subscription.watch
         self._clock = SystemClock()
         self._asked_at = self._clock.monotonic()
-        self._is_gone = self._is_shut_out = False
+        self._is_gone = self._is_shut_out = self._is_deaf = False
 
     def look(self) -> None:
         """Ask after the broker when nothing was heard for a while.
@@ -153,8 +153,20 @@ class _Silence:
         else:
             if self._is_gone:
                 tell(f"{self._session.address} answers again")
+            elif self._watch.last_heard < self._asked_at:
+                self._tell_deaf()
             self._is_gone = self._is_shut_out = False
         self._asked_at = self._clock.monotonic()
+
+    def _tell_deaf(self) -> None:
+        """Say once that commands get through, and events do not."""
+        welcome = self._session.welcome
+        if not self._is_deaf and welcome is not None:
+            tell(
+                f"{self._session.address} answers, but no events come from its port "
+                f"{welcome.events_port}: is that let in by every firewall, and in the tunnel?"
+            )
+        self._is_deaf = True
 
 
 def _tell_gap(gap: Compacted, *, as_json: bool) -> None:
