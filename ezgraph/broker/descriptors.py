@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import zmq
@@ -29,7 +30,7 @@ _MONITOR_EVENT = struct.Struct("=Hi")
 class Descriptors:
     """The peers of one socket, as its monitor and their frames tell of them.
 
-    ``generations``: of every number ever seen. ``topics``: how many each subscribed to.
+    ``generations``: of every number ever seen. ``topics``: what each subscribes to.
     """
 
     def __init__(self, watched: zmq.Socket[bytes]) -> None:
@@ -39,9 +40,14 @@ class Descriptors:
         self.monitor = watched.get_monitor_socket(_WATCHED_EVENTS)
         self._open: dict[int, str | None] = {}
         self._of_key: dict[str, set[int]] = {}
+        self._subscribers: Counter[bytes] = Counter()
+        self._left: set[bytes] = set()
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __contains__(self, fd: object) -> bool:
+        return fd in self._open
 
     def __repr__(self) -> str:
         return f"<Descriptors open={len(self._open)} keys={len(self._of_key)}>"
@@ -66,13 +72,30 @@ class Descriptors:
             self._of_key.setdefault(public, set()).add(fd)
 
     def subscribes(self, fd: int, message: bytes) -> int:
-        """Count a subscription or its end; return how many topics this peer subscribes to."""
-        topics = self.topics.setdefault(fd, set())
+        """Count a subscription or its end; return how many topics this peer subscribes to.
+
+        What it has not subscribed to it cannot end.
+        """
+        topics, topic = self.topics.setdefault(fd, set()), message[1:]
         if message[:1] == b"\x01":
-            topics.add(message[1:])
-        else:
-            topics.discard(message[1:])
+            self._subscribers[topic] += topic not in topics
+            topics.add(topic)
+        elif topic in topics:
+            topics.remove(topic)
+            self._leave(topic)
         return len(topics)
+
+    def left(self) -> list[bytes]:
+        """Return the topics, once, that the last of their subscribers has left."""
+        left = [topic for topic in self._left if topic not in self._subscribers]
+        self._left.clear()
+        return left
+
+    def _leave(self, topic: bytes) -> None:
+        self._subscribers[topic] -= 1
+        if not self._subscribers[topic]:
+            del self._subscribers[topic]
+            self._left.add(topic)
 
     def of_key(self, public: str) -> frozenset[int]:
         """Return the descriptors of the peers that have this key, as far as it is known."""
@@ -88,7 +111,8 @@ class Descriptors:
 
     def _forget(self, fd: int) -> None:
         public = self._open.pop(fd, None)
-        self.topics.pop(fd, None)
+        for topic in self.topics.pop(fd, ()):
+            self._leave(topic)
         if public is not None:
             others = self._of_key.get(public, set())
             others.discard(fd)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from ezgraph.errors import RequestTooOldError
@@ -80,9 +81,9 @@ class Answers:
         if lowest_open <= self._lowest:
             return
         self._lowest = lowest_open
-        known = self._by_request
-        while known and (first := next(iter(known))) < lowest_open:
-            del known[first]
+        # Not one by one from the front: each look would pass over what was deleted before.
+        for request_id in list(takewhile(lambda known: known < lowest_open, self._by_request)):
+            del self._by_request[request_id]
         if self._first_seqs:
             self._first_seqs = {n: s for n, s in self._first_seqs.items() if n >= lowest_open}
 

@@ -184,7 +184,7 @@ class BrokerService:
         sock: zmq.Socket[bytes] = self._context.socket(kind)
         self._sockets.append(sock)
         if kind == zmq.XPUB:
-            sock.set(zmq.XPUB_VERBOSE, 1)
+            sock.set(zmq.XPUB_VERBOSER, 1)
         sock.set(zmq.LINGER, 0)
         sock.set(zmq.IPV6, int(":" in self._host))
         sock.set(zmq.MAXMSGSIZE, limits.max_frame_bytes if scope is None else _MAX_SUBSCRIPTION)
@@ -434,20 +434,33 @@ class BrokerService:
     # --- subscriptions ---
 
     def _take_subscriptions(self, stream: _Stream, now: float) -> None:
+        """Read a batch, obey the monitor, and heed the batch: in the order that commands keep.
+
+        An end of a subscription is heeded if its peer had that subscription, and ends a watch if
+        it was the last: ZeroMQ passes on what a stranger says in the name of others, too.
+        """
         xpub, peers = stream.socket, stream.peers
-        for _ in peers.obey_monitor():
+        batch: list[zmq.Frame] = []
+        while len(batch) < _READ_SUBSCRIPTIONS and _readable(xpub):
+            batch.append(xpub.recv(_NOBLOCK, copy=False))
+        closed = set()
+        for (closed_fd, _), was_accepted in peers.obey_monitor():
             self._refuse_crowd(peers)
-        for _ in range(_READ_SUBSCRIPTIONS):
-            if not _readable(xpub):
-                return
-            frame = xpub.recv(_NOBLOCK, copy=False)
+            if not was_accepted:
+                closed.add(closed_fd)
+        for frame in batch:
             message, fd = frame.bytes, _metadata_fd(frame)
             reason = self._no_subscription(frame, stream, message, fd)
-            if reason is None:
+            if fd is None:
+                continue  # its connection has ended, as the monitor says, or speaks an old ZMTP
+            if reason is not None:
+                if fd in peers and fd not in closed:  # else its number may be another's by now
+                    log.warning("cut off a subscriber scope=%d: %s", stream.number, reason)
+                    cut_off(fd)
+            elif message[:1] == b"\x01":
                 self.engine.take_subscription(message, now=now, scope=stream.number)
-            elif fd is not None:
-                log.warning("cut off a subscriber scope=%d: %s", stream.number, reason)
-                cut_off(fd)
+        for topic in peers.left():
+            self.engine.take_subscription(b"\x00" + topic, now=now, scope=stream.number)
 
     def _no_subscription(
         self, frame: zmq.Frame, stream: _Stream, message: bytes, fd: int | None
@@ -479,7 +492,7 @@ class BrokerService:
                 return
             arrived = self._read_message()
             left -= len(arrived.parts)
-            if arrived.parts and not self._is_doomed(arrived):
+            if arrived.parts and not self._is_doomed(arrived, now):
                 self._admit(arrived, now)
             if left <= 0:
                 break
@@ -522,13 +535,16 @@ class BrokerService:
             refused = AccessRefused(who, "send", error.code, str(error))
             self.engine.core.note_refusal(refused, now)
 
-    def _is_doomed(self, arrived: Arrived) -> bool:
+    def _is_doomed(self, arrived: Arrived, now: float) -> bool:
         if not self._doomed:
             return False
         fd = arrived.fd if arrived.fd is not None else self.engine.fd_of(arrived.peer)
+        if fd in self._doomed:
+            self._obey_monitor(now)  # it may have closed, and its number be another's by now
         return fd in self._doomed
 
     def _hang_up(self, now: float) -> None:
+        self._obey_monitor(now)  # a number that is another's by now is doomed no longer
         for fd, due in list(self._doomed.items()):
             if due <= now:
                 cut_off(fd)

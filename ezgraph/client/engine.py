@@ -18,6 +18,7 @@ from ezgraph.errors import (
     BrokerUnreachableError,
     ContextClosedError,
     EzGraphError,
+    InvalidKeyError,
     LimitError,
     MalformedMessageError,
     RefusedError,
@@ -370,7 +371,7 @@ class ClientEngine:
                 self._take_note(prefix, frames.read_note(message[1]))
             elif len(message) == 3:
                 self._take_event(message[0], message[1], codec.decode_event(message[2]))
-        except (MalformedMessageError, IndexError) as error:
+        except (MalformedMessageError, InvalidKeyError, IndexError) as error:
             self._count_malformed(MalformedMessageError(str(error)))
 
     def _take_note(self, prefix: bytes, note: Note) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ezgraph.broker.leases import Answers, Lease, Leases
@@ -91,6 +93,19 @@ def test_an_answer_is_known_until_its_reply_has_arrived() -> None:
     answers.forget_below(4)
     assert answers.reply_to(4) == Refusal("cyclic", "no")
     assert len(answers) == 1
+
+
+def test_forgetting_many_requests_at_once_takes_time_in_proportion() -> None:
+    def spent(count: int) -> float:
+        answers = Answers()
+        for number in range(count):
+            answers.remember(number, Done(1))
+        began = time.thread_time()
+        answers.forget_below(count)
+        assert len(answers) == 0
+        return time.thread_time() - began
+
+    assert spent(100_000) < 20 * spent(10_000) + 0.1
 
 
 def test_a_forgotten_request_is_too_old() -> None:
