@@ -196,6 +196,16 @@ def viewer(page: Page) -> Running:
     return viewer
 
 
+def test_the_short_form_in_the_readme_is_of_the_same_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    short = re.findall(r"^(lab|desk)\$ +(.+)$", text, re.MULTILINE)
+    page = (EXAMPLE / "README.md").read_text(encoding="utf-8")
+    typed = [(host, line) for host, block in _BLOCK.findall(page) for line in block.splitlines()]
+
+    assert short
+    assert set(short) <= set(typed)
+
+
 def test_the_viewer_sees_what_is_set_on_the_other_host_and_whose_key_set_it(
     viewer: Running,
 ) -> None:
