@@ -416,7 +416,7 @@ class BrokerEngine:
     ) -> Reply:
         match command:
             case GetStatus():
-                report = self._status(now)
+                report = self._status(now, scope)
                 return report if scope.is_full else without_numbers(report)
             case ListClients():
                 return self.core.list_clients(now, scope)
@@ -469,8 +469,9 @@ class BrokerEngine:
         found = EventRange(events, chunk.through, journal.head, journal.floor)
         return found, max(1, min(chunk.through - after, limits.chunk_events))
 
-    def _status(self, now: float) -> StatusReport:
+    def _status(self, now: float, scope: ReadScope) -> StatusReport:
         state, size = self.state, self.journal.size_bytes()
+        ports = self.core.events_ports
         warning = None
         if size > self.config.journal_warning_bytes:
             bound = self.config.journal_warning_bytes >> 20
@@ -497,7 +498,8 @@ class BrokerEngine:
             free_disk_bytes=self.journal.free_bytes(),
             pid=os.getpid(),
             insecure=self.config.insecure,
-            events_port=self.core.events_ports[FULL_SCOPE.number],
+            events_port=ports[scope.number],
+            scope_ports=sorted(ports[number] for number in self.broadcasts),
             keys=self.admitted,
             access_warning=self.access_warning,
         )

@@ -105,7 +105,7 @@ def _status_rows(report: StatusReport, address: str) -> list[tuple[str, list[Par
     free = "" if report.free_disk_bytes is None else f", {size(report.free_disk_bytes)} free"
     oldest = "" if report.floor <= 1 else f", replayable from {report.floor:,}"
     return [
-        ("broker", [(address, "bold"), (f", events on port {report.events_port}", "")]),
+        ("broker", [(address, "bold"), (f", {_events_ports(report)}", "")]),
         ("program", [(f"ezgraph {report.version}, pid {report.pid}", "")]),
         ("state", [*state, (f", up {age(report.uptime_s)}", "")]),
         ("keys", _admitted(report)),
@@ -134,6 +134,13 @@ def _admitted(report: StatusReport) -> list[Part]:
     if report.keys is None:
         return [("none: every user of its host may command it", "")]
     return [("asked for" if report.filtered else f"{report.keys:,} admitted", "")]
+
+
+def _events_ports(report: StatusReport) -> str:
+    """Return which ports, beside the address's, a firewall has to let in."""
+    others = [str(port) for port in report.scope_ports if port != report.events_port]
+    more = f", of other read scopes on {', '.join(others)}" if others else ""
+    return f"events on port {report.events_port}{more}"
 
 
 # --- ls ---

@@ -515,7 +515,8 @@ class ClientEngine:
             watch.fail(
                 BrokerUnreachableError(
                     f"nothing was heard from {self.core.address} for {self.patience_s:g} s; "
-                    f"the broker is gone or cut off: see `ezgraph status`. "
+                    f"the broker is gone or cut off (see `ezgraph status`), or its events, from "
+                    f"{self._events_from}, do not get through a firewall or a tunnel. "
                     f"Everything up to seq {watch.position} was delivered; go on with "
                     f"after_seq={watch.position}"
                 )

@@ -134,7 +134,9 @@ class StatusReport:
     """How the broker is: sizes in bytes, times in seconds.
 
     ``keys`` is how many it admits; None: it has no keys, and admits everybody who reaches it.
-    ``filtered``: numbers and the journal's place are withheld from who may not read everything.
+    ``events_port`` is where the asker's events are broadcast, ``scope_ports`` are those of all read
+    scopes. ``filtered``: numbers, the other scopes' ports and the journal's place are withheld from
+    who may not read everything.
     """
 
     version: str
@@ -159,6 +161,7 @@ class StatusReport:
     keys: int | None = None
     access_warning: str | None = None
     filtered: bool = False
+    scope_ports: list[int] = field(default_factory=list)
 
 
 def without_numbers(report: StatusReport) -> StatusReport:
@@ -178,6 +181,7 @@ def without_numbers(report: StatusReport) -> StatusReport:
         keys=None if report.keys is None else 0,
         access_warning=None,
         filtered=True,
+        scope_ports=[report.events_port],
     )
 
 
