@@ -179,6 +179,8 @@ class BrokerCore:
                 return Outcome()  # revoked since the connection was made: not a byte
         came = _Came(peer, descriptor, identity)
         try:
+            if isinstance(command, Hello | Resume | TakeOver):
+                self._refuse_without_stream(scope_of(self.access, identity))
             if isinstance(command, Hello):
                 return self._hello(came, command, now=now, wall=wall)
             if isinstance(command, Resume):
@@ -190,6 +192,14 @@ class BrokerCore:
             if identity is not None:
                 self._audit(identity, command, error, now)
             return Outcome(refusal_of(withheld(error, scope_of(self.access, identity))))
+
+    def _refuse_without_stream(self, scope: ReadScope) -> None:
+        """Refuse to welcome somebody who could not be sent any events."""
+        if scope.number not in self.events_ports:
+            raise LimitError(
+                "this broker has no port (or no more descriptors) for the events of what this key "
+                "may read; `ezgraph status` as somebody who reads everything says why"
+            )
 
     def _audit(
         self, identity: Identity, command: Command, error: EzGraphError, now: float

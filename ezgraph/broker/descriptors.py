@@ -6,7 +6,6 @@ gives a number out again as soon as it is free, so each has a generation, raised
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from collections import Counter
@@ -37,12 +36,14 @@ class Descriptors:
         self.generations: dict[int, int] = {}
         self.topics: dict[int, set[bytes]] = {}
         self._watched = watched
-        self.monitor = watched.get_monitor_socket(_WATCHED_EVENTS)
+        self.monitor = _unbounded_monitor(watched)
         self._open: dict[int, str | None] = {}
         self._of_key: dict[str, set[int]] = {}
         self._subscribers: Counter[bytes] = Counter()
         self._left: set[bytes] = set()
         self._ends_left: dict[int, tuple[float, float]] = {}
+        self._reused: set[int] = set()
+        self._unsure: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -60,17 +61,31 @@ class Descriptors:
             event, fd = _MONITOR_EVENT.unpack(packed)
             if event == _ACCEPTED:
                 self._forget(fd)
-                self.generations[fd] = self.generations.get(fd, 0) + 1
+                generation = self.generations[fd] = self.generations.get(fd, 0) + 1
                 self._open[fd] = None
+                if generation > 1:
+                    self._reused.add(fd)
             else:
                 self._forget(fd)
             yield (fd, self.generations.get(fd, 0)), event == _ACCEPTED
 
     def seen(self, fd: int, public: str) -> None:
-        """Take note of whose key the peer at ``fd`` has."""
-        if fd in self._open and self._open[fd] is None:
+        """Take note of whose key the peer at ``fd`` has, if the frame that shows it is surely its.
+
+        A number that was given out again may still stand on frames of the peer before: until all
+        that had arrived is read (`drained`), whose it is stays unknown.
+        """
+        if fd not in self._open or fd in self._reused or fd in self._unsure:
+            return
+        before = self._open[fd]
+        if before != public:
+            self._disown(fd, before)
             self._open[fd] = public
             self._of_key.setdefault(public, set()).add(fd)
+
+    def drained(self) -> None:
+        """All that had arrived at the socket is read, and what is accepted since is known."""
+        self._unsure, self._reused = self._reused, set()
 
     def subscribes(self, fd: int, message: bytes) -> int:
         """Count a subscription or its end; return how many topics this peer subscribes to.
@@ -125,25 +140,56 @@ class Descriptors:
         for topic in self.topics.pop(fd, ()):
             self._leave(topic)
         self._ends_left.pop(fd, None)
-        if public is not None:
-            others = self._of_key.get(public, set())
-            others.discard(fd)
-            if not others:
-                self._of_key.pop(public, None)
+        self._reused.discard(fd)
+        self._unsure.discard(fd)
+        self._disown(fd, public)
+
+    def _disown(self, fd: int, public: str | None) -> None:
+        if public is None:
+            return
+        others = self._of_key.get(public, set())
+        others.discard(fd)
+        if not others:
+            self._of_key.pop(public, None)
+
+    def cut_off(self, fd: int) -> None:
+        """Shut a connection down, both ways; its socket learns it as if the peer had gone.
+
+        Only one that is open, as far as the monitor has told: other numbers are others' files. The
+        descriptor is ZeroMQ's, and stays its to close.
+        """
+        if fd not in self._open:
+            return
+        try:
+            borrowed = socket.socket(fileno=fd)
+        except OSError:
+            return  # it has gone by itself
+        try:
+            borrowed.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # likewise
+        finally:
+            borrowed.detach()
 
     def close(self) -> None:
         """Watch no longer."""
-        self._watched.disable_monitor()
+        for _ in self.obey_monitor():
+            pass
+        self._watched.monitor(None, 0)
         self.monitor.close(linger=0)
 
 
-def cut_off(fd: int) -> None:
-    """Shut the connection at ``fd`` down, both ways; its socket learns it as if the peer had gone.
+def _unbounded_monitor(watched: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """Return a socket with what ZeroMQ tells of a socket's connections.
 
-    The descriptor belongs to ZeroMQ and stays its to close: a copy of it is used.
+    Its I/O thread waits for room for each event, with the socket locked: where the loop does not
+    read for a while, or wants to end the monitor, both would wait for each other. So there is
+    always room; an event takes a few bytes, and there are two for a connection.
     """
-    try:
-        with socket.socket(fileno=os.dup(fd)) as copied:
-            copied.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # it has gone by itself
+    endpoint = f"inproc://ezgraph.monitor.{watched.FD}"
+    watched.monitor(endpoint, _WATCHED_EVENTS)
+    monitor: zmq.Socket[bytes] = watched.context.socket(zmq.PAIR)
+    monitor.set(zmq.LINGER, 0)
+    monitor.set(zmq.RCVHWM, 0)
+    monitor.connect(endpoint)
+    return monitor

@@ -120,11 +120,13 @@ class BrokerEngine:
         """Go on with another reading of the allow-list.
 
         ``events_ports``: where what is published in each read scope is to be had, by its number
-        (number 0 stays where it is).
+        (number 0 stays where it is). In a scope that has none nothing is published.
         """
+        full = FULL_SCOPE.number
         self.core.access = access
-        self.core.events_ports |= events_ports
-        scopes = [FULL_SCOPE] if access is None else list(access.scopes.values())
+        ports = {full: self.core.events_ports[full], **events_ports}
+        self.core.events_ports = ports
+        scopes = [FULL_SCOPE] if access is None else access.scopes.values()
         before = self.broadcasts
         self.broadcasts = {
             scope.number: before.get(scope.number)
@@ -132,6 +134,7 @@ class BrokerEngine:
                 scope, self.journal.cluster_id, self.config.limits.max_watched_prefixes
             )
             for scope in scopes
+            if scope.number in ports
         }
 
     def _load(
@@ -440,7 +443,8 @@ class BrokerEngine:
         return self._snapshots.chunk(pulled, start, floor=self.journal.floor, now=now)
 
     def _refuse_full_watch(self, scope: ReadScope, prefix: Key) -> None:
-        self.broadcasts[scope.number].refuse_full(topic_of(prefix))
+        if (broadcast := self.broadcasts.get(scope.number)) is not None:
+            broadcast.refuse_full(topic_of(prefix))
 
     def _read_events(self, command: ReadEvents, scope: ReadScope) -> tuple[Reply, int]:
         """Return a range, and how many rows were examined for it (one at least)."""
@@ -453,7 +457,8 @@ class BrokerEngine:
                 f"{journal.epoch}; take a snapshot"
             )
         prefix = topic_of(tuple(command.prefix))
-        last = self.broadcasts[scope.number].watches.last_under(prefix)
+        broadcast = self.broadcasts.get(scope.number)
+        last = None if broadcast is None else broadcast.watches.last_under(prefix)
         if last is not None and last <= after and journal.floor <= after + 1:
             return EventRange([], journal.head, journal.head, journal.floor), 1
         chunk = journal.read(
@@ -498,7 +503,7 @@ class BrokerEngine:
             free_disk_bytes=self.journal.free_bytes(),
             pid=os.getpid(),
             insecure=self.config.insecure,
-            events_port=ports[scope.number],
+            events_port=ports.get(scope.number, 0),
             scope_ports=sorted(ports[number] for number in self.broadcasts),
             keys=self.admitted,
             access_warning=self.access_warning,

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from ezgraph.broker.descriptors import Descriptors, cut_off
+from ezgraph.broker.descriptors import Descriptors
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.gate import Gate
 from ezgraph.broker.hearing import Hearing
@@ -40,6 +40,7 @@ from ezgraph.config import Address, BrokerConfig, resolve_loopback
 from ezgraph.errors import (
     AddressInUseError,
     ConfigError,
+    EzGraphError,
     FloodError,
     InsecureAddressError,
     JournalFailedError,
@@ -79,6 +80,7 @@ _SRCFD = int(zmq.SRCFD)
 _USER_ID = "User-Id"
 _SECURED_IDLE_MS = 500
 _HANDSHAKE_MS = 5_000
+_OPEN_AGAIN_S = 2.0
 _HEARD_S = 0.2  # how long somebody who is cut off may take to read why
 _LOGGED_S = 10.0
 _READ_FRAMES = 500  # of a pass, so that it is short however much has arrived
@@ -125,6 +127,8 @@ class BrokerService:
         self._streams: dict[int, _Stream] = {}
         self._inbox = Inbox(config.limits)
         self._doomed: dict[int, float] = {}
+        self._unopened = ""
+        self._open_again_at = 0.0
         self._hearing = Hearing()
         self._crowd_logged = float("-inf")
         self._draining = False
@@ -209,15 +213,31 @@ class BrokerService:
         self._poller.register(stream.peers.monitor, zmq.POLLIN)
 
     def _open_streams(self, access: Access) -> None:
-        """Have one XPUB for each read scope, and tell the engine where; the others are closed."""
+        """Have one XPUB for each read scope, and tell the engine where; the others are closed.
+
+        One that cannot be opened is tried again; until then its readers are not welcomed.
+        """
         wanted = {scope.number for scope in access.scopes.values()}
         for number in self._streams.keys() - wanted:
             self._close_stream(self._streams.pop(number))
+        self._unopened = ""
         for number in sorted(wanted - self._streams.keys()):
-            xpub = self._new_socket(zmq.XPUB, scope=number)
-            self._add_stream(_Stream(number, xpub, self._bind_next(xpub, number)))
+            self._open_stream(number)
         ports = {number: stream.port for number, stream in self._streams.items()}
         self.engine.set_access(access, ports)
+
+    def _open_stream(self, number: int) -> None:
+        xpub = None
+        try:
+            xpub = self._new_socket(zmq.XPUB, scope=number)
+            self._add_stream(_Stream(number, xpub, self._bind_next(xpub, number)))
+        except (zmq.ZMQError, EzGraphError) as error:
+            if xpub is not None:
+                self._sockets.remove(xpub)
+                xpub.close(linger=0)
+            if not self._unopened:
+                log.error("no stream for read scope %d: %s", number, error)  # noqa: TRY400
+            self._unopened = f"who may read only a part is not welcomed: {error}"
 
     def _bind_next(self, xpub: zmq.Socket[bytes], number: int) -> int:
         """Bind to the port that many after the first events port, or the next one that is free."""
@@ -415,9 +435,12 @@ class BrokerService:
         """Admit or not who waits at the gate, and see whether the allow-list has changed."""
         before = gate.access
         access = gate.look(now)
-        self.engine.access_warning = gate.warning
         if access is not None:
             self._change_access(before, access, now)
+        elif self._unopened and now >= self._open_again_at:
+            self._open_streams(gate.access)
+            self._open_again_at = now + _OPEN_AGAIN_S
+        self.engine.access_warning = gate.warning or self._unopened or None
         for stranger in gate.answer():
             refused = AccessRefused(
                 f"unknown key at {stranger.address}",
@@ -435,17 +458,13 @@ class BrokerService:
             for stream in self._streams.values():
                 self._take_subscriptions(stream, now)
                 # Who has not subscribed to anything yet may be one of them: they come again.
-                self._cut_all(stream.peers.of_nobody())
+                _cut_all(stream.peers, stream.peers.of_nobody())
             for each in lost:
                 for peers in (self._peers, *(each.peers for each in self._streams.values())):
-                    self._cut_all(peers.of_key(each.public))
+                    _cut_all(peers, peers.of_key(each.public))
                 gone = "admitted no longer" if access.identity(each.public) is None else "changed"
                 log.warning("cut off key=%s: it is %s", each.name, gone)
         self._open_streams(access)
-
-    def _cut_all(self, descriptors: Iterable[int]) -> None:
-        for fd in descriptors:
-            cut_off(fd)
 
     # --- subscriptions ---
 
@@ -457,7 +476,7 @@ class BrokerService:
         """
         xpub, peers = stream.socket, stream.peers
         batch: list[zmq.Frame] = []
-        while len(batch) < _READ_SUBSCRIPTIONS and _readable(xpub):
+        while len(batch) < _READ_SUBSCRIPTIONS and (is_more := _readable(xpub)):
             batch.append(xpub.recv(_NOBLOCK, copy=False))
         closed = set()
         for (closed_fd, _), was_accepted in peers.obey_monitor():
@@ -472,9 +491,11 @@ class BrokerService:
             if reason is not None:
                 if fd in peers and fd not in closed:  # else its number may be another's by now
                     log.warning("cut off a subscriber scope=%d: %s", stream.number, reason)
-                    cut_off(fd)
+                    peers.cut_off(fd)
             elif message[:1] == b"\x01":
                 self.engine.take_subscription(message, now=now, scope=stream.number)
+        if not is_more:
+            peers.drained()
         for topic in peers.left():
             self.engine.take_subscription(b"\x00" + topic, now=now, scope=stream.number)
 
@@ -509,6 +530,7 @@ class BrokerService:
         for _ in range(self.config.limits.inbox_messages):
             if not _readable(self._router):
                 self._hearing.drained(now)
+                self._peers.drained()
                 return
             if frames_left <= 0 or bytes_left <= 0:
                 return
@@ -581,7 +603,7 @@ class BrokerService:
         self._obey_monitor(now)  # a number that is another's by now is doomed no longer
         for fd, due in list(self._doomed.items()):
             if due <= now:
-                cut_off(fd)
+                self._peers.cut_off(fd)
                 self._doomed[fd] = now + _HEARD_S  # until the monitor says that it has closed
 
     def _read_message(self) -> Arrived:
@@ -646,7 +668,7 @@ class BrokerService:
             if now >= self._crowd_logged + _LOGGED_S:  # else whoever knocks fills the log
                 self._crowd_logged = now
                 log.warning("cut off connections: there are %d (max_connections)", limit)
-            cut_off(peers.newest())
+            peers.cut_off(peers.newest())
 
     def _send_reply(self, message: Sequence[bytes]) -> None:
         try:
@@ -693,6 +715,11 @@ def _flood(what: str) -> FloodError:
         f"this client {what}, and was cut off; take replies as they come, and send the next "
         f"commands then"
     )
+
+
+def _cut_all(peers: Descriptors, descriptors: Iterable[int]) -> None:
+    for fd in descriptors:
+        peers.cut_off(fd)
 
 
 def _metadata_fd(frame: zmq.Frame) -> int | None:

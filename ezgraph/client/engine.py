@@ -254,7 +254,7 @@ class ClientEngine:
         if failure is not None:
             self._is_refused = True
             core.handshake_failed(failure)
-        if not core.joins_again:
+        if not core.joins_in_vain:
             return
         if self._redialled == 0 or (self._is_refused and self._redialled < core.joins):
             self._redialled = core.joins

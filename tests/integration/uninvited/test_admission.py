@@ -21,6 +21,7 @@ from ezgraph import (
     GraphContext,
     GraphServer,
     InsecureAddressError,
+    KeyFileError,
     NotAdmittedError,
     sync,
 )
@@ -363,9 +364,11 @@ def test_outside_loopback_a_broker_without_keys_does_not_start(home: Path, run_i
 def test_outside_loopback_a_broker_with_a_key_admits_only_keys(rig: Rig) -> None:
     with GraphServer(config=BrokerConfig(address=ANYWHERE)) as server:
         near = Address("127.0.0.1", server.address.port)
-        rig.pin(near)
 
         with pytest.raises(NotAdmittedError):
+            sync.GraphContext(near).open(timeout=5)
+        rig.pin(near)
+        with pytest.raises(KeyFileError, match="known to have a key"):
             sync.GraphContext(near).open(timeout=5)
         with sync.GraphContext(near, keys=rig.keys["observer"]) as ctx:
             status = ctx.status()
