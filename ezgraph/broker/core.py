@@ -452,6 +452,10 @@ class BrokerCore:
         """Return what ``peer`` is bound to, or None."""
         return self._connections.get(peer)
 
+    def is_gone(self, descriptor: Descriptor | None) -> bool:
+        """Return whether the peer at ``descriptor`` is gone; None: that is not known."""
+        return self._connections.is_gone(descriptor)
+
     def connection_closed(self, descriptor: Descriptor, *, now: float) -> None:
         """The peer at ``descriptor`` is gone; a lease with no connection left is suspended."""
         for lease in self._connections.close(descriptor):

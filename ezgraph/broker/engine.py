@@ -65,6 +65,15 @@ _LITTLE_EVENTS = 200
 _FRAMES_PER_MESSAGE = 256
 
 
+class _Answer(NamedTuple):
+    """A reply, and who is to get it: what asked on ``descriptor``."""
+
+    peer: bytes
+    request_id: int
+    reply: Reply
+    descriptor: Descriptor | None
+
+
 class _Transaction(NamedTuple):
     """A decided transaction on its way to the journal and to the watchers."""
 
@@ -98,8 +107,8 @@ class BrokerEngine:
         self._reads = Reads(config.limits)
         self._transactions: list[_Transaction] = []
         self._stored: list[_Transaction] = []
-        self._answers: list[tuple[bytes, int, Reply]] = []
-        self._replies: list[Message] = []
+        self._answers: list[_Answer] = []
+        self._replies: deque[tuple[Descriptor | None, Message]] = deque()
         self._load(ids, events_port, now, access)
         self.set_access(access, {})
 
@@ -199,7 +208,8 @@ class BrokerEngine:
             command = frames.read_command(frame)
         except MalformedMessageError as error:
             code = UnsupportedError.code if error.unknown else error.code
-            self._answers.append((peer, request_id, Refusal(code, str(error))))
+            refusal = Refusal(code, str(error))
+            self._answers.append(_Answer(peer, request_id, refusal, descriptor))
             return
         request = Request(request_id, lowest_open, command)
         outcome = self.core.receive(
@@ -208,9 +218,11 @@ class BrokerEngine:
         if outcome.events:
             self._decided(outcome.events)
         if outcome.read is not None:
-            self._queue_read(Reading(peer, request_id, outcome.read, outcome.client, public))
+            self._queue_read(
+                Reading(peer, request_id, outcome.read, outcome.client, public, descriptor)
+            )
         if outcome.reply is not None:
-            self._answers.append((peer, request_id, outcome.reply))
+            self._answers.append(_Answer(peer, request_id, outcome.reply, descriptor))
         self.stopping = self.stopping or outcome.stop
 
     def connection_closed(self, descriptor: Descriptor, *, now: float) -> None:
@@ -220,7 +232,7 @@ class BrokerEngine:
     def knows(self, peer: bytes, fd: int | None = None) -> bool:
         """Return whether ``peer`` is bound, and open, and came in on the descriptor ``fd``.
 
-        Then its frames need no generation. ``fd`` None: it is not known what they came in on.
+        Then its key is known too. ``fd`` None: it is not known what its frames came in on.
         """
         connection = self.core.connection_of(peer)
         if connection is None:
@@ -290,19 +302,35 @@ class BrokerEngine:
 
     def _reply(self) -> None:
         """Put the answers of this pass into one message per connection (or a few)."""
-        open_messages: dict[bytes, Message] = {}
-        for peer, request_id, reply in self._answers:
-            message = open_messages.get(peer)
+        open_messages: dict[tuple[bytes, Descriptor | None], Message] = {}
+        for peer, request_id, reply, descriptor in self._answers:
+            message = open_messages.get((peer, descriptor))
             if message is None or len(message) > _FRAMES_PER_MESSAGE:
-                message = open_messages[peer] = [peer]
-                self._replies.append(message)
+                message = open_messages[peer, descriptor] = [peer]
+                self._replies.append((descriptor, message))
             message.append(frames.reply_frame(request_id, reply))
         self._answers.clear()
 
     def replies(self) -> list[Message]:
         """Return the messages for the ROUTER, once: a connection, then its reply frames."""
-        replies, self._replies = self._replies, []
-        return replies
+        return list(iter(self.next_reply, None))
+
+    @property
+    def has_replies(self) -> bool:
+        """Whether there may be messages for the ROUTER."""
+        return bool(self._replies)
+
+    def next_reply(self) -> Message | None:
+        """Return the next of the `replies`, once; None: there is none.
+
+        What a connection asked that has closed is dropped: ZeroMQ sends to routing ids, and
+        another may have chosen this one meanwhile.
+        """
+        while self._replies:
+            descriptor, message = self._replies.popleft()
+            if not self.core.is_gone(descriptor):
+                return message
+        return None
 
     def publications(self) -> list[Message]:
         """Return the multipart messages to publish to who may read everything, once, in order.
@@ -388,7 +416,8 @@ class BrokerEngine:
         try:
             self._reads.put(reading)
         except LimitError as error:
-            self._answers.append((reading.peer, reading.request_id, refusal_of(error)))
+            refusal, asked_on = refusal_of(error), reading.descriptor
+            self._answers.append(_Answer(reading.peer, reading.request_id, refusal, asked_on))
 
     def _serve_read(self, now: float) -> int:
         """Answer the next read; return how many rows that took, roughly."""
@@ -407,7 +436,7 @@ class BrokerEngine:
         except EzGraphError as error:
             reply = refusal_of(error)
         frame = frames.reply_frame(reading.request_id, reply)
-        self._replies.append([reading.peer, frame])
+        self._replies.append((reading.descriptor, [reading.peer, frame]))
         return rows
 
     def _read(

@@ -28,8 +28,8 @@ SHARE = 8
 class Arrived:
     """A message of one peer: the frames, what it came in on, and with which key.
 
-    ``fd`` is None for a peer that is known to have come in on the same one before; ``descriptor``
-    is found when the generation of ``fd`` is known. ``public``: where there are keys.
+    ``fd`` is None where ZeroMQ does not tell it; ``descriptor`` is found when the generation of
+    ``fd`` is known. ``public``: where there are keys.
     """
 
     peer: bytes

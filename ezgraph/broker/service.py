@@ -402,20 +402,24 @@ class BrokerService:
             is_waiting=self._inbox.waits,
         )
         if not engine.publishes_little:  # else the watchers, further away, get theirs first
-            self._send_replies()
+            self._send_replies(now)
         xpub = self._streams[FULL_SCOPE.number].socket
         for publication in engine.publications():
             _send(xpub, publication)
         for number, publication in engine.partial_publications():
             _send(self._streams[number].socket, publication)
-        self._send_replies()
+        self._send_replies(now)
         if self._doomed:
             self._hang_up(now)
         engine.tidy()
 
-    def _send_replies(self) -> None:
-        for reply in self.engine.replies():
-            self._send_reply(reply)
+    def _send_replies(self, now: float) -> None:
+        while self.engine.has_replies:
+            # ZeroMQ says that a connection has closed before it gives its routing id to another.
+            self._obey_monitor(now)
+            reply = self.engine.next_reply()
+            if reply is not None:
+                self._send_reply(reply)
 
     def _patience_ms(self) -> int:
         if self._inbox:
@@ -618,12 +622,14 @@ class BrokerService:
         parts = [first.bytes]
         while router.get(_RCVMORE):
             parts.append(router.recv(_NOBLOCK))
-        return Arrived(peer, None if self.engine.knows(peer, fd) else fd, parts, public)
+        return Arrived(peer, fd, parts, public)
 
     def _place(self, stranger: Arrived, now: float) -> None:
         """Find out the generation of a descriptor, and whose it is."""
         stranger.place(self._peers.generations)
         if stranger.fd is None or stranger.public is None:
+            return
+        if self.engine.knows(stranger.peer, stranger.fd):
             return
         self._peers.seen(stranger.fd, stranger.public)
         limit = self.config.limits.max_connections_per_key

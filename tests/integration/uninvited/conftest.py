@@ -20,18 +20,20 @@ import pytest
 import zmq
 
 from ezgraph import Address, BrokerConfig, GraphServer, Limits, sync
+from ezgraph.backends.base import Backend
+from ezgraph.broker.service import BrokerService
 from ezgraph.config import ClientKeys
 from ezgraph.keys import contexts, folder, pair, roles_file, trusted
 from ezgraph.protocol.commands import Command, Hello, Resume, TakeOver
 from ezgraph.protocol.replies import Refusal, Reply, Welcome
 from ezgraph.protocol.roles import EVERYTHING, VERBS
+from ezgraph.testing import ManualClock
 from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
-    from ezgraph.broker.service import BrokerService
 
 SECRET = "Unspeakable-7f3a"
 AT = datetime(2026, 1, 31, tzinfo=UTC)
@@ -108,6 +110,7 @@ class Peer(Raw):
     def __init__(self, sock: zmq.Socket[bytes], who: str) -> None:
         super().__init__(sock, who)
         self.heard: list[bytes] = []
+        self._unread: list[tuple[int, Reply]] = []
         self.welcome: Welcome | None = None
         self._asked = 0
 
@@ -124,6 +127,7 @@ class Peer(Raw):
         while self.socket.poll(0 if found else wait_ms):
             found += self.socket.recv_multipart()
         self.heard += found
+        self._unread += [frames.read_reply(frame) for frame in found]
         return found
 
     def send(self, command: Command, request_id: int) -> bytes:
@@ -134,13 +138,14 @@ class Peer(Raw):
         return frame
 
     def reply(self, request_id: int) -> Reply:
-        """The reply to that request; others before it are written down only."""
+        """The next reply to that request; others wait until they are asked for."""
         until = monotonic() + WAIT_MS / 1000
         while (left := until - monotonic()) > 0:
-            for frame in self.listen(int(left * 1000) + 1):
-                answered, reply = frames.read_reply(frame)
-                if answered == request_id:
-                    return reply
+            for each in self._unread:
+                if each[0] == request_id:
+                    self._unread.remove(each)
+                    return each[1]
+            self.listen(int(left * 1000) + 1)
         raise AssertionError(f"{self!r} got no reply to request {request_id}")
 
     def ask(self, command: Command) -> Reply:
@@ -167,6 +172,7 @@ class Peer(Raw):
         reply = self.reply(0)
         assert isinstance(reply, Welcome), reply
         self.welcome = reply
+        self._asked = max(self._asked, reply.next_request_id - 1)
         return reply
 
     @property
@@ -408,6 +414,39 @@ def _client_keys(made: pair.KeyPair) -> ClientKeys:
     return ClientKeys(made.name, made.public, made.secret)
 
 
+class ByHand:
+    """A broker whose passes a test makes, with a clock that it sets."""
+
+    def __init__(self, rig: Rig, *, require_keys: bool) -> None:
+        self.clock = ManualClock()
+        self._rig = rig
+        config = BrokerConfig(Address("127.0.0.1", 0), require_keys=require_keys)
+        self._connection = Backend.from_url("memory://").connect()
+        journal = self._connection.__enter__().open_journal()
+        self.service = BrokerService(config, journal, clock=self.clock)
+        self.address = self.service.bind()
+
+    def passes_until(self, reached: Callable[[], object]) -> None:
+        deadline = monotonic() + WAIT_MS / 1000
+        while not reached():
+            self.service.run_pass(wait=False)
+            assert monotonic() < deadline, "the passes came to nothing"
+            threading.Event().wait(0.001)  # for the other threads: passes would overtake them
+
+    def joined(self, name: str | None, *, routing_id: bytes = b"") -> Peer:
+        """A raw peer with a lease of this broker; None: one without a key."""
+        keys = None if name is None else self._rig.keys[name]
+        peer = self._rig.dealer(name or "nobody", keys, routing_id=routing_id)
+        thread = threading.Thread(target=peer.dial(*self.address).join)
+        thread.start()
+        self.passes_until(lambda: not thread.is_alive())
+        return peer
+
+    def close(self) -> None:
+        self.service.close()
+        self._connection.__exit__(None, None, None)
+
+
 @pytest.fixture(scope="session")
 def everybodys_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the broker's and everybody's key pairs, the allow-list and the roles."""
@@ -460,6 +499,32 @@ def small_chunks(keyed_home: Path) -> Iterator[Rig]:
     yield found
     found.close()
     assert found.leaks() == []
+
+
+@pytest.fixture
+def rig_on_disk(keyed_home: Path) -> Iterator[Rig]:
+    """A rig that goes on from its journal when its broker is started again."""
+    backend = f"sqlite:///{keyed_home / 'rig.db'}"
+    found = Rig(BrokerConfig(Address("127.0.0.1", 0), backend=backend, require_keys=True))
+    yield found
+    found.close()
+    assert found.leaks() == []
+
+
+@pytest.fixture
+def by_hand(rig: Rig) -> Iterator[ByHand]:
+    """A second broker, with keys, whose passes the test makes."""
+    found = ByHand(rig, require_keys=True)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def open_by_hand(rig: Rig) -> Iterator[ByHand]:
+    """A second broker, without keys, whose passes the test makes."""
+    found = ByHand(rig, require_keys=False)
+    yield found
+    found.close()
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from ezgraph import (
-    Address,
-    BrokerConfig,
     Event,
     EzGraphError,
     GraphContext,
@@ -19,8 +17,6 @@ from ezgraph import (
     SessionExpiredError,
     SettingsSnapshotValue,
 )
-from ezgraph.backends.base import Backend
-from ezgraph.broker.service import BrokerService
 from ezgraph.keys import folder
 from ezgraph.names import topic_of
 from ezgraph.protocol.commands import (
@@ -34,13 +30,12 @@ from ezgraph.protocol.commands import (
 )
 from ezgraph.protocol.events import EndReason, SessionClosed, SettingsChanged
 from ezgraph.protocol.replies import Done
-from ezgraph.testing import ManualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from tests.integration.uninvited.conftest import Peer, Raw, Rig
+    from tests.integration.uninvited.conftest import ByHand, Raw, Rig
 
 pytestmark = pytest.mark.integration
 
@@ -378,48 +373,10 @@ def test_where_a_file_breaks_the_reading_before_it_stays_in_force_and_the_status
 # --- a broker whose passes are made by hand ---
 
 
-class ByHand:
-    """A broker whose passes a test makes, with a clock that it sets."""
-
-    def __init__(self, rig: Rig) -> None:
-        self.clock = ManualClock()
-        config = BrokerConfig(Address("127.0.0.1", 0), require_keys=True)
-        self._connection = Backend.from_url("memory://").connect()
-        journal = self._connection.__enter__().open_journal()
-        self.service = BrokerService(config, journal, clock=self.clock)
-        self.address = self.service.bind()
-        rig.pin(self.address)
-
-    def passes_until(self, reached: Callable[[], object]) -> None:
-        deadline = monotonic() + 5
-        while not reached():
-            self.service.run_pass(wait=False)
-            assert monotonic() < deadline
-
-    def close(self) -> None:
-        self.service.close()
-        self._connection.__exit__(None, None, None)
-
-
-@pytest.fixture
-def by_hand(rig: Rig) -> Iterator[ByHand]:
-    found = ByHand(rig)
-    yield found
-    found.close()
-
-
-def joined(rig: Rig, by_hand: ByHand, name: str) -> Peer:
-    peer = rig.dealer(name, rig.keys[name]).dial(*by_hand.address)
-    thread = threading.Thread(target=peer.join)
-    thread.start()
-    by_hand.passes_until(lambda: not thread.is_alive())
-    return peer
-
-
 def test_reads_that_wait_while_their_key_is_revoked_are_never_answered(
     rig: Rig, by_hand: ByHand
 ) -> None:
-    peer = joined(rig, by_hand, "observer")
+    peer = by_hand.joined("observer")
     engine = by_hand.service.engine
     count = 20
     for number in range(count):
