@@ -116,8 +116,10 @@ def is_told(child: Child) -> bool:
     return False
 
 
-@pytest.mark.parametrize("with_keys", [False, True], ids=["no keys", "keys"])
-@pytest.mark.parametrize("kind", ["commands", "heartbeats", "garbage"])
+@pytest.mark.parametrize(
+    ("kind", "with_keys"),
+    [("commands", False), ("commands", True), ("heartbeats", True), ("garbage", False)],
+)
 def test_a_flood_is_slowed_told_and_cut_off_and_the_others_do_not_notice(
     kind: str, with_keys: bool, tmp_path: Path
 ) -> None:
