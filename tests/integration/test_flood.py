@@ -6,15 +6,17 @@ was cut off. What the others wait is compared with what they waited before, on t
 
 from __future__ import annotations
 
+import socket
+import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ezgraph import Address, Event, GraphServer, sync
+from ezgraph import Address, BrokerConfig, Event, GraphServer, Limits, sync
 from ezgraph.bench.bare import BareSession
 from ezgraph.bench.flood import flood
 from ezgraph.bench.footprint import resident_bytes
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ezgraph.bench.children import Child
+    from ezgraph.broker.descriptors import Descriptors
     from ezgraph.config import ClientKeys
 
 pytestmark = pytest.mark.integration
@@ -173,3 +176,56 @@ def test_a_thousand_connections_a_second_of_one_key_are_not_noticed(tmp_path: Pa
 
     assert [ms for ms in flooded if ms > MOST_P99_MS] == []
     assert reason is EndReason.EXPIRED
+
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+READY = b"\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
+PART = b"\x03" + (1 << 20).to_bytes(8, "big") + bytes(1 << 20)
+"""A frame of a MiB that says that more of its message will come."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what came in on a connection")
+def test_a_message_without_end_is_cut_off_before_it_fills_the_memory() -> None:
+    limits = Limits(max_waiting_bytes=4 << 20)
+    config = BrokerConfig(address=Address("127.0.0.1", 0), limits=limits)
+    with (
+        GraphServer(config=config) as server,
+        sync.GraphContext(server.address) as context,
+        socket.create_connection(server.address) as endless,
+    ):
+        endless.settimeout(PATIENCE_S)
+        endless.sendall(GREETING + bytes([4, len(READY)]) + READY)
+
+        with pytest.raises(ConnectionError):
+            send_parts(endless, 1_000)
+
+        assert context.connect("a", "b") == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what came in on a connection")
+@pytest.mark.parametrize("with_keys", [False, True], ids=["no keys", "keys"])
+def test_what_is_read_is_counted_as_it_came_over_the_wire(with_keys: bool, tmp_path: Path) -> None:
+    ring = Keyring(tmp_path)
+    ring.admit("alice")
+    local = BrokerConfig(address=Address("127.0.0.1", 0))
+    with GraphServer(config=ring.config() if with_keys else local) as server:
+        keys = ring.keys("alice", server.address) if with_keys else None
+        with sync.GraphContext(server.address, keys=keys) as context:
+            for number in range(300):
+                context.connect("a", "b", reason="r" * (number * 3))
+                context.disconnect("a", "b")
+            unread = [size for _, size in peers_of(server).unread_bytes()]
+
+    assert len(unread) == 2  # a session has a connection of its own to keep it alive
+    assert all(0 <= size < 1_000 for size in unread), unread  # greeting and handshake
+
+
+def peers_of(server: GraphServer) -> Descriptors:
+    runner: Any = server._runner
+    peers: Descriptors = runner._outcome._peers
+    return peers
+
+
+def send_parts(to: socket.socket, count: int) -> None:
+    for _ in range(count):
+        to.sendall(PART)
