@@ -29,6 +29,8 @@ import zmq
 
 from ezgraph.bench.children import end_with_parent, say
 from ezgraph.client.identity import hello
+from ezgraph.client.sockets import secure
+from ezgraph.config import Address
 from ezgraph.protocol.commands import Goodbye, Heartbeat
 from ezgraph.protocol.replies import Beat, Done, Refusal, Welcome
 from ezgraph.wire import codec, frames
@@ -36,6 +38,7 @@ from ezgraph.wire import codec, frames
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ezgraph.config import ClientKeys
     from ezgraph.protocol.commands import Command
     from ezgraph.protocol.replies import Reply
 
@@ -221,12 +224,15 @@ class BareSession:
 
     _context: zmq.Context[zmq.Socket[bytes]] | None = None
 
-    def __init__(self, host: str, port: int, ttl_s: float) -> None:
+    def __init__(
+        self, host: str, port: int, ttl_s: float, keys: ClientKeys | None = None
+    ) -> None:
         if BareSession._context is None:
             BareSession._context = zmq.Context()
             BareSession._context.set(zmq.MAX_SOCKETS, 20_000)
         self._socket = BareSession._context.socket(zmq.DEALER)
         self._socket.set(zmq.LINGER, 0)
+        secure(self._socket, keys, Address(host, port))
         self._socket.connect(f"tcp://{host}:{port}")
         self._send(hello("session", ttl_s=ttl_s))
         self._open = 1
@@ -249,6 +255,10 @@ class BareSession:
                 return False
             self._open -= isinstance(reply, Beat | Welcome)
         return self._open == 0
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
 
     def leave(self) -> None:
         """Say goodbye."""

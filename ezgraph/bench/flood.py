@@ -21,6 +21,7 @@ from ezgraph.bench.bare import request_frame
 from ezgraph.bench.children import Child, answer, be, say
 from ezgraph.bench.keyring import shown_keys
 from ezgraph.client.identity import hello
+from ezgraph.client.sockets import secure
 from ezgraph.config import Address, ClientKeys, parse_address
 from ezgraph.errors import MalformedMessageError
 from ezgraph.protocol.commands import Connect, Heartbeat, OpenSnapshot, ReadEvents
@@ -79,10 +80,7 @@ class _Flooder:
         sock = self._context.socket(zmq.XSUB if self._is_upstream else zmq.DEALER)
         sock.set(zmq.LINGER, 0)
         sock.set(zmq.SNDHWM, 1_000)
-        if self._keys is not None:
-            sock.set(zmq.CURVE_PUBLICKEY, self._keys.public)
-            sock.set(zmq.CURVE_SECRETKEY, self._keys.secret)
-            sock.set(zmq.CURVE_SERVERKEY, self._keys.brokers[self._address])
+        secure(sock, self._keys, self._address)
         sock.connect(self._address.endpoint)
         if not self._is_upstream:
             sock.send(request_frame(0, hello("guest")))

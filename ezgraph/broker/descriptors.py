@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import zmq
 
+from ezgraph.broker.backlog import received_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -44,6 +46,7 @@ class Descriptors:
         self._ends_left: dict[int, tuple[float, float]] = {}
         self._reused: set[int] = set()
         self._unsure: set[int] = set()
+        self._read_bytes: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -123,6 +126,15 @@ class Descriptors:
         self._ends_left[fd] = left, now
         return left < 0.0
 
+    def has_read(self, fd: int, size_bytes: int) -> None:
+        """Count what was read of this peer, as it came over the wire."""
+        self._read_bytes[fd] = self._read_bytes.get(fd, 0) + size_bytes
+
+    def unread_bytes(self) -> Iterator[tuple[int, int]]:
+        """Yield each peer's descriptor, and how much it has sent that was not read yet."""
+        for fd in list(self._open):
+            yield fd, received_bytes(fd) - self._read_bytes.get(fd, 0)
+
     def of_key(self, public: str) -> frozenset[int]:
         """Return the descriptors of the peers that have this key, as far as it is known."""
         return frozenset(self._of_key.get(public, ()))
@@ -142,6 +154,7 @@ class Descriptors:
         self._ends_left.pop(fd, None)
         self._reused.discard(fd)
         self._unsure.discard(fd)
+        self._read_bytes.pop(fd, None)
         self._disown(fd, public)
 
     def _disown(self, fd: int, public: str | None) -> None:

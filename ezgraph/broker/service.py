@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
+from ezgraph.broker.backlog import resident_bytes, wire_bytes
 from ezgraph.broker.descriptors import Descriptors
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.gate import Gate
@@ -65,7 +66,9 @@ log = logging.getLogger(__name__)
 
 _NOBLOCK = int(zmq.NOBLOCK)
 _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
-_IDLE_MS = 1_000
+_IDLE_MS = 250
+_LOOK_AT_MEMORY_S = 0.1
+_GROWN_BYTES = 64 << 20
 _BIND_TRIES = 100
 # Below what systems hand out to connecting sockets: a client that knocks while the broker is away
 # could be given the broker's own port there, and connect to itself for good.
@@ -78,7 +81,6 @@ _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _SRCFD = int(zmq.SRCFD)
 _USER_ID = "User-Id"
-_SECURED_IDLE_MS = 500
 _HANDSHAKE_MS = 5_000
 _OPEN_AGAIN_S = 2.0
 _HEARD_S = 0.2  # how long somebody who is cut off may take to read why
@@ -130,6 +132,7 @@ class BrokerService:
         self._unopened = ""
         self._open_again_at = 0.0
         self._hearing = Hearing()
+        self._memory_at, self._resident = 0.0, resident_bytes()
         self._crowd_logged = float("-inf")
         self._draining = False
         self._closed = False
@@ -381,7 +384,7 @@ class BrokerService:
         ready = dict(self._poller.poll(self._patience_ms() if wait else 0))
         now, wall = clock.monotonic(), clock.wall()
         if self._gate is not None:
-            self._mind_the_gate(self._gate, now)
+            self._mind_the_gate(self._gate, now, is_asked=self._gate.handler in ready)
         if self._router in ready and not self._draining:
             self._read_batch(now)
         elif not self._draining:
@@ -411,6 +414,8 @@ class BrokerService:
         self._send_replies(now)
         if self._doomed:
             self._hang_up(now)
+        if now >= self._memory_at:
+            self._look_at_memory(now)
         engine.tidy()
 
     def _send_replies(self, now: float) -> None:
@@ -424,18 +429,17 @@ class BrokerService:
     def _patience_ms(self) -> int:
         if self._inbox:
             return 0
-        idle_ms = _IDLE_MS if self._gate is None else _SECURED_IDLE_MS
         now = self._clock.monotonic()
         due = min(self._doomed.values(), default=None)
         if (engine_due := self.engine.next_due(now)) is not None:
             due = engine_due if due is None else min(due, engine_due)
         if due is None:
-            return idle_ms
-        return max(0, min(idle_ms, int((due - now) * 1000) + (due > now)))
+            return _IDLE_MS
+        return max(0, min(_IDLE_MS, int((due - now) * 1000) + (due > now)))
 
     # --- keys ---
 
-    def _mind_the_gate(self, gate: Gate, now: float) -> None:
+    def _mind_the_gate(self, gate: Gate, now: float, *, is_asked: bool) -> None:
         """Admit or not who waits at the gate, and see whether the allow-list has changed."""
         before = gate.access
         access = gate.look(now)
@@ -445,7 +449,7 @@ class BrokerService:
             self._open_streams(gate.access)
             self._open_again_at = now + _OPEN_AGAIN_S
         self.engine.access_warning = gate.warning or self._unopened or None
-        for stranger in gate.answer():
+        for stranger in gate.answer() if is_asked else ():
             refused = AccessRefused(
                 f"unknown key at {stranger.address}",
                 "connect",
@@ -489,6 +493,8 @@ class BrokerService:
                 closed.add(closed_fd)
         for frame in batch:
             message, fd = frame.bytes, _metadata_fd(frame)
+            if fd is not None:
+                self._count_read(peers, fd, (len(message),))
             reason = self._no_subscription(frame, stream, message, fd, now)
             if fd is None:
                 continue  # its connection has ended, as the monitor says, or speaks an old ZMTP
@@ -622,7 +628,12 @@ class BrokerService:
         parts = [first.bytes]
         while router.get(_RCVMORE):
             parts.append(router.recv(_NOBLOCK))
+        if fd is not None:
+            self._count_read(self._peers, fd, map(len, parts))
         return Arrived(peer, fd, parts, public)
+
+    def _count_read(self, peers: Descriptors, fd: int, sizes: Iterable[int]) -> None:
+        peers.has_read(fd, wire_bytes(sizes, is_secured=self._gate is not None))
 
     def _place(self, stranger: Arrived, now: float) -> None:
         """Find out the generation of a descriptor, and whose it is."""
@@ -665,6 +676,26 @@ class BrokerService:
                 self._refuse_crowd(self._peers)
             else:
                 self.engine.connection_closed(descriptor, now=now)
+
+    def _look_at_memory(self, now: float) -> None:
+        """Cut off whoever sends a message without end, where this process has grown by much."""
+        self._memory_at = now + _LOOK_AT_MEMORY_S
+        resident = resident_bytes()
+        if resident < self._resident + _GROWN_BYTES:
+            self._resident = min(self._resident, resident)
+            return
+        self._resident = resident
+        self._obey_monitor(now)
+        most = self.config.limits.max_waiting_bytes
+        for peers in (self._peers, *(stream.peers for stream in self._streams.values())):
+            for fd, unread in peers.unread_bytes():
+                if unread > most:
+                    log.warning(
+                        "cut off a connection: it sent %d MiB of messages that have not ended "
+                        "(max_waiting_bytes)",
+                        unread >> 20,
+                    )
+                    peers.cut_off(fd)
 
     def _refuse_crowd(self, peers: Descriptors) -> None:
         """Close a connection beyond the bound as soon as it is there."""

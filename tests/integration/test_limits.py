@@ -27,6 +27,7 @@ from ezgraph import (
     sync,
 )
 from ezgraph.bench.keyring import Keyring
+from ezgraph.client.sockets import secure
 from ezgraph.errors import from_code
 from ezgraph.protocol.commands import (
     Command,
@@ -88,10 +89,7 @@ class Raw:
         self.socket = self._context.socket(zmq.DEALER)
         self.socket.set(zmq.RCVTIMEO, int(TIMEOUT_S * 1000))
         self.socket.set(zmq.RCVHWM, 10)
-        if keys is not None:
-            self.socket.set(zmq.CURVE_PUBLICKEY, keys.public)
-            self.socket.set(zmq.CURVE_SECRETKEY, keys.secret)
-            self.socket.set(zmq.CURVE_SERVERKEY, keys.brokers[address])
+        secure(self.socket, keys, address)
         self.socket.connect(address.endpoint)
 
     def tell(self, *commands: Command, first: int = 1) -> None:
