@@ -143,9 +143,15 @@ class Descriptors:
         """Return the descriptors of the peers whose keys are not known yet."""
         return frozenset(fd for fd, public in self._open.items() if public is None)
 
-    def newest(self) -> int:
-        """Return the descriptor that was accepted last."""
-        return next(reversed(self._open))
+    def least_known(self) -> int:
+        """Return who is to go where there are too many: who has proved nothing, for longest.
+
+        Where all have proved whose they are, or nobody has to, it is the one that came last.
+        """
+        newest = next(reversed(self._open))
+        if not self._of_key:
+            return newest
+        return next((fd for fd, public in self._open.items() if public is None), newest)
 
     def _forget(self, fd: int) -> None:
         public = self._open.pop(fd, None)

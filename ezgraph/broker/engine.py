@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ezgraph._version import __version__
 from ezgraph.backends.base import Record
-from ezgraph.broker.access import scope_of
+from ezgraph.broker.access import scope_of, withheld
 from ezgraph.broker.admission import Cluster
 from ezgraph.broker.broadcast import Broadcast, Message
 from ezgraph.broker.compaction import Compaction
 from ezgraph.broker.core import BrokerCore, refusal_of
-from ezgraph.broker.live import Pulled, Snapshots
+from ezgraph.broker.live import Pulled, Puller, Snapshots
 from ezgraph.broker.reads import Reading, Reads
 from ezgraph.broker.restart import restart
 from ezgraph.errors import (
@@ -433,9 +433,10 @@ class BrokerEngine:
             if isinstance(reading.command, ReadEvents):
                 reply, rows = self._read_events(reading.command, scope)
             else:
-                reply = self._read(reading.command, scope, reading.client, now)
+                whose = reading.public or reading.client
+                reply = self._read(reading.command, Puller(reading.client, whose, scope), now)
         except EzGraphError as error:
-            reply = refusal_of(error)
+            reply = refusal_of(withheld(error, scope))
         frame = frames.reply_frame(reading.request_id, reply)
         self._replies.append((reading.descriptor, [reading.peer, frame]))
         return rows
@@ -443,10 +444,10 @@ class BrokerEngine:
     def _read(
         self,
         command: OpenSnapshot | ReadSnapshot | GetStatus | ListClients,
-        scope: ReadScope,
-        client: str,
+        puller: Puller,
         now: float,
     ) -> Reply:
+        scope = puller.scope
         match command:
             case GetStatus():
                 report = self._status(now, scope)
@@ -457,16 +458,15 @@ class BrokerEngine:
                 state = self.state
                 number = self._snapshots.open(
                     self._live,
-                    client,
+                    puller,
                     epoch=state.epoch,
                     seq=state.seq,
                     now=now,
                     at_least=command.at_least,
                 )
-                pulled = Pulled(number, frozenset(command.rooms), scope, client)
-                return self._chunk(pulled, 0, now)
+                return self._chunk(Pulled(number, frozenset(command.rooms), puller), 0, now)
             case ReadSnapshot():
-                pulled = Pulled(command.snapshot, frozenset(command.rooms), scope, client)
+                pulled = Pulled(command.snapshot, frozenset(command.rooms), puller)
                 return self._chunk(pulled, command.start, now)
 
     def _chunk(self, pulled: Pulled, start: int, now: float) -> Reply:

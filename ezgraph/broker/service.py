@@ -698,14 +698,14 @@ class BrokerService:
                     peers.cut_off(fd)
 
     def _refuse_crowd(self, peers: Descriptors) -> None:
-        """Close a connection beyond the bound as soon as it is there."""
+        """Close a connection when there is one beyond the bound."""
         limit = self.config.limits.max_connections
         if len(peers) > limit:
             now = self._clock.monotonic()
             if now >= self._crowd_logged + _LOGGED_S:  # else whoever knocks fills the log
                 self._crowd_logged = now
                 log.warning("cut off connections: there are %d (max_connections)", limit)
-            peers.cut_off(peers.newest())
+            peers.cut_off(peers.least_known())
 
     def _send_reply(self, message: Sequence[bytes]) -> None:
         try:

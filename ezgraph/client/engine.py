@@ -330,6 +330,8 @@ class ClientEngine:
             for feeds in list(self._feeds.values()):
                 for feed in list(feeds):
                     self._ask_leave(feed)
+                    feed.watch.begin_anew()
+                    self._serve(feed)
 
     def _count_malformed(self, error: MalformedMessageError) -> None:
         self.malformed += 1

@@ -83,6 +83,10 @@ class Role:
                 self._remember(verb, key, found)
         return found
 
+    def may_somewhere(self, verb: str, prefix: Key) -> bool:
+        """Return whether it grants ``verb`` on anything under ``prefix``."""
+        return any(pattern.touches(prefix) for pattern in self.grants.get(verb, ()))
+
     def _remember(self, verb: str, key: Key, found: bool) -> None:  # noqa: FBT001 - what is kept
         if len(self._judged) >= _REMEMBERED:
             self._judged.clear()
