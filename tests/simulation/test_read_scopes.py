@@ -146,7 +146,7 @@ class Lab:
                 w.watch.phase is Phase.FAILED or w.watch.position >= head
                 for client in live for w in client.watches
             )
-            and all(replica.seq >= head for client in live for replica in client.replicas),
+            and all(each._complete >= head for client in live for each in client.replicas),
             30.0,
         )
         assert reached, [w.watch for client in live for w in client.watches]
