@@ -20,6 +20,7 @@ an event socket what is no subscription, is told why where that is possible, and
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 import os
@@ -153,6 +154,7 @@ class BrokerService:
             JournalError: the journal cannot be read.
         """
         host = self._host = self._checked_host()
+        _seed_routing_ids()
         self._router = self._new_socket(zmq.ROUTER, scope=None)
         self._router.set(zmq.ROUTER_MANDATORY, 1)
         self._router.set(zmq.TCP_KEEPALIVE, 1)  # a host that is gone leaves connections behind
@@ -757,6 +759,18 @@ def _flood(what: str) -> FloodError:
 def _cut_all(peers: Descriptors, descriptors: Iterable[int]) -> None:
     for fd in descriptors:
         peers.cut_off(fd)
+
+
+def _seed_routing_ids() -> None:
+    """Have ZeroMQ number the peers of a ROUTER from where nobody can guess.
+
+    It takes the first number from C's ``rand``, which it leaves unseeded: it would be the same in
+    every process, and whoever claims the number of the next peer ends the broker by an assertion.
+    """
+    try:
+        ctypes.CDLL(None).srand(secrets.randbits(32))
+    except (OSError, AttributeError):
+        log.warning("routing ids can be guessed here: C's srand was not found")
 
 
 def _metadata_fd(frame: zmq.Frame) -> int | None:

@@ -458,6 +458,12 @@ class ClientCore:
                 f"key {key!r}: nothing was sent. Start that broker with keys, or leave keys out "
                 f"if you trust everybody on that network"
             )
+        if key is None:
+            return NotAdmittedError(
+                f"whoever listens at {at} broke the connection off before a word was said "
+                f"({self.joins} tries): a broker that admits only clients with keys (then name "
+                f"yours with keys= or EZGRAPH_KEYS), or no broker at all"
+            )
         return NotAdmittedError(
             f"the broker at {at} broke the connection off before a word was said ({self.joins} "
             f"tries): most likely it does not have the key that is pinned here for it. Compare "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -304,6 +305,31 @@ def test_a_client_with_a_key_says_nothing_to_a_broker_without_keys(
     assert len(wire.up) <= 64 * wire.connections
 
 
+def hang_up_on_everybody(listener: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            connection.close()
+
+
+@TWINS
+def test_a_client_without_keys_that_is_always_hung_up_on_is_told_of_keys_and_not_of_pins(
+    home: Path, join: Callable[..., None]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=hang_up_on_everybody, args=(listener,))
+        thread.start()
+
+        error, took_s = refusal_of(join, Address(*listener.getsockname()), None, 0.8)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+    assert "admits only clients with keys" in str(error)
+    assert "or no broker at all" in str(error)
+    assert "pinned" not in str(error)
+    assert took_s < 0.8 + 0.5
+
+
 @TWINS
 def test_a_client_says_nothing_that_can_be_read_to_somebody_elses_broker(
     rig: Rig, tap: Callable[[Address], Tap], join: Callable[..., None]
@@ -331,6 +357,18 @@ def test_a_client_whose_key_is_unknown_is_told_so_at_once(
     assert "does not admit key 'mallory'" in str(error)
     assert "ezgraph keys trust" in str(error)
     assert took_s < QUICK_S
+
+
+def test_a_client_that_names_no_key_does_not_dial_a_broker_that_is_known_by_its_key(
+    rig: Rig, tap: Callable[[Address], Tap]
+) -> None:
+    wire = tap(rig.address)
+    rig.pin(wire.address)
+
+    with pytest.raises(ConfigError, match="none is named to show there"):
+        sync.GraphContext(wire.address).open(timeout=1)
+
+    assert wire.connections == 0
 
 
 def test_a_client_does_not_dial_a_broker_whose_key_is_not_pinned(rig: Rig) -> None:

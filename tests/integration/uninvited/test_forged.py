@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import replace
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
 import zmq
 
-import ezgraph
 from ezgraph.names import topic_of
 from ezgraph.protocol.commands import (
     Command,
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(ezgraph.__file__).parents[1]
 VALUE = SettingsSnapshotValue(None, {"n": 1}, {"n": 1})
 
 
@@ -261,9 +258,8 @@ def test_who_takes_a_routing_id_hears_nothing_of_what_was_asked_under_it(
     victim = by_hand.joined("observer", routing_id=CHOSEN)
     secretive = by_hand.joined("operator")
     secretive.send(Connect(rig.secret, f"{rig.secret}2", reason=rig.secret), 1)
-    count = 500
-    for number in range(count):
-        victim.send(ReadEvents([], 0) if number % 2 else OpenSnapshot([]), number + 1)
+    for asked in range(1, 500):
+        victim.send(ReadEvents([], 0) if asked % 2 else OpenSnapshot([]), asked)
     engine = by_hand.service.engine
     by_hand.passes_until(lambda: engine.state.dag.edge_owners and len(engine._reads) > 200)
     attacker = rig.dealer("nothing", rig.keys["nothing"], routing_id=CHOSEN)
@@ -387,6 +383,3 @@ def test_who_sends_up_what_is_no_subscription_is_cut_off_and_nobody_else_loses_a
         assert topics == [topic_of(("edge", "a", f"b{number}")) for number in range(count)]
     assert honest["part"].listen() == []
     assert attacker.messages == []
-
-
-# --- the abort that cannot be prevented ---
