@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from ezgraph.broker.engine import BrokerEngine
@@ -275,7 +276,8 @@ class SimulatedBroker:
             return
         try:
             drained = not port.requests and not self._inbox
-            engine.finish_pass(now=now, wall=wall, drained=drained)
+            heard_through = None if drained else -inf
+            engine.finish_pass(now=now, wall=wall, heard_through=heard_through)
         except JournalFailedError:
             self._fail(engine, port)
             return

@@ -22,6 +22,7 @@ from ezgraph import (
     GraphContext,
     GraphServer,
     InsecureAddressError,
+    KeyFileError,
     NotAdmittedError,
     sync,
 )
@@ -439,6 +440,8 @@ def test_outside_loopback_a_broker_with_a_key_admits_only_keys(rig: Rig) -> None
         with pytest.raises(NotAdmittedError):
             sync.GraphContext(near).open(timeout=5)
         rig.pin(near)
+        with pytest.raises(KeyFileError, match="known to have a key"):
+            sync.GraphContext(near).open(timeout=5)
         with sync.GraphContext(near, keys=rig.keys["observer"]) as ctx:
             status = ctx.status()
 

@@ -263,11 +263,11 @@ def test_who_takes_a_routing_id_hears_nothing_of_what_was_asked_under_it(
     engine = by_hand.service.engine
     by_hand.passes_until(lambda: engine.state.dag.edge_owners and len(engine._reads) > 200)
     attacker = rig.dealer("nothing", rig.keys["nothing"], routing_id=CHOSEN)
-    number = engine.fd_of(CHOSEN)
-    assert number is not None
+    at = engine.fd_of(CHOSEN)
+    assert at is not None
 
     victim.cut()
-    wait_until_gone(number, by_hand.service._router)
+    wait_until_gone(at, by_hand.service._router)
     attacker.dial(*by_hand.address)
     by_hand.passes_until(lambda: attacker.handshake(0) == "welcome")
     assert len(engine._reads) > 20, "all was answered before the attacker was there"

@@ -336,7 +336,7 @@ def test_a_snapshot_has_what_its_reader_may_read_whatever_rooms_are_asked_for(
     assert any(rig.secret.encode() in each for each in everything.entries)
 
 
-def test_a_snapshot_that_another_key_has_opened_is_filtered_for_who_reads_it(
+def test_a_snapshot_that_another_key_has_opened_is_refused_or_filtered_for_who_reads_it(
     keyed_home: object, small_chunks: Rig
 ) -> None:
     rig = small_chunks
@@ -349,8 +349,12 @@ def test_a_snapshot_that_another_key_has_opened_is_filtered_for_who_reads_it(
 
     for start in range(10):
         reply = part.ask(ReadSnapshot(opened.snapshot, [], start))
-        assert isinstance(reply, SnapshotChunk)
-        assert (reply.entries, reply.blobs, reply.filtered) == ([], {}, True)
+        if start == 0:
+            assert isinstance(reply, SnapshotChunk)
+            assert (reply.entries, reply.blobs, reply.filtered) == ([], {}, True)
+        else:
+            assert isinstance(reply, Refusal)
+            assert reply.code == "invalid_command"
 
     more = operator.ask(ReadSnapshot(opened.snapshot, [], opened.next_start))
     assert isinstance(more, SnapshotChunk)
