@@ -99,12 +99,16 @@ class Others:
 
 
 @contextmanager
-def rig(where: Path, *, with_keys: bool) -> Iterator[tuple[Others, Keyring]]:
+def rig(
+    where: Path, *, with_keys: bool, limits: Limits | None = None
+) -> Iterator[tuple[Others, Keyring]]:
     ring = Keyring(where)
     ring.admit("alice")
     ring.admit("mallory")
+    local = BrokerConfig(address=Address("127.0.0.1", 0), limits=limits or Limits())
     with ExitStack() as stack:
-        server = stack.enter_context(broker(config=ring.config() if with_keys else None))
+        config = ring.config(limits=limits) if with_keys else local
+        server = stack.enter_context(broker(config=config))
         keys = ring.keys("alice", server.address) if with_keys else None
         yield Others(server, keys, stack), ring
 
@@ -145,6 +149,23 @@ def test_a_flood_is_slowed_told_and_cut_off_and_the_others_do_not_notice(
     assert (reason, took < TTL_S + SLACK_S) == (EndReason.EXPIRED, True), took
     assert set(others.clients) <= set(left)
     assert more < MOST_MIB, said
+
+
+def test_silent_leases_end_on_time_while_a_flood_is_never_read_to_its_end(tmp_path: Path) -> None:
+    patient = Limits(
+        inbox_messages=1, max_waiting_commands=10**9, max_waiting_commands_of_all=10**9
+    )
+    with rig(tmp_path, with_keys=False, limits=patient) as (others, _):
+        with flood("garbage", others.server.address) as child:
+            while not child.ask()["sent"]:
+                threading.Event().wait(0.05)
+            silent, began = others.silent(), time.monotonic()
+            reason, took = others.end_of(silent), time.monotonic() - began
+            told = child.ask()["told"]
+        left = {each.id for each in others.commander.clients()}
+
+    assert (reason, took < TTL_S + SLACK_S, told) == (EndReason.EXPIRED, True, {}), took
+    assert set(others.clients) <= left
 
 
 def test_subscriptions_without_end_are_cut_off_and_the_others_do_not_notice(
