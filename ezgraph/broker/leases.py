@@ -18,9 +18,11 @@ from ezgraph.errors import RequestTooOldError
 from ezgraph.protocol.replies import Answered, Done
 
 GRACE_S = 0.7
+MOST_ENDED = 250
+"""How many leases end at a time, so that the others are heard in between."""
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ezgraph.broker.connections import Connection
     from ezgraph.protocol.events import Source
@@ -183,17 +185,28 @@ class Leases:
         """Return when to look again, at the latest."""
         return self._queue[0][0] if self._queue else None
 
-    def expired(self, now: float) -> list[Lease]:
-        """Return the leases that are over, silent or suspended for too long; each once."""
+    def expired(
+        self, now: float, is_waiting: Callable[[bytes], bool] = lambda _: False
+    ) -> list[Lease]:
+        """Return the leases that are over, silent or suspended for too long; each once.
+
+        A lease with a connection that ``is_waiting`` to be heard is looked at again next time, and
+        so are those that are more than `MOST_ENDED`.
+        """
         over: dict[str, Lease] = {}
-        while self._queue and self._queue[0][0] <= now:
+        waiting: list[tuple[float, str]] = []
+        while self._queue and self._queue[0][0] <= now and len(over) < MOST_ENDED:
             _, client = heapq.heappop(self._queue)
             lease = self._by_client.get(client)
             if lease is None or client in over:
                 continue
             due = lease.due()
-            if due <= now:
-                over[client] = lease
-            else:
+            if due > now:
                 heapq.heappush(self._queue, (due, client))
+            elif any(map(is_waiting, lease.connections)):
+                waiting.append((due, client))
+            else:
+                over[client] = lease
+        for each in waiting:
+            heapq.heappush(self._queue, each)
         return list(over.values())

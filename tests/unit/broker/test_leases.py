@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from ezgraph.broker.leases import Answers, Lease, Leases
+from ezgraph.broker.connections import Connection
+from ezgraph.broker.leases import MOST_ENDED, Answers, Lease, Leases
 from ezgraph.errors import RequestTooOldError
 from ezgraph.protocol.events import Source
 from ezgraph.protocol.replies import Done, Refusal
@@ -53,6 +54,29 @@ def test_leases_end_in_the_order_of_their_deadlines() -> None:
         leases.add(lease(client, ttl_s=ttl_s))
 
     assert names(leases.expired(10.0)) == ["quick", "middle", "slow"]
+
+
+def test_a_lease_whose_connection_waits_to_be_heard_is_looked_at_again() -> None:
+    leases = Leases()
+    waiting = lease("waiting", ttl_s=1.0)
+    waiting.connections[b"peer"] = Connection(waiting, None)
+    for each in (waiting, lease("silent", ttl_s=1.0)):
+        leases.add(each)
+
+    first = names(leases.expired(2.0, lambda peer: peer == b"peer"))
+    second = names(leases.expired(2.0))
+
+    assert (first, second) == (["silent"], ["waiting"])
+
+
+def test_many_leases_end_a_part_at_a_time() -> None:
+    leases = Leases()
+    for number in range(MOST_ENDED + 3):
+        leases.add(lease(f"{number}", ttl_s=1.0))
+
+    ended = [len(leases.expired(2.0)) for _ in range(3)]
+
+    assert ended == [MOST_ENDED, 3, 0]
 
 
 def test_a_removed_lease_does_not_end_again() -> None:
