@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ezgraph import Edge
 from ezgraph.cli import as_json
 from ezgraph.protocol.events import EdgeConnected, Event, Source
-from ezgraph.wire.values import EnumValue
+from ezgraph.protocol.settings import EnumValue
 
 
 class _Mode(enum.Enum):
