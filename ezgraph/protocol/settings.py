@@ -66,6 +66,9 @@ class SettingsChangedEvent:
     wall_time: float = 0.0
 
 
+_LEAVES = frozenset({type(None), bool, int, float, str, bytes})
+
+
 def structured(value: object) -> dict[Any, Any] | None:
     """Return the structured form of a settings object, or None where it has none.
 
@@ -104,12 +107,14 @@ def _fields_of(value: Any) -> Mapping[Any, Any] | None:  # noqa: ANN401
         return {each.name: getattr(value, each.name) for each in attributes}
     if (names := getattr(kind, "__struct_fields__", None)) is not None:  # msgspec
         return {name: getattr(value, name) for name in names}
-    if callable(values := getattr(getattr(value, "param", None), "values", None)):
-        return {name: item for name, item in values().items() if name != "name"}
+    if callable(parameters := getattr(getattr(value, "param", None), "objects", None)):
+        return {name: getattr(value, name) for name in parameters("existing") if name != "name"}
     return None
 
 
 def _structured_part(value: object) -> object:
+    if type(value) in _LEAVES:
+        return value
     if isinstance(value, list):
         return [_structured_part(item) for item in value]
     if isinstance(value, tuple):

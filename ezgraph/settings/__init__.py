@@ -19,16 +19,19 @@ if TYPE_CHECKING:
         sanitize_settings_column_name,
         sanitize_settings_value,
     )
+    from ezgraph.settings.marks import Setting
     from ezgraph.settings.pipeline import (
         INIT_FINAL_COMPONENT_ADDRESS,
         PipelineSettingsEvent,
         PipelineSettingsEventType,
     )
+    from ezgraph.settings.schema import settings_schema
 
 __all__ = [
     "INIT_FINAL_COMPONENT_ADDRESS",
     "PipelineSettingsEvent",
     "PipelineSettingsEventType",
+    "Setting",
     "Settings",
     "column_names",
     "decode_settings",
@@ -37,12 +40,14 @@ __all__ = [
     "flatten_ez_settings",
     "sanitize_settings_column_name",
     "sanitize_settings_value",
+    "settings_schema",
 ]
 
 _HOME = {
     "INIT_FINAL_COMPONENT_ADDRESS": "pipeline",
     "PipelineSettingsEvent": "pipeline",
     "PipelineSettingsEventType": "pipeline",
+    "Setting": "marks",
     "Settings": "base",
     "column_names": "columns",
     "decode_settings": "exact",
@@ -51,6 +56,7 @@ _HOME = {
     "flatten_ez_settings": "flatten",
     "sanitize_settings_column_name": "flatten",
     "sanitize_settings_value": "flatten",
+    "settings_schema": "schema",
 }
 
 
