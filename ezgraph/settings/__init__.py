@@ -3,7 +3,8 @@
 * `Settings` makes frozen dataclasses; `settings_schema` says what such a type takes.
 * `flatten_component_settings` and its kin give columns as recordings have them; `encode_settings`
   and `decode_settings` lose nothing, and `column_names` never collide.
-* `PipelineSettingsEvent` is one change as a message; the sinks write it.
+* `PipelineSettingsEvent` is one change as a message, which sinks write; `SettingsTable` makes a
+  table of many, settings as columns over time.
 """
 
 from importlib import import_module
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from ezgraph.settings.base import Settings
     from ezgraph.settings.columns import column_names
     from ezgraph.settings.exact import decode_settings, encode_settings
+    from ezgraph.settings.faces import settings_history_html, settings_table_html
     from ezgraph.settings.flatten import (
         flatten_component_settings,
         flatten_ez_settings,
@@ -26,13 +28,18 @@ if TYPE_CHECKING:
         PipelineSettingsEventType,
     )
     from ezgraph.settings.schema import settings_schema
+    from ezgraph.settings.sinks import CSVSink, JSONLinesSink
+    from ezgraph.settings.table import SettingsTable
 
 __all__ = [
     "INIT_FINAL_COMPONENT_ADDRESS",
+    "CSVSink",
+    "JSONLinesSink",
     "PipelineSettingsEvent",
     "PipelineSettingsEventType",
     "Setting",
     "Settings",
+    "SettingsTable",
     "column_names",
     "decode_settings",
     "encode_settings",
@@ -40,15 +47,20 @@ __all__ = [
     "flatten_ez_settings",
     "sanitize_settings_column_name",
     "sanitize_settings_value",
+    "settings_history_html",
     "settings_schema",
+    "settings_table_html",
 ]
 
 _HOME = {
+    "CSVSink": "sinks",
     "INIT_FINAL_COMPONENT_ADDRESS": "pipeline",
+    "JSONLinesSink": "sinks",
     "PipelineSettingsEvent": "pipeline",
     "PipelineSettingsEventType": "pipeline",
     "Setting": "marks",
     "Settings": "base",
+    "SettingsTable": "table",
     "column_names": "columns",
     "decode_settings": "exact",
     "encode_settings": "exact",
@@ -56,7 +68,9 @@ _HOME = {
     "flatten_ez_settings": "flatten",
     "sanitize_settings_column_name": "flatten",
     "sanitize_settings_value": "flatten",
+    "settings_history_html": "faces",
     "settings_schema": "schema",
+    "settings_table_html": "faces",
 }
 
 
