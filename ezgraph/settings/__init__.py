@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         sanitize_settings_column_name,
         sanitize_settings_value,
     )
+    from ezgraph.settings.intervals import settings_intervals
     from ezgraph.settings.marks import Setting
     from ezgraph.settings.pipeline import (
         INIT_FINAL_COMPONENT_ADDRESS,
@@ -48,6 +49,7 @@ __all__ = [
     "sanitize_settings_column_name",
     "sanitize_settings_value",
     "settings_history_html",
+    "settings_intervals",
     "settings_schema",
     "settings_table_html",
 ]
@@ -69,6 +71,7 @@ _HOME = {
     "sanitize_settings_column_name": "flatten",
     "sanitize_settings_value": "flatten",
     "settings_history_html": "faces",
+    "settings_intervals": "intervals",
     "settings_schema": "schema",
     "settings_table_html": "faces",
 }

@@ -139,7 +139,7 @@ class JSONLinesSink(_FileSink):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path, _end_of_lines)
+        super().__init__(path, end_of_lines)
 
     def _write(self, cells: dict[str, Any]) -> None:
         self._file.append(json_line(cells))
@@ -201,7 +201,8 @@ def _cell(value: object) -> str:
     return shown if isinstance(shown, str) else json.dumps(shown, allow_nan=False)
 
 
-def _end_of_lines(found: bytes) -> int:
+def end_of_lines(found: bytes) -> int:
+    """Return where the last whole line ends."""
     return found.rfind(b"\n") + 1
 
 
