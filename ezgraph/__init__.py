@@ -129,6 +129,10 @@ if TYPE_CHECKING:
         TopologyChangedEvent,
         TopologyEventType,
     )
+    from ezgraph.settings.pipeline import (
+        PipelineSettingsEvent,
+        PipelineSettingsEventType,
+    )
     from ezgraph.state.dag import (
         DAG,
     )
@@ -191,6 +195,8 @@ _HOME = {
     "OutputRelayMetadata": "ezgraph.protocol.metadata",
     "OutputStreamMetadata": "ezgraph.protocol.metadata",
     "OutputTopicMetadata": "ezgraph.protocol.metadata",
+    "PipelineSettingsEvent": "ezgraph.settings.pipeline",
+    "PipelineSettingsEventType": "ezgraph.settings.pipeline",
     "ProcessControlClient": "ezgraph.graph.process",
     "Progress": "ezgraph.client.watch",
     "ProtocolVersionError": "ezgraph.errors",
@@ -281,6 +287,8 @@ __all__ = [
     "OutputRelayMetadata",
     "OutputStreamMetadata",
     "OutputTopicMetadata",
+    "PipelineSettingsEvent",
+    "PipelineSettingsEventType",
     "ProcessControlClient",
     "Progress",
     "ProtocolVersionError",

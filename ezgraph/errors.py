@@ -15,6 +15,13 @@
     │   ├── OwnerSilentError              its process did not answer in time
     │   ├── VetoedError                   its process refused the change, and says why
     │   ├── StaleWriteError               the settings have changed since the seq that was expected
+    │   ├── SettingsRefusedError          a settings change that the schema does not allow
+    │   │   ├── UnknownFieldError         no such field
+    │   │   ├── WrongTypeError            a value of another type
+    │   │   ├── OutOfBoundsError          below or above what the field takes
+    │   │   ├── NotAChoiceError           none of the field's choices
+    │   │   ├── ReadOnlyFieldError        the field is shown, not changed
+    │   │   └── SchemaVersionError        the schema is of a newer ezgraph
     │   ├── InvalidCommandError           a field outside the grammar or the limits
     │   ├── LiveSessionsError             shutdown refused: sessions are alive
     │   ├── ForbiddenError                the key's role does not allow it
@@ -142,6 +149,48 @@ class StaleWriteError(RefusedError):
     """The settings have changed since the seq that was expected; read them again."""
 
     code = "stale"
+
+
+class SettingsRefusedError(RefusedError):
+    """The settings change does not fit the schema; the message says field, value and why."""
+
+    code = "settings_refused"
+
+
+class UnknownFieldError(SettingsRefusedError):
+    """The settings have no such field; the message names those there are."""
+
+    code = "unknown_field"
+
+
+class WrongTypeError(SettingsRefusedError):
+    """The value is of another type than the field; the message names both."""
+
+    code = "wrong_type"
+
+
+class OutOfBoundsError(SettingsRefusedError):
+    """The value lies below or above what the field takes; the message names the bound."""
+
+    code = "out_of_bounds"
+
+
+class NotAChoiceError(SettingsRefusedError):
+    """The value is none of the field's choices; the message names them."""
+
+    code = "not_a_choice"
+
+
+class ReadOnlyFieldError(SettingsRefusedError):
+    """The field is shown and cannot be changed."""
+
+    code = "read_only"
+
+
+class SchemaVersionError(SettingsRefusedError):
+    """The schema was written by a newer ezgraph, so nothing can be checked against it."""
+
+    code = "schema_version"
 
 
 class InvalidCommandError(RefusedError):

@@ -116,13 +116,22 @@ class SettingsFieldMetadata:
     read_only: bool = False
 
 
+SCHEMA_VERSION = 1
+"""What `SettingsSchemaMetadata` means by its words; a newer meaning has a higher number."""
+
+
 @dataclass(frozen=True, slots=True)
 class SettingsSchemaMetadata:
-    """The fields of a settings type and the library that described them."""
+    """The fields of a settings type and the library that described them.
+
+    ``json_schema`` is JSON Schema (2020-12) of the whole, where there is one.
+    """
 
     provider: str
     settings_type: str
     fields: list[SettingsFieldMetadata]
+    json_schema: dict[str, Any] | None = None
+    version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True, slots=True)

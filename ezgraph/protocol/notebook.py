@@ -5,10 +5,10 @@ It loads nothing from anywhere, runs no script, and every name in it is escaped.
 
 from __future__ import annotations
 
-import html
 import unicodedata
 from typing import TYPE_CHECKING
 
+from ezgraph.protocol.html_parts import STYLE, count, several, shortened, table, text
 from ezgraph.protocol.layered import Arrow, Layout, arrows_of, lay_out, ranks_of
 from ezgraph.protocol.wiring import Path, Wiring, visible, wiring_of
 
@@ -20,29 +20,9 @@ if TYPE_CHECKING:
 
 DRAWN_NODES = 300
 DRAWN_STOPS = 5_000
-LISTED_ROWS = 200
 
 _ROW, _GAP_X, _BOX_H, _CHAR = 46, 60, 34, 7.2
 _HUES = (205, 28, 130, 0, 265, 50, 320, 180)
-
-_STYLE = """
-.ezgraph { font: 13px system-ui, sans-serif; overflow-x: auto }
-.ezgraph table { border-collapse: collapse; margin: 4px 0 10px 0 }
-.ezgraph th, .ezgraph td { text-align: left; vertical-align: top; padding: 2px 14px 2px 0;
-  border: 0; border-bottom: 1px solid #8884; background: none }
-.ezgraph th { font-weight: 600 }
-.ezgraph td.id { font-family: ui-monospace, monospace; white-space: nowrap }
-.ezgraph details { margin: 6px 0 }
-.ezgraph summary { cursor: pointer; font-weight: 600 }
-.ezgraph .quiet { opacity: .65 }
-.ezgraph svg { display: block; margin: 8px 0 }
-.ezgraph svg text { fill: currentColor; font: 12px system-ui, sans-serif }
-.ezgraph svg text.home { font-size: 10px; opacity: .65 }
-.ezgraph svg rect { stroke: currentColor; stroke-opacity: .55 }
-.ezgraph svg path { fill: none; stroke: currentColor; stroke-opacity: .6; stroke-width: 1.3 }
-.ezgraph svg path.inside { stroke-dasharray: 4 3 }
-.ezgraph svg polygon { fill: currentColor; fill-opacity: .6 }
-"""
 
 
 def snapshot_html(snapshot: GraphSnapshot) -> str:
@@ -54,9 +34,9 @@ def snapshot_html(snapshot: GraphSnapshot) -> str:
     paused = ", <b>paused</b>" if snapshot.paused else ""
     edges = len(snapshot.edge_owners)
     parts = [
-        f"<div class='ezgraph'><style>{_STYLE}</style>",
+        f"<div class='ezgraph'><style>{STYLE}</style>",
         f"<div><b>ezgraph</b> <span class='quiet'>seq {snapshot.seq}, epoch {snapshot.epoch}, "
-        f"{_count(edges, 'edge')}{paused}</span></div>",
+        f"{count(edges, 'edge')}{paused}</span></div>",
         _drawing(wiring_of(snapshot)),
         _sessions_table(snapshot),
         _processes_table(snapshot),
@@ -66,34 +46,6 @@ def snapshot_html(snapshot: GraphSnapshot) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _text(value: object) -> str:
-    return html.escape(visible(str(value)), quote=True)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"
-
-
-def _table(title: str, heads: Sequence[str], rows: list[list[str]], *, is_open: bool) -> str:
-    """Return a foldable table; the cells are HTML already, the first one an identifier."""
-    if not rows:
-        return ""
-    shown = rows[:LISTED_ROWS]
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td{' class=id' if n == 0 else ''}>{cell}</td>" for n, cell in enumerate(row))
-        + "</tr>"
-        for row in shown
-    )
-    head = "".join(f"<th>{name}</th>" for name in heads)
-    rest = len(rows) - len(shown)
-    more = f"<div class='quiet'>and {rest:,} more</div>" if rest else ""
-    return (
-        f"<details{' open' if is_open else ''}><summary>{title}</summary>"
-        f"<table><tr>{head}</tr>{body}</table>{more}</details>"
-    )
-
-
 def _sessions_table(snapshot: GraphSnapshot) -> str:
     rows = []
     for session_id, session in snapshot.sessions.items():
@@ -101,56 +53,45 @@ def _sessions_table(snapshot: GraphSnapshot) -> str:
         components = sorted(metadata.components) if metadata else []
         rows.append(
             [
-                _text(session_id),
-                _text(metadata.root_name or "") if metadata else "",
-                _several([f"{edge.from_topic} → {edge.to_topic}" for edge in session.edges]),
-                _several(components),
+                text(session_id),
+                text(metadata.root_name or "") if metadata else "",
+                several([f"{edge.from_topic} → {edge.to_topic}" for edge in session.edges]),
+                several(components),
             ]
         )
-    title = _count(len(rows), "session")
-    return _table(title, ["session", "root", "edges", "components"], rows, is_open=False)
+    title = count(len(rows), "session")
+    return table(title, ["session", "root", "edges", "components"], rows, is_open=False)
 
 
 def _processes_table(snapshot: GraphSnapshot) -> str:
     rows = [
         [
-            _text(process.process_id),
-            _text(process.host or ""),
-            _text("" if process.pid is None else process.pid),
-            _several(process.units),
+            text(process.process_id),
+            text(process.host or ""),
+            text("" if process.pid is None else process.pid),
+            several(process.units),
         ]
         for process in snapshot.processes.values()
     ]
-    title = _count(len(rows), "process")
-    return _table(title, ["process", "host", "pid", "units"], rows, is_open=False)
+    title = count(len(rows), "process")
+    return table(title, ["process", "host", "pid", "units"], rows, is_open=False)
 
 
 def _settings_table(snapshot: GraphSnapshot) -> str:
     rows = [
-        [_text(address), _settings_cell(value)] for address, value in snapshot.settings.items()
+        [text(address), _settings_cell(value)] for address, value in snapshot.settings.items()
     ]
-    title = f"settings of {_count(len(rows), 'component')}"
-    return _table(title, ["component", "settings"], rows, is_open=len(rows) <= 20)
+    title = f"settings of {count(len(rows), 'component')}"
+    return table(title, ["component", "settings"], rows, is_open=len(rows) <= 20)
 
 
 def _settings_cell(value: SettingsSnapshotValue) -> str:
     shown = value.repr_value if value.structured_value is None else value.structured_value
     if not isinstance(shown, dict):
-        return _text(_shortened(str(shown)))
+        return text(shortened(str(shown)))
     return "<br>".join(
-        f"<b>{_text(name)}</b> = {_text(_shortened(str(each)))}" for name, each in shown.items()
+        f"<b>{text(name)}</b> = {text(shortened(str(each)))}" for name, each in shown.items()
     )
-
-
-def _several(names: Sequence[str]) -> str:
-    shown = [_text(name) for name in names[:6]]
-    if len(names) > len(shown):
-        shown.append(f"<span class='quiet'>and {len(names) - len(shown):,} more</span>")
-    return "<br>".join(shown)
-
-
-def _shortened(shown: str, most: int = 120) -> str:
-    return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 
 # --- the drawing ---
@@ -172,8 +113,8 @@ def _drawing(wiring: Wiring) -> str:
         note = f"<div class='quiet'>drawn without the {levels}</div>"
         return _svg(lay_out(drawn.nodes, arrows, ranks)) + (note if level else "")
     return (
-        f"<div class='quiet'>{_count(len(wiring.nodes), 'topic')}, "
-        f"{_count(len(wiring.edges), 'edge')}: too many to draw here</div>"
+        f"<div class='quiet'>{count(len(wiring.nodes), 'topic')}, "
+        f"{count(len(wiring.edges), 'edge')}: too many to draw here</div>"
     )
 
 
@@ -210,11 +151,11 @@ def _width(node: tuple[str, ...]) -> float:
 
 
 def _title(path: Path) -> str:
-    return _shortened(visible(path[-1]), 40)
+    return shortened(visible(path[-1]), 40)
 
 
 def _home(path: Path) -> str:
-    return _shortened(visible("/".join(path[:-1])), 46)
+    return shortened(visible("/".join(path[:-1])), 46)
 
 
 def _cells(shown: str) -> int:
@@ -227,13 +168,13 @@ def _node(node: tuple[str, ...], box: Callable[[object], tuple[float, float, flo
     if len(node) > 1:
         hue = _HUES[sum("/".join(node[:-1]).encode()) % len(_HUES)]
         fill = f"fill='hsl({hue} 70% 55% / .16)'"
-    label, home = _text(_title(node)), _text(_home(node))
+    label, home = text(_title(node)), text(_home(node))
     baseline = middle - 2 if home else middle + 4
     second = (
         f"<text class='home' x='{left + 9:.1f}' y='{middle + 11:.1f}'>{home}</text>" if home else ""
     )
     return (
-        f"<g><title>{_text('/'.join(node))}</title>"
+        f"<g><title>{text('/'.join(node))}</title>"
         f"<rect x='{left:.1f}' y='{middle - _BOX_H / 2:.1f}' width='{width:.1f}' "
         f"height='{_BOX_H}' rx='5' {fill}/>"
         f"<text x='{left + 9:.1f}' y='{baseline:.1f}'>{label}</text>{second}</g>"

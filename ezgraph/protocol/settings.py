@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 from uuid import UUID
 
+from ezgraph.errors import MalformedMessageError
 from ezgraph.protocol.metadata import ComponentMetadata, SettingsSchemaMetadata
 
 
@@ -23,6 +24,20 @@ class SettingsSnapshotValue:
     repr_value: dict[str, Any] | str = ""
     structured_value: dict[str, Any] | None = None
     settings_schema: SettingsSchemaMetadata | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnumValue:
+    """A member of an enum that this host need not know."""
+
+    module: str
+    qualname: str
+    name: str | None
+    value: Any
+
+    def __hash__(self) -> int:
+        """Hash without the value, which need not be hashable (the member was)."""
+        return hash((self.module, self.qualname, self.name))
 
 
 class SettingsEventType(enum.Enum):
@@ -51,25 +66,60 @@ class SettingsChangedEvent:
     wall_time: float = 0.0
 
 
-def structured(value: object) -> dict[str, Any] | None:
+_LEAVES = frozenset({type(None), bool, int, float, str, bytes})
+
+
+def structured(value: object) -> dict[Any, Any] | None:
     """Return the structured form of a settings object, or None where it has none.
 
-    Dataclass instances (recursively), pydantic models and mappings have one.
+    Mappings have one (with the keys they have), and instances of dataclasses, pydantic models,
+    attrs classes, msgspec Structs and ``param`` classes, by the names of their fields. What they
+    hold is structured likewise, also within lists and tuples; other values stay as they are.
+
+    Raises:
+        MalformedMessageError: they hold themselves.
     """
+    try:
+        return _structure(value)
+    except RecursionError:
+        raise MalformedMessageError(
+            f"settings of type {type(value).__qualname__} hold themselves, or stand hundreds deep "
+            f"within each other; flatten them"
+        ) from None
+
+
+def _structure(value: object) -> dict[Any, Any] | None:
     if isinstance(value, Mapping):
-        return {str(key): _structured_part(item) for key, item in value.items()}
-    if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: _structured_part(getattr(value, each.name)) for each in fields(value)}
-    dump = getattr(value, "model_dump", None)
-    if callable(dump) and not isinstance(value, type):
-        return structured(dump())
+        return {key: _structured_part(item) for key, item in value.items()}
+    form = None if isinstance(value, type | EnumValue) else _fields_of(value)
+    return None if form is None else _structure(form)
+
+
+def _fields_of(value: Any) -> Mapping[Any, Any] | None:  # noqa: ANN401
+    """Return the fields of an object by name; its library is known by its marks, not imported."""
+    kind = type(value)
+    if is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    if callable(dump := getattr(kind, "model_dump", None)):  # pydantic
+        dumped: Mapping[Any, Any] = dump(value)
+        return dumped
+    if (attributes := getattr(kind, "__attrs_attrs__", None)) is not None:
+        return {each.name: getattr(value, each.name) for each in attributes}
+    if (names := getattr(kind, "__struct_fields__", None)) is not None:  # msgspec
+        return {name: getattr(value, name) for name in names}
+    if callable(parameters := getattr(getattr(value, "param", None), "objects", None)):
+        return {name: getattr(value, name) for name in parameters("existing") if name != "name"}
     return None
 
 
 def _structured_part(value: object) -> object:
+    if type(value) in _LEAVES:
+        return value
     if isinstance(value, list):
         return [_structured_part(item) for item in value]
-    form = structured(value)
+    if isinstance(value, tuple):
+        return tuple(_structured_part(item) for item in value)
+    form = _structure(value)
     return value if form is None else form
 
 

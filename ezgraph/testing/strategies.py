@@ -39,8 +39,7 @@ from ezgraph.protocol.metadata import (
     UnitMetadata,
 )
 from ezgraph.protocol.replies import Reply
-from ezgraph.protocol.settings import SettingsSnapshotValue
-from ezgraph.wire.values import EnumValue
+from ezgraph.protocol.settings import EnumValue, SettingsSnapshotValue
 
 TOPICS = ("a", "b", "a/b")
 ADDRESSES = ("SYS", "SYS/A")

@@ -125,18 +125,9 @@ def encode(message: object) -> bytes:
     try:
         return _pack(plain, _inline)
     except MalformedMessageError as error:
-        raise MalformedMessageError(f"{_culprit(plain)}: {error}") from error
-
-
-def _culprit(plain: list[Any]) -> str:
-    """Return which field of a message cannot be packed."""
-    tag, content = plain
-    for name, value in content.items():
-        try:
-            _pack(value, _inline)
-        except MalformedMessageError:
-            return f"{tag}.{name}"
-    return str(tag)
+        tag, content = plain
+        place = values.culprit(content, lambda part: _pack(part, _inline))
+        raise MalformedMessageError(f"{tag}.{place}: {error}" if place else str(error)) from error
 
 
 def decode(packed: bytes | memoryview, family: type[T] | Any) -> T:  # noqa: ANN401

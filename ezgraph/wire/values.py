@@ -33,13 +33,13 @@ import math
 import pathlib
 import sys
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgpack
 
 from ezgraph.errors import MalformedMessageError
+from ezgraph.protocol.settings import EnumValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -52,18 +52,9 @@ MAX_EXTENSION_DEPTH = 8  # msgpack's unpacker takes some 50 KB of stack for each
 _MAX_EMPTY_ITEMS = 1_000_000
 _MAX_DIMENSIONS = 64  # NumPy's own bound
 _MAX_COLLISIONS = 100
+_MAX_DIGITS = 4_000
 _PATHS = {"posix": pathlib.PurePosixPath, "windows": pathlib.PureWindowsPath}
 _MOMENTS: dict[str, Any] = {"datetime": dt.datetime, "date": dt.date, "time": dt.time}
-
-
-@dataclass(frozen=True, slots=True)
-class EnumValue:
-    """A member of an enum that this host need not know."""
-
-    module: str
-    qualname: str
-    name: str
-    value: Any
 
 
 class _Nesting(threading.local):
@@ -90,8 +81,16 @@ def pack(value: object) -> bytes:
     """Return the encoding of ``value``.
 
     Raises:
-        MalformedMessageError: it holds something that cannot be encoded; says what.
+        MalformedMessageError: it holds something that cannot be encoded; says where and what.
     """
+    try:
+        return _pack(value)
+    except MalformedMessageError as error:
+        place = culprit(value, _pack)
+        raise MalformedMessageError(f"{place}: {error}" if place else str(error)) from error
+
+
+def _pack(value: object) -> bytes:
     try:
         packed: bytes = msgpack.packb(value, default=extend, strict_types=True)
     except MalformedMessageError:
@@ -99,6 +98,29 @@ def pack(value: object) -> bytes:
     except (TypeError, ValueError, OverflowError, UnicodeEncodeError, RecursionError) as error:
         raise MalformedMessageError(f"a value cannot be encoded: {error}") from error
     return packed
+
+
+def culprit(value: object, pack_part: Callable[[Any], object]) -> str:
+    """Return where in ``value`` the part stands that cannot be packed: ``a.b[1]``."""
+    place = ""
+    for _ in range(MAX_DEPTH):  # what holds itself has no innermost part
+        for step, part in _parts(value):
+            try:
+                pack_part(part)
+            except MalformedMessageError:
+                place, value = place + step, part
+                break
+        else:
+            break
+    return place.removeprefix(".")
+
+
+def _parts(value: object) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return ((f".{key}", item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ((f"[{index}]", item) for index, item in enumerate(value))
+    return ()
 
 
 def unpack(packed: bytes | memoryview) -> Any:  # noqa: ANN401
@@ -149,7 +171,7 @@ def _members_read(content: list[Any]) -> list[Any]:
 def _pack_within(value: object) -> bytes:
     """Pack the content of an extension."""
     with _nesting:
-        return pack(value)
+        return _pack(value)
 
 
 def check_depth(value: object, limit: int = MAX_DEPTH) -> None:
@@ -193,15 +215,11 @@ def extend(value: Any) -> Any:  # noqa: ANN401 - one line per type
         case set():
             return msgpack.ExtType(SET, _members(value))
         case dt.datetime() | dt.date() | dt.time():
-            kind_name = type(value).__name__.lower()
-            if kind_name not in _MOMENTS:
-                kind_name = "datetime" if isinstance(value, dt.datetime) else "date"
-            content = [kind_name, value.isoformat(), getattr(value, "fold", 0)]
-            return msgpack.ExtType(DATETIME, _pack_within(content))
+            return msgpack.ExtType(DATETIME, _pack_within(_moment_content(value)))
         case dt.timedelta():
-            return msgpack.ExtType(
-                TIMEDELTA, _pack_within([value.days, value.seconds, value.microseconds])
-            )
+            content = [value.days, value.seconds, value.microseconds]
+            _check_same(dt.timedelta(*content), value)
+            return msgpack.ExtType(TIMEDELTA, _pack_within(content))
         case pathlib.PurePath():
             flavour = "windows" if isinstance(value, pathlib.PureWindowsPath) else "posix"
             return msgpack.ExtType(PATH, _pack_within([flavour, str(value)]))
@@ -209,6 +227,22 @@ def extend(value: Any) -> Any:  # noqa: ANN401 - one line per type
             return msgpack.ExtType(UUID_, value.bytes)
         case _:
             return _extend_array(value)
+
+
+def _moment_content(value: Any) -> list[Any]:  # noqa: ANN401
+    kind = next(name for name, kind in _MOMENTS.items() if isinstance(value, kind))
+    content = [kind, value.isoformat(), getattr(value, "fold", 0)]
+    if type(value) is not _MOMENTS[kind]:
+        _check_same(_moment(content), value)
+    if kind == "time" and value.tzinfo is not None and value.utcoffset() is None:
+        raise TypeError(f"{value!r} has a zone but no offset; give a datetime")
+    return content
+
+
+def _check_same(spelled: object, value: object) -> None:
+    """Refuse an instance of a subclass (pandas has such) that is finer than what we spell."""
+    if spelled != value:
+        raise TypeError(f"{value!r} would arrive as {spelled!r}; give what is exact, or its text")
 
 
 def _extend_array(value: Any) -> Any:  # noqa: ANN401
@@ -228,7 +262,10 @@ def _extend_number_or_subclass(value: Any) -> Any:  # noqa: ANN401
         case complex():
             return msgpack.ExtType(COMPLEX, _pack_within([value.real, value.imag]))
         case bool() | int():
-            return msgpack.ExtType(BIGINT, str(int(value)).encode())
+            digits = str(int(value)).encode()
+            if len(digits) > _MAX_DIGITS:
+                raise TypeError(f"an integer of {len(digits)} digits is more than {_MAX_DIGITS}")
+            return msgpack.ExtType(BIGINT, digits)
         case float():
             return float(value)
         case str():
@@ -247,7 +284,7 @@ def _extend_number_or_subclass(value: Any) -> Any:  # noqa: ANN401
 
 
 def _members(value: set[Any] | frozenset[Any]) -> bytes:
-    return _pack_within([unpack(each) for each in sorted(map(pack, value))])
+    return _pack_within([unpack(each) for each in sorted(map(_pack, value))])
 
 
 def _dtype_content(dtype: Any) -> Any:  # noqa: ANN401
@@ -257,14 +294,23 @@ def _dtype_content(dtype: Any) -> Any:  # noqa: ANN401
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
         return [_dtype_content(base), list(shape)]
-    if dtype.fields is None:
-        return dtype.str
-    return {
+    if dtype.fields is not None:
+        return _fields_content(dtype)
+    if sys.modules["numpy"].dtype(dtype.str) != dtype:
+        raise TypeError(f"an array of dtype {dtype} is of a type NumPy itself does not know")
+    return dtype.str
+
+
+def _fields_content(dtype: Any) -> dict[str, Any]:  # noqa: ANN401
+    parts = [dtype.fields[name] for name in dtype.names]
+    content = {
         "names": list(dtype.names),
-        "formats": [_dtype_content(dtype.fields[name][0]) for name in dtype.names],
-        "offsets": [dtype.fields[name][1] for name in dtype.names],
+        "formats": [_dtype_content(kind) for kind, *_ in parts],
+        "offsets": [offset for _, offset, *_ in parts],
         "itemsize": dtype.itemsize,
     }
+    titles = [title[0] if title else None for _, _, *title in parts]
+    return content | {"titles": titles} if any(each is not None for each in titles) else content
 
 
 def _array_content(array: Any) -> bytes:  # noqa: ANN401
@@ -301,7 +347,7 @@ def _array(content: list[Any]) -> Any:  # noqa: ANN401
         raise MalformedMessageError(
             f"{len(raw)} bytes are no array of {items} items of {dtype.itemsize} bytes"
         )
-    array = np.frombuffer(raw, dtype) if len(raw) else np.empty(items, dtype)
+    array = np.frombuffer(raw, dtype) if len(raw) else np.ndarray(items, dtype)
     return array.reshape(tuple(shape), order=order)
 
 
@@ -309,7 +355,13 @@ def _scalar(content: list[Any]) -> Any:  # noqa: ANN401
     import numpy as np
 
     kind, raw = content
-    return np.frombuffer(raw, _dtype(kind), count=1)[0]
+    dtype = _dtype(kind)
+    if dtype.type is np.str_:  # an item of an array would lose the NULs at its end
+        big = dtype.str.startswith(">")
+        return np.str_(raw[: dtype.itemsize].decode("utf-32-be" if big else "utf-32-le"))
+    if dtype.type is np.bytes_ or (dtype.type is np.void and dtype.fields is None):
+        return dtype.type(raw[: dtype.itemsize])
+    return np.frombuffer(raw, dtype, count=1)[0]
 
 
 def _moment(content: list[Any]) -> Any:  # noqa: ANN401
@@ -325,7 +377,7 @@ def from_extension(code: int, content: bytes) -> Any:  # noqa: ANN401
     if code == UUID_:
         return UUID(bytes=content)
     if code == BIGINT:
-        if len(content) > 4000:
+        if len(content) > _MAX_DIGITS:
             raise MalformedMessageError(f"an integer of {len(content)} digits")
         return int(content)
     decode = _DECODERS.get(code)

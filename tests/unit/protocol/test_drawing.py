@@ -28,7 +28,7 @@ from ezgraph import (
     TaskMetadata,
     UnitMetadata,
 )
-from ezgraph.protocol import notebook
+from ezgraph.protocol import html_parts
 from ezgraph.protocol.drawing import graphviz, mermaid, snapshot_html, text
 from ezgraph.protocol.metadata import OutputTopicMetadata
 
@@ -431,7 +431,7 @@ def test_long_tables_are_cut_and_say_so() -> None:
         graph={},
         edge_owners={},
         sessions=empty.sessions,
-        settings={f"U{number}": value for number in range(notebook.LISTED_ROWS + 5)},
+        settings={f"U{number}": value for number in range(html_parts.LISTED_ROWS + 5)},
     )
 
     assert "and 5 more" in snapshot_html(many)

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ezgraph.errors import MalformedMessageError
 from ezgraph.protocol.metadata import (
     ComponentMetadata,
     DynamicSettingsMetadata,
     SettingsSchemaMetadata,
 )
 from ezgraph.protocol.settings import (
+    EnumValue,
     SettingsSnapshotValue,
     initial_value,
     settings_value,
@@ -75,8 +77,16 @@ def test_mappings_are_structured(mapping: object) -> None:
     assert structured(mapping) == {"a": 1}
 
 
-def test_keys_become_text() -> None:
-    assert structured({1: "one", None: "none"}) == {"1": "one", "None": "none"}
+def test_keys_stay_what_they_are() -> None:
+    mapping = {1: "one", "1": "text", (1, 2): {None: "none"}}
+
+    assert structured(mapping) == mapping
+
+
+def test_tuples_are_structured_within() -> None:
+    assert structured({"bands": (Notch(1.0), [Notch(2.0)])}) == {
+        "bands": ({"hz": 1.0}, [{"hz": 2.0}])
+    }
 
 
 @pytest.mark.parametrize("value", [None, 3, "text", [1], Plain(), Settings, Model, Mode.FAST])
@@ -93,6 +103,24 @@ def test_a_ready_value_is_left_as_it_is() -> None:
     value = SettingsSnapshotValue(b"opaque", "shown")
 
     assert settings_value(value) is value
+
+
+def test_a_member_of_an_enum_elsewhere_stays_one() -> None:
+    member = EnumValue("rig", "Mode", "FAST", {"hz": 1})
+
+    assert structured({"mode": member, "modes": [(member,)]}) == {
+        "mode": member,
+        "modes": [(member,)],
+    }
+    assert structured(member) is None
+
+
+def test_settings_that_hold_themselves_are_refused() -> None:
+    endless: dict[str, Any] = {}
+    endless["again"] = [endless]
+
+    with pytest.raises(MalformedMessageError, match="settings of type dict hold themselves"):
+        structured(endless)
 
 
 def test_arrays_stay_arrays() -> None:

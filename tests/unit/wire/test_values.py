@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from ezgraph.errors import MalformedMessageError
+from ezgraph.protocol.settings import EnumValue
 from ezgraph.wire import values
-from ezgraph.wire.values import EnumValue, check_depth, pack, unpack
+from ezgraph.wire.values import check_depth, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +42,34 @@ class Flag(enum.Flag):
     B = 2
 
 
+class Unhashable(enum.Enum):
+    A = [1]  # noqa: RUF012 - the value of a member
+
+
 class Name(str):
     __slots__ = ()
+
+
+class Nanoseconds(dt.datetime):
+    """Finer than its base, as pandas' Timestamp is."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Nanoseconds)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = dt.datetime.__hash__
+
+
+class FineDelta(dt.timedelta):
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FineDelta)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = dt.timedelta.__hash__
 
 
 class Pair(NamedTuple):
@@ -149,6 +176,8 @@ def test_a_time_zone_becomes_its_offset() -> None:
         (Mode.FAST, EnumValue(__name__, "Mode", "FAST", "fast")),
         (Level.HIGH, EnumValue(__name__, "Level", "HIGH", 3)),
         (Flag.A, EnumValue(__name__, "Flag", "A", 1)),
+        (Flag.A | Flag.B, EnumValue(__name__, "Flag", "A|B", 3)),
+        (Flag(0), EnumValue(__name__, "Flag", None, 0)),
     ],
 )
 def test_an_enum_member_arrives_as_its_name_and_value_and_imports_nothing(
@@ -156,6 +185,13 @@ def test_an_enum_member_arrives_as_its_name_and_value_and_imports_nothing(
 ) -> None:
     assert through(member) == expected
     assert pack(through(member)) == pack(member)
+
+
+def test_a_member_may_be_a_key_or_in_a_set_whatever_its_value() -> None:
+    arrived = EnumValue(__name__, "Unhashable", "A", [1])
+
+    assert through({Unhashable.A: 1}) == {arrived: 1}
+    assert through({Unhashable.A}) == {arrived}
 
 
 def test_nothing_named_on_the_wire_is_imported() -> None:
@@ -212,6 +248,8 @@ ARRAYS = [
     np.zeros((2, 2), dtype=PADDED),
     np.arange(24).reshape(2, 3, 4)[:, ::2, ::-1],
     np.asfortranarray(np.arange(6).reshape(2, 3)),
+    np.zeros(2, dtype=[(("the gain", "gain"), "i4"), ("plain", "i1")]),
+    np.zeros(2, dtype=[("empty", "U0"), ("x", "i1")])["empty"],
 ]
 
 
@@ -245,6 +283,12 @@ def test_an_array_arrives_without_a_copy_and_read_only() -> None:
         np.complex64(1 + 2j),
         np.datetime64("2024-01-01T00:00:00", "ns"),
         np.str_("µ"),
+        np.str_(""),
+        np.str_("NUL at the end\0"),
+        np.bytes_(b""),
+        np.bytes_(b"NUL at the end\0"),
+        np.void(b"\0\0"),
+        np.longdouble("1.1"),
         np.zeros(1, dtype=STRUCTURED)[0],
     ],
     ids=lambda each: type(each).__name__,
@@ -270,6 +314,11 @@ def test_an_array_scalar_keeps_its_type(scalar: np.generic) -> None:
         ({"deep": [{"x": object()}]}, "builtins.object is no type the bus carries"),
         ("\ud800", "surrogates not allowed"),
         (10**5000, "cannot be encoded"),
+        (10**4000, "4001 digits is more than 4000"),
+        (np.array(["a"], dtype=np.dtypes.StringDType()), "holds Python objects"),
+        (dt.time(1, tzinfo=ZoneInfo("Europe/Berlin")), "has a zone but no offset"),
+        (Nanoseconds(2024, 1, 1), "would arrive as datetime.datetime(2024, 1, 1, 0, 0)"),
+        (FineDelta(seconds=1), "would arrive as datetime.timedelta(seconds=1)"),
     ],
     ids=lambda each: type(each).__name__,
 )

@@ -1,0 +1,1 @@
+"""Other people's formats and programs; each module needs an extra of its own name."""
