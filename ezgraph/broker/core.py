@@ -315,7 +315,9 @@ class BrokerCore:
         try:
             if came.identity is not None:
                 refuse_forbidden(came.identity, command)
-            reply = self.routing.ask(lease, came.peer, request_id, command, now=now)
+            reply = self.routing.ask(
+                lease, (came.peer, came.descriptor), request_id, command, now=now
+            )
         except EzGraphError as error:
             if came.identity is not None:
                 self._audit(came.identity, command, error, now)

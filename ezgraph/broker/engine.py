@@ -304,7 +304,7 @@ class BrokerEngine:
         for events in self.core.audited(now=now, wall=wall):
             self._decided(events)
         self.core.routing.expire(now)
-        self._answers += take_all(self.core.routing.outgoing)
+        self._answers += (_Answer(*each) for each in take_all(self.core.routing.outgoing))
         if self._compaction.may_compact:
             self._compact(now, wall)
         if self._transactions:

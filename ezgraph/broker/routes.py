@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ezgraph.broker.connections import Descriptor
     from ezgraph.protocol.commands import ChangeSettings, RequestProcess
     from ezgraph.protocol.events import Source
     from ezgraph.protocol.routed import Routed
@@ -40,7 +41,9 @@ def asker_of(route: str) -> tuple[str, int] | None:
 
 @dataclass(slots=True, eq=False)
 class Route:
-    """One request under way. ``peer``: where its answer goes; ``handed``: what its owner was told.
+    """One request under way. ``came_on``: the connection its answer goes to, and its descriptor.
+
+    ``handed`` is what its owner was told.
 
     ``owner`` is the client id of the process it was handed to; None: it waits for its turn.
     """
@@ -48,7 +51,7 @@ class Route:
     id: str
     client: str
     request_id: int
-    peer: bytes
+    came_on: tuple[bytes, Descriptor | None]
     command: RequestProcess | ChangeSettings
     source: Source
     deadline: float

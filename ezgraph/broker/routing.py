@@ -37,8 +37,7 @@ from ezgraph.protocol.routed import (
 from ezgraph.state.schema_check import check_change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from ezgraph.broker.connections import Descriptor
     from ezgraph.broker.leases import Lease, Leases
     from ezgraph.config import Limits
     from ezgraph.protocol.commands import AnswerRequest
@@ -54,11 +53,12 @@ MAX_TIMEOUT_S = 3_600.0
 
 
 class Addressed(NamedTuple):
-    """A reply for somebody: the connection, the request's id, and what is said."""
+    """A reply for somebody: the connection, the request's id, what is said, what it came in on."""
 
     peer: bytes
     request_id: int
     reply: Reply
+    descriptor: Descriptor | None
 
 
 class Routing:
@@ -79,7 +79,7 @@ class Routing:
     def ask(
         self,
         lease: Lease,
-        peer: bytes,
+        came_on: tuple[bytes, Descriptor | None],
         request_id: int,
         command: RequestProcess | ChangeSettings,
         *,
@@ -92,7 +92,7 @@ class Routing:
         """
         under_way = self.routes.get(route_id(lease.client, request_id))
         if under_way is not None:
-            under_way.peer = peer
+            under_way.came_on = came_on
             self._hand_again(under_way)
             return None
         self._refuse_too_many(lease)
@@ -100,7 +100,7 @@ class Routing:
             route_id(lease.client, request_id),
             lease.client,
             request_id,
-            peer,
+            came_on,
             command,
             lease.source,
             now + _timeout_s(command.timeout_s),
@@ -249,7 +249,8 @@ class Routing:
         asker = self._leases.get(route.client)
         if asker is not None:
             asker.answers.remember(route.request_id, reply)
-            self.outgoing.append(Addressed(route.peer, route.request_id, reply))
+            peer, descriptor = route.came_on
+            self.outgoing.append(Addressed(peer, route.request_id, reply, descriptor))
         address = route.command.address if isinstance(route.command, ChangeSettings) else None
         following = self.routes.end(route, address)
         if following is not None and isinstance(following.command, ChangeSettings):
@@ -268,7 +269,8 @@ class Routing:
             return
         for peer, connection in reversed(owner.connections.items()):
             if connection.is_main and not connection.closed:
-                self.outgoing.append(Addressed(peer, HANDED_ID, Handed(route.handed)))
+                handed, at = Handed(route.handed), connection.descriptor
+                self.outgoing.append(Addressed(peer, HANDED_ID, handed, at))
                 return
 
     def owner_is_back(self, owner: Lease) -> None:
@@ -334,7 +336,7 @@ class Routing:
         )
 
 
-def take_all(outgoing: list[Addressed]) -> Iterable[Addressed]:
+def take_all(outgoing: list[Addressed]) -> list[Addressed]:
     """Return what is to be sent, and leave nothing."""
     taken = list(outgoing)
     outgoing.clear()
