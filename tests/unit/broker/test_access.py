@@ -23,11 +23,13 @@ from ezgraph.errors import (
     RefusedError,
 )
 from ezgraph.protocol.commands import (
+    ChangeSettings,
     Command,
     Connect,
     Disconnect,
     RegisterMetadata,
     ReportSettings,
+    RequestProcess,
     Revert,
     SetPause,
     Shutdown,
@@ -71,6 +73,8 @@ NEEDED: list[tuple[Command, list[tuple[str, tuple[str, ...]]]]] = [
     ),
     (UpdateUnits(["X"], ["Y"]), [("run", ("component", "X")), ("run", ("component", "Y"))]),
     (ReportSettings("X", VALUE), [("report", ("settings", "X"))]),
+    (ChangeSettings("X", {"gain": 1}), [("set", ("settings", "X"))]),
+    (RequestProcess("X", "PING"), [("request", ("component", "X"))]),
     (SetPause(paused=True), [("pause", ("control", "pause"))]),
     (Shutdown(), [("shutdown", ("control", "broker"))]),
     (Revert(), []),
@@ -85,7 +89,8 @@ def test_a_command_needs_a_verb_on_every_key_it_touches(
 
 
 def test_every_change_is_judged_and_every_verb_is_needed_by_something() -> None:
-    assert set(get_args(Change)) | {Shutdown} == set(get_args(Judged))
+    others = {Shutdown, RequestProcess, ChangeSettings}
+    assert set(get_args(Change)) | others == set(get_args(Judged))
     assert {type(command) for command, _ in NEEDED} == set(get_args(Judged))
     assert {verb for _, wanted in NEEDED for verb, _ in wanted} | {"read"} == set(VERBS)
 
