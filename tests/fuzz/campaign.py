@@ -32,8 +32,8 @@ NUMPY_MIB = 12.0
 def allowed_mib(inputs: int) -> float:
     """Return what fragments of a heap and caches that fill may add up to.
 
-    That is bytes per input in a long campaign, and a kilobyte in a short one. NumPy, which is loaded
-    when the first array is met, comes to it once.
+    That is bytes per input in a long campaign, and a kilobyte in a short one. NumPy comes to it
+    once: it is loaded when the first array is met.
     """
     return min(4.0 + inputs / 10_000, 24.0) + NUMPY_MIB
 

@@ -21,6 +21,8 @@ import numpy as np
 from ezgraph.config import BrokerConfig, Retention
 from ezgraph.names import key_of, topic_of
 from ezgraph.protocol.commands import (
+    AnswerRequest,
+    ChangeSettings,
     Command,
     Connect,
     Disconnect,
@@ -33,6 +35,7 @@ from ezgraph.protocol.commands import (
     ReadSnapshot,
     RegisterMetadata,
     ReportSettings,
+    RequestProcess,
     Revert,
     SetPause,
     Shutdown,
@@ -54,6 +57,7 @@ from ezgraph.protocol.metadata import (
     UnitMetadata,
 )
 from ezgraph.protocol.replies import EventRange, SnapshotChunk
+from ezgraph.protocol.routed import ProcessControlRequest, Routed
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.testing import Network, SimulatedBroker, SimulatedClient
 from ezgraph.wire import codec, frames, values
@@ -245,6 +249,7 @@ def recorded() -> Recording:
     process.watch(("settings", "SYS/A"), 0)
     say(process, UpdateUnits(["SYS/A", "SYS/B"], []), ReportSettings("SYS/A", _value(4), 1e9))
     say(process, ReportSettings("SYS/A", _value(5), 1e9, "tuned"), UpdateUnits([], ["SYS/B"]))
+    _ask_and_answer(network, session, process)
     guest = join("guest", "guest")
     say(guest, Connect("p", "q"), SetPause(paused=True), SetPause(paused=False))
     for client in (session, process):
@@ -262,6 +267,29 @@ def recorded() -> Recording:
     _read_all(recording, broker)
     _add_values_and_keys(recording)
     return recording
+
+
+def _ask_and_answer(network: Network, asker: _Recorded, owner: _Recorded) -> None:
+    """A request to a unit and its answer; a change of settings that is made, one that is not."""
+
+    def answer(request: Routed) -> None:
+        if isinstance(request, ProcessControlRequest):
+            owner.call(AnswerRequest(request.request_id, ok=True, payload=b"pong"))
+        elif request.changes.get("gain") == 2.0:
+            owner.call(ReportSettings("SYS/A", _value(2), answers=request.request_id))
+        else:
+            owner.call(AnswerRequest(request.request_id, ok=False, error="not now"))
+
+    owner.engine.on_handed = answer
+    for command in (
+        RequestProcess("SYS/A", "PING", b"ping"),
+        RequestProcess("SYS/NOBODY", "PING"),
+        ChangeSettings("SYS/A", {"gain": 2.0}, expected_seq=None, reason="louder"),
+        ChangeSettings("SYS/A", {"gain": 3.0}),
+        ChangeSettings("SYS/A", {"gain": -1.0}),
+    ):
+        asker.call(command)
+        network.run(0.3)
 
 
 def _read_all(recording: Recording, broker: SimulatedBroker) -> None:

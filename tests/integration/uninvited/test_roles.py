@@ -79,13 +79,16 @@ NEEDS: dict[type, str | None] = {
     RegisterMetadata: "register",
     UpdateUnits: "run",
     ReportSettings: "report",
+    ChangeSettings: "set",
+    RequestProcess: "request",
+    AnswerRequest: None,
     SetPause: "pause",
     Shutdown: "shutdown",
 }
 """The verb that each command is refused without; of those without one, some tell less."""
 
 ANYWHERE = frozenset(VERBS)
-OWN = frozenset({"connect", "register", "run", "report"})
+OWN = frozenset({"connect", "register", "run", "report", "set", "request"})
 GRANTED: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "admin": (ANYWHERE, ANYWHERE),
     "operator": (ANYWHERE - {"shutdown"}, ANYWHERE - {"shutdown"}),

@@ -214,7 +214,8 @@ def test_an_unbound_client_resumes_and_repeats_what_is_in_flight_under_the_same_
     client.core.receive(ids[1], UNBOUND, now=1.0)
 
     assert client.state() is LeaseState.RESUMING
-    assert client.sent() == [(JOIN_ID, Resume(1, "s1", b"token", "c" * 32, 1, 5, "nonce", is_main=True))]
+    resume = Resume(1, "s1", b"token", "c" * 32, 1, 5, "nonce", is_main=True)
+    assert client.sent() == [(JOIN_ID, resume)]
     client.core.receive(JOIN_ID, welcome(9), now=1.1)
     assert client.sent() == [(ids[0], Connect("a", "b")), (ids[1], Connect("a", "c"))]
     assert client.state() is LeaseState.BOUND
