@@ -190,6 +190,8 @@ class Limits:
 
     max_frame_bytes: int = 64 << 20
     high_water_mark: int = 100_000
+    max_unread_messages: int = 32
+    max_unread_replies: int = 1_000
     inbox_messages: int = 512
     commands_per_pass: int = 32
     max_leases: int = 20_000
@@ -198,9 +200,12 @@ class Limits:
     max_connections: int = 50_000
     max_connections_per_key: int = 20_000
     max_subscriptions_per_connection: int = 50_000
+    max_unsubscriptions: int = 5_000
     max_frames_per_message: int = 1_024
     max_waiting_commands: int = 100_000
     max_waiting_bytes: int = 256 << 20
+    max_waiting_commands_of_all: int = 1_000_000
+    max_waiting_bytes_of_all: int = 1 << 30
     max_watched_prefixes: int = 100_000
     chunk_events: int = 250
     chunk_bytes: int = 256 << 10
@@ -208,6 +213,12 @@ class Limits:
     max_snapshots_per_client: int = 4
     snapshot_life_s: float = 30.0
     max_waiting_reads: int = 10_000
+    max_waiting_reads_per_client: int = 1_000
+    max_edges_per_lease: int = 20_000
+    max_components_per_lease: int = 10_000
+    max_units_per_lease: int = 10_000
+    max_persistent_edges: int = 200_000
+    max_reason_characters: int = 2_000
     min_ttl_s: float = 0.5
     max_ttl_s: float = 3600.0
     guest_ttl_s: float = 60.0
@@ -248,7 +259,7 @@ class BrokerConfig:
     Outside loopback a broker has keys, unless it is ``insecure``; ``require_keys`` asks for them on
     loopback too, which is open to every user of the host. ``key`` is the name or the file of its
     own, ``trusted`` the allow-list and ``roles`` the roles it adds to those there are always; None:
-    the files of the user's own folder (see `ezgraph.keys`).
+    the files of the user's own folder (see `ezgraph.keys`). Naming any of them asks for keys too.
     """
 
     address: Address = DEFAULT_ADDRESS
@@ -265,3 +276,9 @@ class BrokerConfig:
     journal_warning_bytes: int = 4 << 30
     retention: Retention = field(default_factory=Retention)
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether anything in it is only of use with keys, so that there are to be some."""
+        named = (self.key, self.trusted, self.roles)
+        return self.require_keys or any(each is not None for each in named)

@@ -12,6 +12,7 @@ encodes differently is refused.
 from __future__ import annotations
 
 import re
+import reprlib
 from functools import lru_cache
 
 from ezgraph.errors import InvalidKeyError
@@ -33,6 +34,9 @@ def _unescape(segment: str) -> str:
     return _ESCAPE.sub(lambda found: chr(int(found.group(1), 16)), segment)
 
 
+_shown = reprlib.repr  # of what may be anything: as deep, as long as it likes
+
+
 def check_key(key: object) -> Key:
     """Return ``key`` as a tuple of non-empty text segments.
 
@@ -41,12 +45,12 @@ def check_key(key: object) -> Key:
     """
     if isinstance(key, str) or not isinstance(key, tuple | list):
         raise InvalidKeyError(
-            f"{key!r} is no key: give a tuple of segments such as ('settings', 'SYS/UNIT_A')"
+            f"{_shown(key)} is no key: give a tuple of segments such as ('settings', 'SYS/UNIT_A')"
         )
     for segment in key:
         if not isinstance(segment, str) or not segment:
             raise InvalidKeyError(
-                f"segment {segment!r} of key {key!r} is not a non-empty text; "
+                f"segment {_shown(segment)} of key {_shown(key)} is not a non-empty text; "
                 f"every segment must have at least one character"
             )
     if len(key) > MAX_SEGMENTS:
@@ -98,7 +102,13 @@ def key_of(topic: bytes) -> Key:
 
 @lru_cache(maxsize=8192)
 def ancestors(topic: bytes) -> tuple[bytes, ...]:
-    """Return the topics of every prefix of a key, from the empty one to the key itself."""
+    """Return the topics of every prefix of a key, from the empty one to the key itself.
+
+    Raises:
+        InvalidKeyError: no key is so long.
+    """
+    if len(topic) > MAX_TOPIC_BYTES or topic.count(b"/") > MAX_SEGMENTS:
+        raise InvalidKeyError(f"topic {topic[:60]!r} of {len(topic)} bytes is that of no key")
     found = [b""]
     end = topic.find(b"/") + 1
     while end > 0:

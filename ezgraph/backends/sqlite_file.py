@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import struct
 import zlib
 from collections import Counter
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -29,6 +31,9 @@ FORMAT = 2
 """2 binds checksums to the cluster and stores the epochs; 1 is read and written as it was."""
 APPLICATION_ID = 0x657A4772  # "ezGr"
 
+_CLUSTER_ID = re.compile(r"[0-9a-f]{32}")
+_MOST_SECRET_BYTES = 64  # what BLAKE2b takes as a key
+_NO_NUMBER = 1 << 62
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
 _APPLICATION_ID_AT = 68
@@ -292,6 +297,7 @@ def read_identity(db: sqlite3.Connection, path: Path) -> Identity:
 
     Raises:
         JournalVersionError: a newer ezgraph wrote it.
+        JournalCorruptError: it does not say.
     """
     meta = dict(db.execute("SELECT key, value FROM meta"))
     checksum, found = meta.pop("checksum", None), meta.get("format")
@@ -302,9 +308,45 @@ def read_identity(db: sqlite3.Connection, path: Path) -> Identity:
         )
     if checksum != _meta_checksum(meta):
         raise damage(path, "the meta table, which names its history, fails its checksum")
+    try:
+        return _identity(meta)
+    except (KeyError, TypeError, ValueError) as error:  # its checksum was set right, though
+        raise damage(path, f"the meta table names no history: {error!r}") from error
+
+
+def _identity(meta: dict[str, Any]) -> Identity:
     identity = JournalMeta(**{name: meta[name] for name in JournalMeta.__slots__})
     epochs = _spans(meta["epochs"]) if "epochs" in meta else (EpochSpan(identity.epoch, 1),)
+    if not _CLUSTER_ID.fullmatch(identity.cluster_id):
+        raise ValueError(f"cluster id {identity.cluster_id!r}")
+    if type(identity.secret) is not bytes or not 0 < len(identity.secret) <= _MOST_SECRET_BYTES:
+        raise ValueError("a secret that signs nothing")
+    if type(identity.created_wall) not in (int, float):
+        raise TypeError(f"created at {identity.created_wall!r}")
+    if not are_numbers(meta["format"], meta["floor"]) or min(meta["format"], meta["floor"]) < 1:
+        raise ValueError(f"format {meta['format']!r}, floor {meta['floor']!r}")
+    if not _follow_each_other(epochs) or epochs[-1].epoch != identity.epoch:
+        raise ValueError(f"epochs {meta.get('epochs')!r}, now {identity.epoch!r}")
     return Identity(meta["format"], identity, epochs, meta["floor"])
+
+
+def are_numbers(*found: object) -> bool:
+    """Say whether all of ``found`` are such as the bus gives: SQLite keeps anything anywhere."""
+    return all(type(each) is int and 0 <= each < _NO_NUMBER for each in found)
+
+
+def _follow_each_other(epochs: tuple[EpochSpan, ...]) -> bool:
+    """Say whether all but the last have ended, each before the next began."""
+    ends = [span.last_seq for span in epochs[:-1]]
+    numbers = [each for span in epochs for each in (span.epoch, span.first_seq)]
+    return (
+        bool(epochs)
+        and epochs[-1].last_seq is None
+        and are_numbers(*numbers, *ends)
+        and all(span.first_seq >= 1 for span in epochs)
+        and all(a.epoch < b.epoch for a, b in pairwise(epochs))
+        and all(a.base <= (a.last_seq or 0) <= b.base for a, b in pairwise(epochs))
+    )
 
 
 def _spelled(epochs: tuple[EpochSpan, ...]) -> str:

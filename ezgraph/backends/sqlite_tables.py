@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ezgraph.backends.reader import Checkpoint, behind_gap
-from ezgraph.backends.sqlite_file import damage, read_identity, reading
+from ezgraph.backends.sqlite_file import are_numbers, damage, read_identity, reading
 from ezgraph.errors import JournalError
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ezgraph.errors import JournalCorruptError
+
+_NO_CHECKPOINT = 1 << 30  # as an id: that of its rows would not fit
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -146,7 +148,8 @@ class Tables:
             "SELECT id, seq, entries, blobs, checksum FROM checkpoints ORDER BY id"
         ).fetchall()
         for *numbers, checksum in rows:
-            if checksum != self.numbers_checksum(*numbers):
+            possible = are_numbers(*numbers) and numbers[0] < _NO_CHECKPOINT
+            if checksum != self.numbers_checksum(*numbers) or not possible:
                 raise damage(self.path, f"the checkpoint at {numbers[1]} fails its checksum")
         return [Finished(*numbers) for *numbers, _ in rows]
 

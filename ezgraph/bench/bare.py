@@ -29,6 +29,8 @@ import zmq
 
 from ezgraph.bench.children import end_with_parent, say
 from ezgraph.client.identity import hello
+from ezgraph.client.sockets import secure
+from ezgraph.config import Address
 from ezgraph.protocol.commands import Goodbye, Heartbeat
 from ezgraph.protocol.replies import Beat, Done, Refusal, Welcome
 from ezgraph.wire import codec, frames
@@ -36,6 +38,7 @@ from ezgraph.wire import codec, frames
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ezgraph.config import ClientKeys
     from ezgraph.protocol.commands import Command
     from ezgraph.protocol.replies import Reply
 
@@ -79,7 +82,8 @@ def relay() -> None:
         pub.send_multipart([TOPIC, frame])
 
 
-def _request_frame(number: int, command: Command) -> bytes:
+def request_frame(number: int, command: Command) -> bytes:
+    """Return a request whose id is the lowest that is open."""
     return frames.request_frame(number, number, codec.encode(command))
 
 
@@ -99,7 +103,7 @@ class Dealer:
     def send(self, command: Command) -> None:
         """Send a request."""
         self._sent += 1
-        self._socket.send(_request_frame(self._sent, command))
+        self._socket.send(request_frame(self._sent, command))
 
     def receive(self) -> Reply:
         """Return the next reply; wait for it."""
@@ -165,7 +169,7 @@ class AsyncDealer:
         """Send a request and return its reply."""
         self._sent += 1
         self._waiting = asyncio.get_running_loop().create_future()
-        self._socket.send(_request_frame(self._sent, command))
+        self._socket.send(request_frame(self._sent, command))
         self._reader.drain()
         return await self._waiting
 
@@ -220,12 +224,15 @@ class BareSession:
 
     _context: zmq.Context[zmq.Socket[bytes]] | None = None
 
-    def __init__(self, host: str, port: int, ttl_s: float) -> None:
+    def __init__(
+        self, host: str, port: int, ttl_s: float, keys: ClientKeys | None = None
+    ) -> None:
         if BareSession._context is None:
             BareSession._context = zmq.Context()
             BareSession._context.set(zmq.MAX_SOCKETS, 20_000)
         self._socket = BareSession._context.socket(zmq.DEALER)
         self._socket.set(zmq.LINGER, 0)
+        secure(self._socket, keys, Address(host, port))
         self._socket.connect(f"tcp://{host}:{port}")
         self._send(hello("session", ttl_s=ttl_s))
         self._open = 1
@@ -249,12 +256,16 @@ class BareSession:
             self._open -= isinstance(reply, Beat | Welcome)
         return self._open == 0
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
     def leave(self) -> None:
         """Say goodbye."""
         self._send(Goodbye())
 
     def _send(self, command: Command) -> None:
-        self._socket.send(_request_frame(0, command))
+        self._socket.send(request_frame(0, command))
 
 
 if __name__ == "__main__":

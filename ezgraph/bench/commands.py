@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ezgraph.bench.scale import Scale
-    from ezgraph.config import Address
+    from ezgraph.config import Address, ClientKeys
 
 _GOALS_ONE: dict[tuple[str, Durability], Goal] = {
     ("blocking", "memory"): at_least_of_bare(0.60),
@@ -48,7 +48,7 @@ _names = itertools.count()
 
 def one_in_flight(scale: Scale, progress: Progress) -> list[Row]:
     """Measure section a."""
-    kinds = list(itertools.product(_SHELLS, DURABILITIES))
+    kinds = list(itertools.product(SHELLS, DURABILITIES))
     ours: dict[tuple[str, Durability], list[float]] = {each: [] for each in kinds}
     bare: dict[tuple[str, Durability], list[float]] = {each: [] for each in kinds}
     with ExitStack() as stack:
@@ -57,7 +57,7 @@ def one_in_flight(scale: Scale, progress: Progress) -> list[Row]:
             progress(f"a: one command in flight, {shell}, {durability}")
             kind = (shell, durability)
             bare[kind].append(bare_rate(echo, in_flight=1, seconds=scale.seconds))
-            ours[kind].append(_SHELLS[shell](brokers[durability], scale.seconds))
+            ours[kind].append(SHELLS[shell](brokers[durability], scale.seconds, None))
     return [
         compared(
             "a",
@@ -120,10 +120,12 @@ def bare_rate(port: int, *, in_flight: int, seconds: float) -> float:
         dealer.close()
 
 
-def blocking_rate(address: Address, seconds: float) -> float:
+def blocking_rate(
+    address: Address, seconds: float, keys: ClientKeys | None = None
+) -> float:
     """Return the broker's rate with one command in flight from the blocking context."""
     edges = wiring(f"blocking{next(_names)}")
-    with sync.GraphContext(address) as context:
+    with sync.GraphContext(address, keys=keys) as context:
 
         def step() -> None:
             start, end, is_new = next(edges)
@@ -135,11 +137,13 @@ def blocking_rate(address: Address, seconds: float) -> float:
         return rate_of(step, seconds=seconds)
 
 
-def asyncio_rate(address: Address, seconds: float, *, in_flight: int = 1) -> float:
+def asyncio_rate(
+    address: Address, seconds: float, keys: ClientKeys | None = None, *, in_flight: int = 1
+) -> float:
     """Return the broker's rate with so many commands in flight from one asyncio context."""
 
     async def measure() -> float:
-        async with GraphContext(address) as context:
+        async with GraphContext(address, keys=keys) as context:
             steps = [_step(context, f"asyncio{next(_names)}") for _ in range(in_flight)]
             return await rate_of_tasks(steps, seconds=seconds)
 
@@ -156,7 +160,7 @@ def _step(context: GraphContext, client: str) -> Callable[[], Awaitable[object]]
     return step
 
 
-_SHELLS: dict[str, Callable[[Address, float], float]] = {
+SHELLS: dict[str, Callable[[Address, float, ClientKeys | None], float]] = {
     "blocking": blocking_rate,
     "asyncio": asyncio_rate,
 }

@@ -78,7 +78,7 @@ class _Beats:
 
 
 async def _main(address: Address, count: int, ttl_s: float) -> None:
-    _allow_descriptors()
+    allow_descriptors()
     sessions: list[BareSession] = []
     while len(sessions) < count:
         few = range(min(_JOINED_AT_ONCE, count - len(sessions)))
@@ -94,7 +94,7 @@ async def _main(address: Address, count: int, ttl_s: float) -> None:
         session.leave()
 
 
-def _allow_descriptors() -> None:
+def allow_descriptors() -> None:
     """Open as many files as this user may: a session takes two, and shells allow 1,024."""
     with suppress(ImportError):  # where descriptors have no such bound
         import resource

@@ -13,12 +13,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from ezgraph.bench import against_ezmsg, report
 from ezgraph.bench.catchup import catch_up
 from ezgraph.bench.commands import many_in_flight, one_in_flight
+from ezgraph.bench.curve import keep_pace
 from ezgraph.bench.fanout import fan_out
+from ezgraph.bench.flooded import be_flooded, knock
 from ezgraph.bench.footprint import weigh
 from ezgraph.bench.restart import restart
+from ezgraph.bench.roles import judge
 from ezgraph.bench.rows import Row
 from ezgraph.bench.scale import Scale, full
 from ezgraph.bench.scale import quick as quick_scale
+from ezgraph.bench.scopes import publish_in_scopes
 from ezgraph.bench.sessions import end_sessions, hold_sessions
 from ezgraph.bench.snapshots import take_snapshots
 from ezgraph.bench.wiring import build_graphs
@@ -45,6 +49,11 @@ SECTIONS: dict[str, Section] = {
     "h": hold_sessions,
     "i": end_sessions,
     "j": restart,
+    "k": keep_pace,
+    "l": judge,
+    "m": knock,
+    "n": be_flooded,
+    "o": publish_in_scopes,
 }
 _FAILURES = (EzGraphError, OSError, ValueError, ExceptionGroup, subprocess.CalledProcessError)
 
@@ -60,7 +69,7 @@ def run_bench(
     """Measure, print the table, and return 0 if every goal is met, else 1.
 
     Args:
-        only: sections to measure, ``a`` to ``j``; none: all of them.
+        only: sections to measure, ``a`` to ``o``; none: all of them.
         json_path: a file for everything that was measured.
         against: ``"ezmsg"``: measure its GraphServer as well, where there is a counterpart.
         quick: small sizes and few rounds, for a first look.

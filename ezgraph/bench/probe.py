@@ -8,17 +8,21 @@ asyncio context of its own, with a pause of 2 ms between.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ezgraph.bench.children import Child, answer, be, say
+from ezgraph.bench.keyring import shown_keys
 from ezgraph.bench.rows import MS
 from ezgraph.graph.context import GraphContext
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+
+    from ezgraph.config import ClientKeys
 
 _PAUSE_S = 0.002
 _NS = 1e-9
@@ -50,7 +54,7 @@ class Probe:
 
 @contextmanager
 def probe(address: object, module: str = "ezgraph.bench.probe", *words: str) -> Iterator[Probe]:
-    """A probe of the broker at ``address``."""
+    """A probe of the broker at ``address``; ``words``: for ours, which key it shows (`Keyring`)."""
     with Child(module, *words, str(address)) as child:
         yield Probe(child)
 
@@ -82,15 +86,15 @@ async def serve(toggle: Toggle) -> None:
         task.cancel()
 
 
-async def _main(address: str) -> None:
-    async with GraphContext(address) as context:
+async def _main(address: str, keys: ClientKeys | None) -> None:
+    async with GraphContext(address, keys=keys) as context:
 
         def toggle(is_new: bool) -> Awaitable[object]:  # noqa: FBT001 - the form of a Toggle
             change = context.connect if is_new else context.disconnect
-            return change("probe/out", "probe/in")
+            return change(f"probe/{os.getpid()}", "probe/in")
 
         await serve(toggle)
 
 
 if __name__ == "__main__":
-    be(_main(sys.argv[1]))
+    be(_main(sys.argv[-1], shown_keys(sys.argv[-1], sys.argv[1:-1])))

@@ -17,6 +17,8 @@ from ezgraph.protocol.commands import Command, Connect, Disconnect
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from ezgraph.config import BrokerConfig
+
 Durability: TypeAlias = Literal["memory", "SQLite NORMAL", "SQLite FULL"]
 Progress: TypeAlias = "Callable[[str], None]"
 """Told what is measured next, so that somebody who waits can see it."""
@@ -33,9 +35,11 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def broker(backend: str = "memory://") -> Iterator[GraphServer]:
+def broker(
+    backend: str = "memory://", config: BrokerConfig | None = None
+) -> Iterator[GraphServer]:
     """A broker in a process of its own."""
-    with GraphServer(backend=backend, run_in="process") as server:
+    with GraphServer(backend=backend, run_in="process", config=config) as server:
         yield server
 
 

@@ -10,10 +10,10 @@ import json
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ezgraph.broker.process import serve
-from ezgraph.config import BrokerConfig, parse_address
+from ezgraph.config import BrokerConfig, Limits, Retention, parse_address
 from ezgraph.errors import EzGraphError
 
 if TYPE_CHECKING:
@@ -22,14 +22,23 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Serve; return the exit code."""
-    given = json.loads(sys.argv[1])
-    config = BrokerConfig(**{**given, "address": parse_address(given["address"])})
+    config = config_of(json.loads(sys.argv[1]))
     try:
         serve(config, _ready)
     except EzGraphError as error:
         _say({"code": error.code, "message": str(error)})
         return 1
     return 0
+
+
+def config_of(given: dict[str, Any]) -> BrokerConfig:
+    """Return the configuration that a starter has written down."""
+    parsed = {
+        "address": parse_address(given["address"]),
+        "retention": Retention(**given.get("retention", {})),
+        "limits": Limits(**given.get("limits", {})),
+    }
+    return BrokerConfig(**{**given, **parsed})
 
 
 def _ready(service: BrokerService) -> None:

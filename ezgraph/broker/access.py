@@ -47,11 +47,15 @@ _TELLING = frozenset(
 
 
 def demands(command: Judged) -> Iterator[tuple[str, Key]]:
-    """Yield the verb and the key of everything that ``command`` would do."""
+    """Yield the verb and the key of everything that ``command`` would do.
+
+    A key that is only a room stands for something in it: the verb is needed for anything there.
+    """
     match command:
         case Connect() | Disconnect():
             yield "connect", ("edge", command.from_topic, command.to_topic)
         case RegisterMetadata():
+            yield "register", ("component",)  # also where it has none: it makes events
             for address in command.metadata.components:
                 yield "register", ("component", address)
         case UpdateUnits():
@@ -77,7 +81,8 @@ def refuse_forbidden(identity: Identity, command: Judged) -> None:
     """
     role = identity.role
     for verb, key in demands(command):
-        if not role.may(verb, key):
+        is_enough = role.may(verb, key) if len(key) > 1 else role.may_somewhere(verb, key)
+        if not is_enough:
             raise _forbidden(identity, f"{verb} {_shown(key)}")
 
 

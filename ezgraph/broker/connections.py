@@ -6,7 +6,8 @@ were on their way, which are executed and revive nothing; only the last few of a
 A connection may be gone before its first frame is read: then it is closed from the beginning.
 
 A routing id proves nothing: a client may choose one, and so take one that somebody else has had. So
-a frame belongs to a connection only if it came with the same key, and on the same descriptor.
+a frame belongs to a connection only if it came with the same key, and on the same descriptor; and
+what a connection asked that has closed is not answered, for another may be heard under its id.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Connections:
     def __init__(self) -> None:
         self._bound: dict[bytes, Connection] = {}
         self._by_descriptor: dict[Descriptor, set[bytes]] = {}
-        self._gone: dict[Descriptor, None] = {}
+        self._gone: dict[Descriptor | None, None] = {}
 
     def __contains__(self, peer: bytes) -> bool:
         return peer in self._bound
@@ -109,6 +110,10 @@ class Connections:
         """Forget every connection of a lease."""
         for peer in list(lease.connections):
             self.unbind(peer)
+
+    def is_gone(self, descriptor: Descriptor | None) -> bool:
+        """Return whether what came in on ``descriptor`` has closed; None: that is not known."""
+        return descriptor in self._gone
 
     def close(self, descriptor: Descriptor) -> list[Lease]:
         """Close what came in on ``descriptor``; return the leases it belonged to."""

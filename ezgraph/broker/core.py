@@ -7,8 +7,8 @@ answered or published before the journal has the events: the shell (`ezgraph.bro
 keeps that order, and stops for good when an append fails, because the state is then ahead of
 the journal.
 
-Requests that read stored bytes (`ReadEvents`, `OpenSnapshot`, `ReadSnapshot`, `GetStatus`) are
-let through here and answered by the shell, which has the bytes.
+Requests that read stored bytes, or much of the state (`ReadEvents`, `OpenSnapshot`, `ReadSnapshot`,
+`GetStatus`, `ListClients`), are let through here; the shell, which has the bytes, answers by turns.
 
 States of a connection: unbound -> bound (HELLO, RESUME or TAKEOVER) -> unbound when its lease ends
 or is taken over.
@@ -32,6 +32,7 @@ from ezgraph.broker.access import refuse_forbidden, refuse_unreadable, scope_of,
 from ezgraph.broker.admission import Admission, Cluster, ForeignTokenError, holder_of
 from ezgraph.broker.audit import Audit
 from ezgraph.broker.connections import Connections, Descriptor
+from ezgraph.broker.quotas import refuse_beyond
 from ezgraph.errors import (
     EzGraphError,
     ForbiddenError,
@@ -97,11 +98,12 @@ if TYPE_CHECKING:
     from ezgraph.protocol.roles import Access, Identity, ReadScope
     from ezgraph.state.graph import GraphState
 
+_MAX_MESSAGE = 4_000
 UNBOUND = Refusal(
     "unbound", "this connection belongs to no lease; say HELLO or RESUME on it, then repeat"
 )
 Change = Connect | Disconnect | RegisterMetadata | UpdateUnits | ReportSettings | SetPause | Revert
-ReadCommand = ReadEvents | OpenSnapshot | ReadSnapshot | GetStatus
+ReadCommand = ReadEvents | OpenSnapshot | ReadSnapshot | GetStatus | ListClients
 
 
 class Outcome(NamedTuple):
@@ -177,6 +179,8 @@ class BrokerCore:
                 return Outcome()  # revoked since the connection was made: not a byte
         came = _Came(peer, descriptor, identity)
         try:
+            if isinstance(command, Hello | Resume | TakeOver):
+                self._refuse_without_stream(scope_of(self.access, identity))
             if isinstance(command, Hello):
                 return self._hello(came, command, now=now, wall=wall)
             if isinstance(command, Resume):
@@ -187,7 +191,15 @@ class BrokerCore:
         except EzGraphError as error:
             if identity is not None:
                 self._audit(identity, command, error, now)
-            return Outcome(refusal_of(error))
+            return Outcome(refusal_of(withheld(error, scope_of(self.access, identity))))
+
+    def _refuse_without_stream(self, scope: ReadScope) -> None:
+        """Refuse to welcome somebody who could not be sent any events."""
+        if scope.number not in self.events_ports:
+            raise LimitError(
+                "this broker has no port (or no more descriptors) for the events of what this key "
+                "may read; `ezgraph status` as somebody who reads everything says why"
+            )
 
     def _audit(
         self, identity: Identity, command: Command, error: EzGraphError, now: float
@@ -260,8 +272,6 @@ class BrokerCore:
                 return self._told_the_head(lease, request)
             case Goodbye():
                 return self._goodbye(lease, request, now=now, wall=wall)
-            case ListClients():
-                return Outcome(self.list_clients(now, scope_of(self.access, identity)))
             case Shutdown():
                 if identity is not None:
                     refuse_forbidden(identity, command)
@@ -273,7 +283,7 @@ class BrokerCore:
                     refuse_unreadable(identity, scope, tuple(command.prefix))
                 lease.reads_after = (command.after, now)
                 return Outcome(read=command, client=lease.client)
-            case OpenSnapshot() | ReadSnapshot() | GetStatus():
+            case OpenSnapshot() | ReadSnapshot() | GetStatus() | ListClients():
                 return Outcome(read=command, client=lease.client)
             case Hello() | Resume() | TakeOver() | Heartbeat():
                 raise AssertionError("handled before requests are")
@@ -305,6 +315,7 @@ class BrokerCore:
         try:
             if identity is not None:
                 refuse_forbidden(identity, command)
+            refuse_beyond(self.state, lease, command, self._config.limits)
             bodies = self._bodies(lease, command)
         except EzGraphError as error:
             if identity is not None:
@@ -441,13 +452,17 @@ class BrokerCore:
         """Return what ``peer`` is bound to, or None."""
         return self._connections.get(peer)
 
+    def is_gone(self, descriptor: Descriptor | None) -> bool:
+        """Return whether the peer at ``descriptor`` is gone; None: that is not known."""
+        return self._connections.is_gone(descriptor)
+
     def connection_closed(self, descriptor: Descriptor, *, now: float) -> None:
         """The peer at ``descriptor`` is gone; a lease with no connection left is suspended."""
         for lease in self._connections.close(descriptor):
             self._suspend_if_gone(lease, now)
 
     def _welcome(self, lease: Lease, identity: Identity | None) -> Welcome:
-        scope = scope_of(self.access, identity)
+        scope, limits = scope_of(self.access, identity), self._config.limits
         return Welcome(
             protocol=PROTOCOL_VERSION,
             version=__version__,
@@ -460,22 +475,35 @@ class BrokerCore:
             ttl_s=lease.ttl_s,
             events_port=self.events_ports[scope.number],
             advertise=self._config.advertise,
-            max_frame_bytes=self._config.limits.max_frame_bytes,
+            max_frame_bytes=limits.max_frame_bytes,
             next_request_id=lease.answers.next_id,
             key_name=identity.name if identity else None,
             role=identity.role.name if identity else None,
             reads=None if scope.is_full else [str(pattern) for pattern in scope.patterns],
+            max_subscriptions=limits.max_subscriptions_per_connection,
+            max_frames_per_message=limits.max_frames_per_message,
         )
 
     def _goodbye(self, lease: Lease, request: Request, *, now: float, wall: float) -> Outcome:
         events = self._end(lease, EndReason.CLOSED, request.request_id, now=now, wall=wall)
         return Outcome(Done(self.state.seq), events)
 
-    def expire(self, *, now: float, wall: float) -> list[tuple[Event, ...]]:
-        """End every lease that was silent or suspended for too long; one transaction each."""
+    def expire(
+        self,
+        *,
+        now: float,
+        wall: float,
+        due: float | None = None,
+        is_waiting: Callable[[bytes], bool] = lambda _: False,
+    ) -> list[tuple[Event, ...]]:
+        """End every lease that was silent or suspended for too long; one transaction each.
+
+        ``due``: only what was over by then (None: now), and only if no connection of the lease
+        ``is_waiting`` to be decided on.
+        """
         over = [
             self._end(lease, _reason(lease), None, now=now, wall=wall)
-            for lease in self.leases.expired(now)
+            for lease in self.leases.expired(now if due is None else due, is_waiting)
         ]
         return [events for events in over if events]
 
@@ -591,7 +619,10 @@ def _never_full(scope: ReadScope, prefix: Key) -> None:
 def refusal_of(error: EzGraphError) -> Refusal:
     """Return what travels of an error."""
     floor, lost = getattr(error, "floor", None), getattr(error, "lost", None)
-    return Refusal(error.code, str(error), floor, lost)
+    message = str(error)
+    if len(message) > _MAX_MESSAGE:  # a loop of thousands of topics, for instance
+        message = f"{message[: _MAX_MESSAGE // 2]} … {message[-_MAX_MESSAGE // 2 :]}"
+    return Refusal(error.code, message, floor, lost)
 
 
 def _reason(lease: Lease) -> EndReason:

@@ -19,23 +19,26 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ezgraph._version import __version__
 from ezgraph.backends.base import Record
-from ezgraph.broker.access import scope_of
+from ezgraph.broker.access import scope_of, withheld
 from ezgraph.broker.admission import Cluster
 from ezgraph.broker.broadcast import Broadcast, Message
 from ezgraph.broker.compaction import Compaction
-from ezgraph.broker.core import BrokerCore, ReadCommand, refusal_of
-from ezgraph.broker.live import Pulled, Snapshots
+from ezgraph.broker.core import BrokerCore, refusal_of
+from ezgraph.broker.live import Pulled, Puller, Snapshots
+from ezgraph.broker.reads import Reading, Reads
 from ezgraph.broker.restart import restart
 from ezgraph.errors import (
     DivergedError,
     EzGraphError,
     InvalidCommandError,
+    LimitError,
     MalformedMessageError,
     UnsupportedError,
 )
 from ezgraph.names import topic_of
 from ezgraph.protocol.commands import (
     GetStatus,
+    ListClients,
     OpenSnapshot,
     ReadEvents,
     ReadSnapshot,
@@ -46,7 +49,7 @@ from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ezgraph.backends.base import Journal
     from ezgraph.broker.connections import Descriptor
@@ -60,18 +63,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LITTLE_EVENTS = 200
-_PASSES_UNDRAINED = 500
 _FRAMES_PER_MESSAGE = 256
 
 
-class _Reading(NamedTuple):
-    """A read that waits for its turn; ``client`` asked for it with the key ``public``."""
+class _Answer(NamedTuple):
+    """A reply, and who is to get it: what asked on ``descriptor``."""
 
     peer: bytes
     request_id: int
-    command: ReadCommand
-    client: str
-    public: str | None
+    reply: Reply
+    descriptor: Descriptor | None
 
 
 class _Transaction(NamedTuple):
@@ -99,18 +100,16 @@ class BrokerEngine:
         self.config = config
         self.journal = journal
         self.stopping = False
-        self._undrained = 0
         self.access_warning: str | None = None
         self._started = now
         self._now, self._wall = now, 0.0
         self._snapshots = Snapshots(config.limits)
         self.broadcasts: dict[int, Broadcast] = {}
-        self._reads: deque[_Reading] = deque()
-        self._reading: set[tuple[bytes, int]] = set()
+        self._reads = Reads(config.limits)
         self._transactions: list[_Transaction] = []
         self._stored: list[_Transaction] = []
-        self._answers: list[tuple[bytes, int, Reply]] = []
-        self._replies: list[Message] = []
+        self._answers: list[_Answer] = []
+        self._replies: deque[tuple[Descriptor | None, Message]] = deque()
         self._load(ids, events_port, now, access)
         self.set_access(access, {})
 
@@ -122,15 +121,22 @@ class BrokerEngine:
         """How many sessions and process clients are open."""
         return len(self.state.sessions) + len(self.state.processes)
 
+    @property
+    def admitted(self) -> int | None:
+        """How many keys it admits; None: it has no keys, and admits everybody."""
+        return None if self.core.access is None else len(self.core.access)
+
     def set_access(self, access: Access | None, events_ports: Mapping[int, int]) -> None:
         """Go on with another reading of the allow-list.
 
         ``events_ports``: where what is published in each read scope is to be had, by its number
-        (number 0 stays where it is).
+        (number 0 stays where it is). In a scope that has none nothing is published.
         """
+        full = FULL_SCOPE.number
         self.core.access = access
-        self.core.events_ports |= events_ports
-        scopes = [FULL_SCOPE] if access is None else list(access.scopes.values())
+        ports = {full: self.core.events_ports[full], **events_ports}
+        self.core.events_ports = ports
+        scopes = [FULL_SCOPE] if access is None else access.scopes.values()
         before = self.broadcasts
         self.broadcasts = {
             scope.number: before.get(scope.number)
@@ -138,6 +144,7 @@ class BrokerEngine:
                 scope, self.journal.cluster_id, self.config.limits.max_watched_prefixes
             )
             for scope in scopes
+            if scope.number in ports
         }
 
     def _load(
@@ -202,7 +209,8 @@ class BrokerEngine:
             command = frames.read_command(frame)
         except MalformedMessageError as error:
             code = UnsupportedError.code if error.unknown else error.code
-            self._answers.append((peer, request_id, Refusal(code, str(error))))
+            refusal = Refusal(code, str(error))
+            self._answers.append(_Answer(peer, request_id, refusal, descriptor))
             return
         request = Request(request_id, lowest_open, command)
         outcome = self.core.receive(
@@ -211,9 +219,11 @@ class BrokerEngine:
         if outcome.events:
             self._decided(outcome.events)
         if outcome.read is not None:
-            self._queue_read(_Reading(peer, request_id, outcome.read, outcome.client, public))
+            self._queue_read(
+                Reading(peer, request_id, outcome.read, outcome.client, public, descriptor)
+            )
         if outcome.reply is not None:
-            self._answers.append((peer, request_id, outcome.reply))
+            self._answers.append(_Answer(peer, request_id, outcome.reply, descriptor))
         self.stopping = self.stopping or outcome.stop
 
     def connection_closed(self, descriptor: Descriptor, *, now: float) -> None:
@@ -223,7 +233,7 @@ class BrokerEngine:
     def knows(self, peer: bytes, fd: int | None = None) -> bool:
         """Return whether ``peer`` is bound, and open, and came in on the descriptor ``fd``.
 
-        Then its frames need no generation. ``fd`` None: it is not known what they came in on.
+        Then its key is known too. ``fd`` None: it is not known what its frames came in on.
         """
         connection = self.core.connection_of(peer)
         if connection is None:
@@ -250,21 +260,30 @@ class BrokerEngine:
         source = connection.lease.source
         return f"{source.program} on {source.host} (pid {source.pid})"
 
-    def finish_pass(self, *, now: float, wall: float, drained: bool = True) -> None:
+    def finish_pass(
+        self,
+        *,
+        now: float,
+        wall: float,
+        heard_through: float | None = None,
+        is_waiting: Callable[[bytes], bool] = lambda _: False,
+    ) -> None:
         """Store what was decided; then `replies` has the answers, and `publications` the rest.
 
-        ``drained``: everything that had arrived was taken. Only then do leases end: after a stall
-        the heartbeats that renew them may still wait unread. (But not for ever, where somebody
-        sends more than is taken: all are read by turns, so that after many passes all were heard.)
+        ``heard_through``: what had arrived by then was taken, or stands in line (``is_waiting``
+        says of which connections); None: all of it. Leases end only by what was due then: after a
+        stall, or while somebody floods, the heartbeats that renew them may still wait unread.
 
         Raises:
             JournalFailedError: the append failed; nothing of this pass may leave the process.
         """
         self._now, self._wall = now, wall
-        self._undrained = 0 if drained else self._undrained + 1
+        heard_through = now if heard_through is None else min(now, heard_through)
         due = self.core.leases.next_due()
-        if due is not None and due <= now and (drained or self._undrained >= _PASSES_UNDRAINED):
-            for events in self.core.expire(now=now, wall=wall):
+        if due is not None and due <= heard_through:
+            for events in self.core.expire(
+                now=now, wall=wall, due=heard_through, is_waiting=is_waiting
+            ):
                 self._decided(events)
         for events in self.core.audited(now=now, wall=wall):
             self._decided(events)
@@ -284,19 +303,35 @@ class BrokerEngine:
 
     def _reply(self) -> None:
         """Put the answers of this pass into one message per connection (or a few)."""
-        open_messages: dict[bytes, Message] = {}
-        for peer, request_id, reply in self._answers:
-            message = open_messages.get(peer)
+        open_messages: dict[tuple[bytes, Descriptor | None], Message] = {}
+        for peer, request_id, reply, descriptor in self._answers:
+            message = open_messages.get((peer, descriptor))
             if message is None or len(message) > _FRAMES_PER_MESSAGE:
-                message = open_messages[peer] = [peer]
-                self._replies.append(message)
+                message = open_messages[peer, descriptor] = [peer]
+                self._replies.append((descriptor, message))
             message.append(frames.reply_frame(request_id, reply))
         self._answers.clear()
 
     def replies(self) -> list[Message]:
         """Return the messages for the ROUTER, once: a connection, then its reply frames."""
-        replies, self._replies = self._replies, []
-        return replies
+        return list(iter(self.next_reply, None))
+
+    @property
+    def has_replies(self) -> bool:
+        """Whether there may be messages for the ROUTER."""
+        return bool(self._replies)
+
+    def next_reply(self) -> Message | None:
+        """Return the next of the `replies`, once; None: there is none.
+
+        What a connection asked that has closed is dropped: ZeroMQ sends to routing ids, and
+        another may have chosen this one meanwhile.
+        """
+        while self._replies:
+            descriptor, message = self._replies.popleft()
+            if not self.core.is_gone(descriptor):
+                return message
+        return None
 
     def publications(self) -> list[Message]:
         """Return the multipart messages to publish to who may read everything, once, in order.
@@ -378,21 +413,16 @@ class BrokerEngine:
 
     # --- reads ---
 
-    def _queue_read(self, reading: _Reading) -> None:
-        asked = (reading.peer, reading.request_id)
-        if asked in self._reading:
-            return  # a repetition of one that waits
-        if len(self._reads) < self.config.limits.max_waiting_reads:
-            self._reads.append(reading)
-            self._reading.add(asked)
-            return
-        refusal = Refusal("limit", "too many reads wait already; ask again in a moment")
-        self._answers.append((reading.peer, reading.request_id, refusal))
+    def _queue_read(self, reading: Reading) -> None:
+        try:
+            self._reads.put(reading)
+        except LimitError as error:
+            refusal, asked_on = refusal_of(error), reading.descriptor
+            self._answers.append(_Answer(reading.peer, reading.request_id, refusal, asked_on))
 
     def _serve_read(self, now: float) -> int:
         """Answer the next read; return how many rows that took, roughly."""
-        reading = self._reads.popleft()
-        self._reading.discard((reading.peer, reading.request_id))
+        reading = self._reads.take()
         rows = self.config.limits.chunk_events
         access = self.core.access
         identity = access.identity(reading.public) if access is not None else None
@@ -403,45 +433,48 @@ class BrokerEngine:
             if isinstance(reading.command, ReadEvents):
                 reply, rows = self._read_events(reading.command, scope)
             else:
-                reply = self._read(reading.command, scope, reading.client, now)
+                whose = reading.public or reading.client
+                reply = self._read(reading.command, Puller(reading.client, whose, scope), now)
         except EzGraphError as error:
-            reply = refusal_of(error)
+            reply = refusal_of(withheld(error, scope))
         frame = frames.reply_frame(reading.request_id, reply)
-        self._replies.append([reading.peer, frame])
+        self._replies.append((reading.descriptor, [reading.peer, frame]))
         return rows
 
     def _read(
         self,
-        command: OpenSnapshot | ReadSnapshot | GetStatus,
-        scope: ReadScope,
-        client: str,
+        command: OpenSnapshot | ReadSnapshot | GetStatus | ListClients,
+        puller: Puller,
         now: float,
     ) -> Reply:
+        scope = puller.scope
         match command:
             case GetStatus():
-                report = self._status(now)
+                report = self._status(now, scope)
                 return report if scope.is_full else without_numbers(report)
+            case ListClients():
+                return self.core.list_clients(now, scope)
             case OpenSnapshot():
                 state = self.state
                 number = self._snapshots.open(
                     self._live,
-                    client,
+                    puller,
                     epoch=state.epoch,
                     seq=state.seq,
                     now=now,
                     at_least=command.at_least,
                 )
-                pulled = Pulled(number, frozenset(command.rooms), scope, client)
-                return self._chunk(pulled, 0, now)
+                return self._chunk(Pulled(number, frozenset(command.rooms), puller), 0, now)
             case ReadSnapshot():
-                pulled = Pulled(command.snapshot, frozenset(command.rooms), scope, client)
+                pulled = Pulled(command.snapshot, frozenset(command.rooms), puller)
                 return self._chunk(pulled, command.start, now)
 
     def _chunk(self, pulled: Pulled, start: int, now: float) -> Reply:
         return self._snapshots.chunk(pulled, start, floor=self.journal.floor, now=now)
 
     def _refuse_full_watch(self, scope: ReadScope, prefix: Key) -> None:
-        self.broadcasts[scope.number].refuse_full(topic_of(prefix))
+        if (broadcast := self.broadcasts.get(scope.number)) is not None:
+            broadcast.refuse_full(topic_of(prefix))
 
     def _read_events(self, command: ReadEvents, scope: ReadScope) -> tuple[Reply, int]:
         """Return a range, and how many rows were examined for it (one at least)."""
@@ -454,7 +487,8 @@ class BrokerEngine:
                 f"{journal.epoch}; take a snapshot"
             )
         prefix = topic_of(tuple(command.prefix))
-        last = self.broadcasts[scope.number].watches.last_under(prefix)
+        broadcast = self.broadcasts.get(scope.number)
+        last = None if broadcast is None else broadcast.watches.last_under(prefix)
         if last is not None and last <= after and journal.floor <= after + 1:
             return EventRange([], journal.head, journal.head, journal.floor), 1
         chunk = journal.read(
@@ -470,8 +504,9 @@ class BrokerEngine:
         found = EventRange(events, chunk.through, journal.head, journal.floor)
         return found, max(1, min(chunk.through - after, limits.chunk_events))
 
-    def _status(self, now: float) -> StatusReport:
+    def _status(self, now: float, scope: ReadScope) -> StatusReport:
         state, size = self.state, self.journal.size_bytes()
+        ports = self.core.events_ports
         warning = None
         if size > self.config.journal_warning_bytes:
             bound = self.config.journal_warning_bytes >> 20
@@ -498,8 +533,9 @@ class BrokerEngine:
             free_disk_bytes=self.journal.free_bytes(),
             pid=os.getpid(),
             insecure=self.config.insecure,
-            events_port=self.core.events_ports[FULL_SCOPE.number],
-            keys=None if self.core.access is None else len(self.core.access),
+            events_port=ports.get(scope.number, 0),
+            scope_ports=sorted(ports[number] for number in self.broadcasts),
+            keys=self.admitted,
             access_warning=self.access_warning,
         )
 

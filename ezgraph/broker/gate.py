@@ -68,6 +68,7 @@ class Gate:
         self._public, self._secret = public, secret
         self._source = source
         self._look_at = 0.0
+        self._reads_again = False
         self.access = source.load(None)
         self.warning: str | None = None
         self.handler = context.socket(zmq.REP)
@@ -120,14 +121,18 @@ class Gate:
         if now < self._look_at:
             return None
         self._look_at = now + _LOOK_S
-        if not self._source.changed():
+        if not self._source.changed() and not self._reads_again:
             return None
         try:
             self.access = self._source.load(self.access)
         except EzGraphError as error:
-            self.warning = f"the allow-list before its last change is in force: {error}"
-            log.error("allow-list not read, the one before stays in force: %s", error)  # noqa: TRY400
+            self._reads_again = True  # it may have failed for the moment only
+            warning = f"the allow-list before its last change is in force: {error}"
+            if warning != self.warning:
+                log.error("allow-list not read, the one before stays in force: %s", error)  # noqa: TRY400
+            self.warning = warning
             return None
+        self._reads_again = False
         self.warning = None
         log.info("allow-list read keys=%d scopes=%d", len(self.access), len(self.access.scopes))
         return self.access

@@ -28,8 +28,8 @@ SHARE = 8
 class Arrived:
     """A message of one peer: the frames, what it came in on, and with which key.
 
-    ``fd`` is None for a peer that is known to have come in on the same one before; ``descriptor``
-    is found when the generation of ``fd`` is known. ``public``: where there are keys.
+    ``fd`` is None where ZeroMQ does not tell it; ``descriptor`` is found when the generation of
+    ``fd`` is known. ``public``: where there are keys.
     """
 
     peer: bytes
@@ -37,6 +37,11 @@ class Arrived:
     parts: list[bytes]
     public: str | None = None
     descriptor: Descriptor | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """How much it says."""
+        return sum(map(len, self.parts))
 
     @property
     def is_unplaced(self) -> bool:
@@ -64,6 +69,9 @@ class Inbox:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._lines: OrderedDict[bytes | str, OrderedDict[bytes, _Line]] = OrderedDict()
+        self._waiting: set[bytes] = set()
+        self._commands = 0
+        self._size_bytes = 0
         self._strangers: list[Arrived] = []
 
     def __bool__(self) -> bool:
@@ -82,13 +90,43 @@ class Inbox:
         if line is None:
             line = of_key[arrived.peer] = _Line()
         line.messages.append(arrived)
+        size_bytes = arrived.size_bytes
         line.commands += len(arrived.parts)
-        line.size_bytes += sum(map(len, arrived.parts))
+        line.size_bytes += size_bytes
+        self._commands += len(arrived.parts)
+        self._size_bytes += size_bytes
+        self._waiting.add(arrived.peer)
         limits = self._limits
         return (
             line.commands <= limits.max_waiting_commands
             and line.size_bytes <= limits.max_waiting_bytes
         )
+
+    @property
+    def is_overfull(self) -> bool:
+        """Whether more waits than may in all lines together."""
+        limits = self._limits
+        return (
+            self._commands > limits.max_waiting_commands_of_all
+            or self._size_bytes > limits.max_waiting_bytes_of_all
+        )
+
+    def fullest(self) -> Arrived:
+        """Return the latest message of the connection that the largest part of it waits on."""
+        limits = self._limits
+        lines = (line for of_key in self._lines.values() for line in of_key.values())
+        fullest = max(
+            lines,
+            key=lambda line: max(
+                line.commands / limits.max_waiting_commands_of_all,
+                line.size_bytes / limits.max_waiting_bytes_of_all,
+            ),
+        )
+        return fullest.messages[-1]
+
+    def waits(self, peer: bytes) -> bool:
+        """Return whether something of this connection waits."""
+        return peer in self._waiting
 
     def strangers(self) -> list[Arrived]:
         """Return, once, the messages whose descriptors are still to be placed."""
@@ -106,17 +144,28 @@ class Inbox:
                 line.messages.popleft()
             else:
                 del arrived.parts[: len(parts)]
+            size_bytes = sum(map(len, parts))
             line.commands -= len(parts)
-            line.size_bytes -= sum(map(len, parts))
+            line.size_bytes -= size_bytes
+            self._commands -= len(parts)
+            self._size_bytes -= size_bytes
             budget -= max(1, len(parts))
             if line.messages:
                 of_key[peer] = line  # behind the others of its key
+            else:
+                self._waiting.discard(peer)
             if of_key:
                 self._lines[key] = of_key  # and behind the others' keys
             yield arrived, parts
 
     def drop(self, peer: bytes) -> None:
         """Forget what waits of one connection."""
+        self._waiting.discard(peer)
         for key, of_key in list(self._lines.items()):
-            if of_key.pop(peer, None) is not None and not of_key:
+            line = of_key.pop(peer, None)
+            if line is None:
+                continue
+            self._commands -= line.commands
+            self._size_bytes -= line.size_bytes
+            if not of_key:
                 del self._lines[key]

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from ezgraph.errors import RequestTooOldError
 from ezgraph.protocol.replies import Answered, Done
 
 GRACE_S = 0.7
+MOST_ENDED = 250
+"""How many leases end at a time, so that the others are heard in between."""
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ezgraph.broker.connections import Connection
     from ezgraph.protocol.events import Source
@@ -80,9 +83,9 @@ class Answers:
         if lowest_open <= self._lowest:
             return
         self._lowest = lowest_open
-        known = self._by_request
-        while known and (first := next(iter(known))) < lowest_open:
-            del known[first]
+        # Not one by one from the front: each look would pass over what was deleted before.
+        for request_id in list(takewhile(lambda known: known < lowest_open, self._by_request)):
+            del self._by_request[request_id]
         if self._first_seqs:
             self._first_seqs = {n: s for n, s in self._first_seqs.items() if n >= lowest_open}
 
@@ -182,17 +185,28 @@ class Leases:
         """Return when to look again, at the latest."""
         return self._queue[0][0] if self._queue else None
 
-    def expired(self, now: float) -> list[Lease]:
-        """Return the leases that are over, silent or suspended for too long; each once."""
+    def expired(
+        self, now: float, is_waiting: Callable[[bytes], bool] = lambda _: False
+    ) -> list[Lease]:
+        """Return the leases that are over, silent or suspended for too long; each once.
+
+        A lease with a connection that ``is_waiting`` to be heard is looked at again next time, and
+        so are those that are more than `MOST_ENDED`.
+        """
         over: dict[str, Lease] = {}
-        while self._queue and self._queue[0][0] <= now:
+        waiting: list[tuple[float, str]] = []
+        while self._queue and self._queue[0][0] <= now and len(over) < MOST_ENDED:
             _, client = heapq.heappop(self._queue)
             lease = self._by_client.get(client)
             if lease is None or client in over:
                 continue
             due = lease.due()
-            if due <= now:
-                over[client] = lease
-            else:
+            if due > now:
                 heapq.heappush(self._queue, (due, client))
+            elif any(map(is_waiting, lease.connections)):
+                waiting.append((due, client))
+            else:
+                over[client] = lease
+        for each in waiting:
+            heapq.heappush(self._queue, each)
         return list(over.values())

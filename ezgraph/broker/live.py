@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _SHARED_S = 10.0
 _PULLED_S = 5.0
+_EXAMINED = 10_000  # entries for one chunk, so that cutting it takes no time
+_EXAMINED_BY_PATTERNS = 2_000
 T = TypeVar("T")
 
 
@@ -80,19 +82,26 @@ def _entry(event: Event, encoded: EncodedEvent) -> LiveEntry:
     return LiveEntry(encoded.live, encoded.blobs, room_of(event.body))
 
 
+class Puller(NamedTuple):
+    """Who pulls a snapshot: a client, whose it is (a key, where there are keys), what it reads."""
+
+    client: str
+    whose: str
+    scope: ReadScope
+
+
 class Pulled(NamedTuple):
-    """What of which snapshot goes to whom: some rooms (none: all), and what may be read of them."""
+    """What of which snapshot goes to whom: some rooms (none: all) of what they may read."""
 
     number: int
     rooms: frozenset[str]
-    scope: ReadScope
-    client: str
+    puller: Puller
 
     def has(self, slot: Slot, room: str) -> bool:
         """Return whether an entry belongs to it."""
         if self.rooms and room not in self.rooms and room.partition(".")[0] not in self.rooms:
             return False
-        return self.scope.has(slot)
+        return self.puller.scope.has(slot)
 
 
 @dataclass(slots=True)
@@ -103,7 +112,7 @@ class _Snapshot:
     entries: tuple[tuple[Slot, LiveEntry], ...]
     opened: float
     used: float
-    pullers: Counter[str] = field(default_factory=Counter)
+    pullers: Counter[Puller] = field(default_factory=Counter)
 
 
 class Snapshots:
@@ -120,7 +129,7 @@ class Snapshots:
     def open(
         self,
         live: LiveSet,
-        client: str,
+        puller: Puller,
         *,
         epoch: int,
         seq: int,
@@ -129,11 +138,11 @@ class Snapshots:
     ) -> int:
         """Return the number of a snapshot at ``seq``; it is shared if there is one already.
 
-        ``at_least``: a recent one at that seq or later will do. ``client`` is going to pull it.
+        ``at_least``: a recent one at that seq or later will do. ``puller`` is going to pull it.
 
         Raises:
-            LimitError: as many as there may be are being pulled just now, or this client has as
-                many half read as one may have.
+            LimitError: as many as there may be are being pulled just now, by others who have no
+                more than this one; or this client has as many half read as one may have.
         """
         self._forget(now)
         wanted = seq if at_least is None else min(at_least, seq)
@@ -141,28 +150,43 @@ class Snapshots:
             if snapshot.epoch != epoch or snapshot.seq < wanted:
                 continue
             if snapshot.seq == seq or now - snapshot.opened < _SHARED_S:
-                snapshot.pullers[client] += 1
+                snapshot.pullers[puller] += 1
                 return snapshot.number
-        self._refuse_too_many(client)
+        self._refuse_too_many(puller.client)
         if len(self._open) >= self._limits.max_snapshots:
-            self._make_room(now)
+            self._make_room(puller.whose, now)
         self._count += 1
         self._open[self._count] = _Snapshot(
-            self._count, epoch, seq, live.freeze(), now, now, Counter([client])
+            self._count, epoch, seq, live.freeze(), now, now, Counter([puller])
         )
         return self._count
 
     def _refuse_too_many(self, client: str) -> None:
-        own = sum(client in snapshot.pullers for snapshot in self._open.values())
+        own = sum(
+            any(puller.client == client for puller in snapshot.pullers)
+            for snapshot in self._open.values()
+        )
         if own >= self._limits.max_snapshots_per_client:
             raise LimitError(
                 f"this client has {own} snapshots half read, as many as one may have here "
                 f"(max_snapshots_per_client); read them to their end first"
             )
 
-    def _make_room(self, now: float) -> None:
+    def _make_room(self, whose: str, now: float) -> None:
+        """Give up one that nobody pulls (any more), else the oldest of who keeps most of them."""
+        kept: Counter[str] = Counter()
+        for snapshot in self._open.values():
+            kept.update({puller.whose for puller in snapshot.pullers})
         oldest = min(self._open.values(), key=lambda each: (bool(each.pullers), each.used))
-        if oldest.pullers and now - oldest.used < _PULLED_S:
+        greedy = max(kept, key=lambda each: kept[each], default=whose)
+        of_greedy = [
+            each
+            for each in self._open.values()
+            if {puller.whose for puller in each.pullers} == {greedy}
+        ]
+        if oldest.pullers and of_greedy and kept[greedy] > kept[whose] + 1:
+            oldest = of_greedy[0]
+        elif oldest.pullers and now - oldest.used < _PULLED_S:
             raise LimitError(
                 f"{len(self._open)} snapshots are being read already, the limit of this broker "
                 f"(max_snapshots); ask again in a moment"
@@ -176,7 +200,9 @@ class Snapshots:
             InvalidCommandError: the snapshot is gone; the client opens another.
         """
         number = pulled.number
-        snapshot = self._open.get(number)
+        snapshot, puller = self._open.get(number), pulled.puller
+        if snapshot is not None and puller not in snapshot.pullers and start > 0:
+            snapshot = None  # opened by somebody else, or when this one could read something else
         if snapshot is None:
             raise InvalidCommandError(
                 f"snapshot {number} is not open: it was not read for "
@@ -186,7 +212,7 @@ class Snapshots:
         entries, blobs, end = self._cut(snapshot, pulled, max(start, 0))
         finished = end >= len(snapshot.entries)
         if finished:
-            snapshot.pullers -= Counter([pulled.client])
+            snapshot.pullers -= Counter([puller])
         return SnapshotChunk(
             number,
             snapshot.epoch,
@@ -195,7 +221,7 @@ class Snapshots:
             entries,
             blobs,
             None if finished else end,
-            filtered=not pulled.scope.is_full,
+            filtered=not puller.scope.is_full,
         )
 
     def _cut(
@@ -204,7 +230,8 @@ class Snapshots:
         entries: list[bytes] = []
         blobs: dict[bytes, bytes] = {}
         size, end = 0, start
-        for slot, (entry, named, room) in snapshot.entries[start : start + 10_000]:
+        most = start + (_EXAMINED if pulled.puller.scope.is_full else _EXAMINED_BY_PATTERNS)
+        for slot, (entry, named, room) in snapshot.entries[start:most]:
             if size > self._limits.chunk_bytes or len(entries) >= self._limits.chunk_events:
                 break
             end += 1

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ezgraph.state.graph import GraphState
 
 _SHOWN = 5
+_MAX_ROOT_NAME = 1_000
 
 
 def register(state: GraphState, metadata: GraphMetadata, session_id: str) -> tuple[Body, ...]:
@@ -84,6 +85,11 @@ def _remove_component(state: GraphState, address: str, session_id: str) -> list[
 
 
 def _check(metadata: GraphMetadata) -> None:
+    length = len(metadata.root_name or "")
+    if length > _MAX_ROOT_NAME:
+        raise InvalidCommandError(
+            f"a root name of {length} characters; at most {_MAX_ROOT_NAME} are allowed"
+        )
     for address, component in metadata.components.items():
         if address != component.address:
             raise InvalidCommandError(

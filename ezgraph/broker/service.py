@@ -20,6 +20,7 @@ an event socket what is no subscription, is told why where that is possible, and
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 import os
@@ -30,15 +31,18 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from ezgraph.broker.descriptors import Descriptors, cut_off
+from ezgraph.broker.backlog import resident_bytes, wire_bytes
+from ezgraph.broker.descriptors import Descriptors
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.gate import Gate
+from ezgraph.broker.hearing import Hearing
 from ezgraph.broker.inbox import Arrived, Inbox
 from ezgraph.clock import Clock, SystemClock
 from ezgraph.config import Address, BrokerConfig, resolve_loopback
 from ezgraph.errors import (
     AddressInUseError,
     ConfigError,
+    EzGraphError,
     FloodError,
     InsecureAddressError,
     JournalFailedError,
@@ -63,7 +67,9 @@ log = logging.getLogger(__name__)
 
 _NOBLOCK = int(zmq.NOBLOCK)
 _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
-_IDLE_MS = 1_000
+_IDLE_MS = 250
+_LOOK_AT_MEMORY_S = 0.1
+_GROWN_BYTES = 64 << 20
 _BIND_TRIES = 100
 # Below what systems hand out to connecting sockets: a client that knocks while the broker is away
 # could be given the broker's own port there, and connect to itself for good.
@@ -76,11 +82,13 @@ _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _SRCFD = int(zmq.SRCFD)
 _USER_ID = "User-Id"
-_SECURED_IDLE_MS = 500
 _HANDSHAKE_MS = 5_000
+_OPEN_AGAIN_S = 2.0
 _HEARD_S = 0.2  # how long somebody who is cut off may take to read why
-_READ_FRAMES = 2_000
-_READ_SUBSCRIPTIONS = 5_000
+_LOGGED_S = 10.0
+_READ_FRAMES = 500  # of a pass, so that it is short however much has arrived
+_READ_BYTES = 4 << 20
+_READ_SUBSCRIPTIONS = 250
 _MAX_SUBSCRIPTION = 1 + MAX_TOPIC_BYTES + 2
 """A mark, a topic, and the two NULs around it in a note's topic."""
 
@@ -122,7 +130,11 @@ class BrokerService:
         self._streams: dict[int, _Stream] = {}
         self._inbox = Inbox(config.limits)
         self._doomed: dict[int, float] = {}
-        self._drained = True
+        self._unopened = ""
+        self._open_again_at = 0.0
+        self._hearing = Hearing()
+        self._memory_at, self._resident = 0.0, resident_bytes()
+        self._crowd_logged = float("-inf")
         self._draining = False
         self._closed = False
         self._sockets: list[zmq.Socket[bytes]] = []
@@ -142,6 +154,7 @@ class BrokerService:
             JournalError: the journal cannot be read.
         """
         host = self._host = self._checked_host()
+        _seed_routing_ids()
         self._router = self._new_socket(zmq.ROUTER, scope=None)
         self._router.set(zmq.ROUTER_MANDATORY, 1)
         self._router.set(zmq.TCP_KEEPALIVE, 1)  # a host that is gone leaves connections behind
@@ -184,14 +197,15 @@ class BrokerService:
         sock: zmq.Socket[bytes] = self._context.socket(kind)
         self._sockets.append(sock)
         if kind == zmq.XPUB:
-            sock.set(zmq.XPUB_VERBOSE, 1)
+            sock.set(zmq.XPUB_VERBOSER, 1)
         sock.set(zmq.LINGER, 0)
         sock.set(zmq.IPV6, int(":" in self._host))
         sock.set(zmq.MAXMSGSIZE, limits.max_frame_bytes if scope is None else _MAX_SUBSCRIPTION)
         sock.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
         sock.set(zmq.BACKLOG, 1024)
-        sock.set(zmq.SNDHWM, limits.high_water_mark)
-        sock.set(zmq.RCVHWM, limits.high_water_mark)
+        is_router = kind == zmq.ROUTER
+        sock.set(zmq.SNDHWM, limits.max_unread_replies if is_router else limits.high_water_mark)
+        sock.set(zmq.RCVHWM, limits.max_unread_messages)
         if self._gate is not None:
             self._gate.guard(sock, scope)
         return sock
@@ -204,15 +218,31 @@ class BrokerService:
         self._poller.register(stream.peers.monitor, zmq.POLLIN)
 
     def _open_streams(self, access: Access) -> None:
-        """Have one XPUB for each read scope, and tell the engine where; the others are closed."""
+        """Have one XPUB for each read scope, and tell the engine where; the others are closed.
+
+        One that cannot be opened is tried again; until then its readers are not welcomed.
+        """
         wanted = {scope.number for scope in access.scopes.values()}
         for number in self._streams.keys() - wanted:
             self._close_stream(self._streams.pop(number))
+        self._unopened = ""
         for number in sorted(wanted - self._streams.keys()):
-            xpub = self._new_socket(zmq.XPUB, scope=number)
-            self._add_stream(_Stream(number, xpub, self._bind_next(xpub, number)))
+            self._open_stream(number)
         ports = {number: stream.port for number, stream in self._streams.items()}
         self.engine.set_access(access, ports)
+
+    def _open_stream(self, number: int) -> None:
+        xpub = None
+        try:
+            xpub = self._new_socket(zmq.XPUB, scope=number)
+            self._add_stream(_Stream(number, xpub, self._bind_next(xpub, number)))
+        except (zmq.ZMQError, EzGraphError) as error:
+            if xpub is not None:
+                self._sockets.remove(xpub)
+                xpub.close(linger=0)
+            if not self._unopened:
+                log.error("no stream for read scope %d: %s", number, error)  # noqa: TRY400
+            self._unopened = f"who may read only a part is not welcomed: {error}"
 
     def _bind_next(self, xpub: zmq.Socket[bytes], number: int) -> int:
         """Bind to the port that many after the first events port, or the next one that is free."""
@@ -240,13 +270,17 @@ class BrokerService:
         """Return the address to listen on, and have the keys ready where there are to be any."""
         config = self.config
         host, is_loopback = resolve_loopback(config.address.host)
-        if config.insecure and (config.require_keys or config.key is not None):
+        if config.insecure and config.asks_for_keys:
             raise ConfigError(
-                "insecure means without keys, and keys are asked for too (require_keys or key); "
-                "leave one of them out"
+                "insecure means without keys, and keys are asked for too (require_keys, key, "
+                "trusted or roles); leave one of them out"
             )
-        if config.require_keys or config.key is not None or not (is_loopback or config.insecure):
+        if config.asks_for_keys or not (is_loopback or config.insecure):
             self._gate = self._opened_gate()
+        elif not is_loopback:
+            log.warning(
+                "insecure: whoever reaches this broker may command it address=%s", config.address
+            )
         self._check_advertised(is_loopback=is_loopback)
         return host
 
@@ -256,7 +290,7 @@ class BrokerService:
         try:
             pair, source = open_broker_keys(self.config)
         except KeyFileError as error:
-            if self.config.require_keys or self.config.key is not None:
+            if self.config.asks_for_keys:
                 raise
             raise InsecureAddressError(
                 f"{self.config.address} is reachable from other hosts, and this broker has no "
@@ -352,9 +386,11 @@ class BrokerService:
         ready = dict(self._poller.poll(self._patience_ms() if wait else 0))
         now, wall = clock.monotonic(), clock.wall()
         if self._gate is not None:
-            self._mind_the_gate(self._gate, now)
+            self._mind_the_gate(self._gate, now, is_asked=self._gate.handler in ready)
         if self._router in ready and not self._draining:
             self._read_batch(now)
+        elif not self._draining:
+            self._hearing.drained(now)
         strangers = self._inbox.strangers()
         if self._peers.monitor in ready or strangers:
             self._obey_monitor(now)
@@ -364,45 +400,58 @@ class BrokerService:
             if stream.socket in ready or stream.peers.monitor in ready:
                 self._take_subscriptions(stream, now)
         self._take_commands(now, wall)
-        engine.finish_pass(now=now, wall=wall, drained=self._drained and not self._inbox)
+        engine.finish_pass(
+            now=now,
+            wall=wall,
+            heard_through=self._hearing.through,
+            is_waiting=self._inbox.waits,
+        )
         if not engine.publishes_little:  # else the watchers, further away, get theirs first
-            self._send_replies()
+            self._send_replies(now)
         xpub = self._streams[FULL_SCOPE.number].socket
         for publication in engine.publications():
             _send(xpub, publication)
         for number, publication in engine.partial_publications():
             _send(self._streams[number].socket, publication)
-        self._send_replies()
+        self._send_replies(now)
         if self._doomed:
             self._hang_up(now)
+        if now >= self._memory_at:
+            self._look_at_memory(now)
         engine.tidy()
 
-    def _send_replies(self) -> None:
-        for reply in self.engine.replies():
-            self._send_reply(reply)
+    def _send_replies(self, now: float) -> None:
+        while self.engine.has_replies:
+            # ZeroMQ says that a connection has closed before it gives its routing id to another.
+            self._obey_monitor(now)
+            reply = self.engine.next_reply()
+            if reply is not None:
+                self._send_reply(reply)
 
     def _patience_ms(self) -> int:
         if self._inbox:
             return 0
-        idle_ms = _IDLE_MS if self._gate is None else _SECURED_IDLE_MS
         now = self._clock.monotonic()
         due = min(self._doomed.values(), default=None)
         if (engine_due := self.engine.next_due(now)) is not None:
             due = engine_due if due is None else min(due, engine_due)
         if due is None:
-            return idle_ms
-        return max(0, min(idle_ms, int((due - now) * 1000) + (due > now)))
+            return _IDLE_MS
+        return max(0, min(_IDLE_MS, int((due - now) * 1000) + (due > now)))
 
     # --- keys ---
 
-    def _mind_the_gate(self, gate: Gate, now: float) -> None:
+    def _mind_the_gate(self, gate: Gate, now: float, *, is_asked: bool) -> None:
         """Admit or not who waits at the gate, and see whether the allow-list has changed."""
         before = gate.access
         access = gate.look(now)
-        self.engine.access_warning = gate.warning
         if access is not None:
             self._change_access(before, access, now)
-        for stranger in gate.answer():
+        elif self._unopened and now >= self._open_again_at:
+            self._open_streams(gate.access)
+            self._open_again_at = now + _OPEN_AGAIN_S
+        self.engine.access_warning = gate.warning or self._unopened or None
+        for stranger in gate.answer() if is_asked else ():
             refused = AccessRefused(
                 f"unknown key at {stranger.address}",
                 "connect",
@@ -419,38 +468,51 @@ class BrokerService:
             for stream in self._streams.values():
                 self._take_subscriptions(stream, now)
                 # Who has not subscribed to anything yet may be one of them: they come again.
-                self._cut_all(stream.peers.of_nobody())
+                _cut_all(stream.peers, stream.peers.of_nobody())
             for each in lost:
                 for peers in (self._peers, *(each.peers for each in self._streams.values())):
-                    self._cut_all(peers.of_key(each.public))
+                    _cut_all(peers, peers.of_key(each.public))
                 gone = "admitted no longer" if access.identity(each.public) is None else "changed"
                 log.warning("cut off key=%s: it is %s", each.name, gone)
         self._open_streams(access)
 
-    def _cut_all(self, descriptors: Iterable[int]) -> None:
-        for fd in descriptors:
-            cut_off(fd)
-
     # --- subscriptions ---
 
     def _take_subscriptions(self, stream: _Stream, now: float) -> None:
+        """Read a batch, obey the monitor, and heed the batch: in the order that commands keep.
+
+        An end of a subscription is heeded if its peer had that subscription, and ends a watch if
+        it was the last: ZeroMQ passes on what a stranger says in the name of others, too.
+        """
         xpub, peers = stream.socket, stream.peers
-        for _ in peers.obey_monitor():
+        batch: list[zmq.Frame] = []
+        while len(batch) < _READ_SUBSCRIPTIONS and (is_more := _readable(xpub)):
+            batch.append(xpub.recv(_NOBLOCK, copy=False))
+        closed = set()
+        for (closed_fd, _), was_accepted in peers.obey_monitor():
             self._refuse_crowd(peers)
-        for _ in range(_READ_SUBSCRIPTIONS):
-            if not _readable(xpub):
-                return
-            frame = xpub.recv(_NOBLOCK, copy=False)
+            if not was_accepted:
+                closed.add(closed_fd)
+        for frame in batch:
             message, fd = frame.bytes, _metadata_fd(frame)
-            reason = self._no_subscription(frame, stream, message, fd)
-            if reason is None:
+            if fd is not None:
+                self._count_read(peers, fd, (len(message),))
+            reason = self._no_subscription(frame, stream, message, fd, now)
+            if fd is None:
+                continue  # its connection has ended, as the monitor says, or speaks an old ZMTP
+            if reason is not None:
+                if fd in peers and fd not in closed:  # else its number may be another's by now
+                    log.warning("cut off a subscriber scope=%d: %s", stream.number, reason)
+                    peers.cut_off(fd)
+            elif message[:1] == b"\x01":
                 self.engine.take_subscription(message, now=now, scope=stream.number)
-            elif fd is not None:
-                log.warning("cut off a subscriber scope=%d: %s", stream.number, reason)
-                cut_off(fd)
+        if not is_more:
+            peers.drained()
+        for topic in peers.left():
+            self.engine.take_subscription(b"\x00" + topic, now=now, scope=stream.number)
 
     def _no_subscription(
-        self, frame: zmq.Frame, stream: _Stream, message: bytes, fd: int | None
+        self, frame: zmq.Frame, stream: _Stream, message: bytes, fd: int | None, now: float
     ) -> str | None:
         """Return why what came up an event socket is not to be heeded; None: it is."""
         if message[:1] not in (b"\0", b"\1") or len(message) > _MAX_SUBSCRIPTION:
@@ -463,47 +525,66 @@ class BrokerService:
             if identity is None or access.scope_of(identity).number != stream.number:
                 return "its key may not read here any more"
             stream.peers.seen(fd, identity.public)
-        limit = self.config.limits.max_subscriptions_per_connection
-        if stream.peers.subscribes(fd, message) > limit:
-            return f"it subscribes to more than {limit} topics (max_subscriptions_per_connection)"
+        limits, peers = self.config.limits, stream.peers
+        most = limits.max_subscriptions_per_connection
+        if peers.subscribes(fd, message) > most:
+            return f"it subscribes to more than {most} topics (max_subscriptions_per_connection)"
+        most = limits.max_unsubscriptions
+        if message[:1] == b"\0" and peers.resubscribes_too_much(fd, now, most=most):
+            return f"it ended more than {most} subscriptions (max_unsubscriptions)"
         return None
 
     # --- commands ---
 
     def _read_batch(self, now: float) -> None:
         """Move what waits in the ROUTER to the inbox, up to a bound."""
-        router, left = self._router, _READ_FRAMES
-        self._drained = True
+        frames_left, bytes_left = _READ_FRAMES, _READ_BYTES
         for _ in range(self.config.limits.inbox_messages):
-            if not _readable(router):
+            if not _readable(self._router):
+                self._hearing.drained(now)
+                self._peers.drained()
+                return
+            if frames_left <= 0 or bytes_left <= 0:
                 return
             arrived = self._read_message()
-            left -= len(arrived.parts)
-            if arrived.parts and not self._is_doomed(arrived):
+            self._hearing.take(arrived.peer, now)
+            frames_left -= len(arrived.parts)
+            bytes_left -= arrived.size_bytes
+            if arrived.parts and not self._is_doomed(arrived, now):
                 self._admit(arrived, now)
-            if left <= 0:
-                break
-        self._drained = not _readable(router)
 
     def _admit(self, arrived: Arrived, now: float) -> None:
         """Let a message wait for its turn, unless so much of this peer waits that it floods."""
         limits = self.config.limits
-        too_many = len(arrived.parts) > limits.max_frames_per_message
-        if self._inbox.put(arrived) and not too_many:
-            return
-        what = (
-            f"a message of {len(arrived.parts)} frames (max_frames_per_message is "
-            f"{limits.max_frames_per_message})"
-            if too_many
-            else f"more than {limits.max_waiting_commands} commands or "
-            f"{limits.max_waiting_bytes >> 20} MiB that were not yet looked at "
-            f"(max_waiting_commands, max_waiting_bytes)"
-        )
-        error = FloodError(
-            f"this client sent {what}, and was cut off; take replies as they come, and send the "
-            f"next commands then"
-        )
-        self._doom(arrived, error, now)
+        if len(arrived.parts) > limits.max_frames_per_message:
+            self._doom(
+                arrived,
+                _flood(
+                    f"sent a message of {len(arrived.parts)} frames (max_frames_per_message is "
+                    f"{limits.max_frames_per_message})"
+                ),
+                now,
+            )
+        elif not self._inbox.put(arrived):
+            self._doom(
+                arrived,
+                _flood(
+                    f"sent more than {limits.max_waiting_commands} commands or "
+                    f"{limits.max_waiting_bytes >> 20} MiB that were not yet looked at "
+                    f"(max_waiting_commands, max_waiting_bytes)"
+                ),
+                now,
+            )
+        elif self._inbox.is_overfull:
+            self._doom(
+                self._inbox.fullest(),
+                _flood(
+                    f"has sent most of {limits.max_waiting_commands_of_all} commands or "
+                    f"{limits.max_waiting_bytes_of_all >> 20} MiB of all clients that wait here "
+                    f"(max_waiting_commands_of_all, max_waiting_bytes_of_all)"
+                ),
+                now,
+            )
 
     def _doom(self, arrived: Arrived, error: FloodError | LimitError, now: float) -> None:
         """Tell a peer why it is cut off, and do so when it may have heard."""
@@ -522,16 +603,19 @@ class BrokerService:
             refused = AccessRefused(who, "send", error.code, str(error))
             self.engine.core.note_refusal(refused, now)
 
-    def _is_doomed(self, arrived: Arrived) -> bool:
+    def _is_doomed(self, arrived: Arrived, now: float) -> bool:
         if not self._doomed:
             return False
         fd = arrived.fd if arrived.fd is not None else self.engine.fd_of(arrived.peer)
+        if fd in self._doomed:
+            self._obey_monitor(now)  # it may have closed, and its number be another's by now
         return fd in self._doomed
 
     def _hang_up(self, now: float) -> None:
+        self._obey_monitor(now)  # a number that is another's by now is doomed no longer
         for fd, due in list(self._doomed.items()):
             if due <= now:
-                cut_off(fd)
+                self._peers.cut_off(fd)
                 self._doomed[fd] = now + _HEARD_S  # until the monitor says that it has closed
 
     def _read_message(self) -> Arrived:
@@ -546,12 +630,19 @@ class BrokerService:
         parts = [first.bytes]
         while router.get(_RCVMORE):
             parts.append(router.recv(_NOBLOCK))
-        return Arrived(peer, None if self.engine.knows(peer, fd) else fd, parts, public)
+        if fd is not None:
+            self._count_read(self._peers, fd, map(len, parts))
+        return Arrived(peer, fd, parts, public)
+
+    def _count_read(self, peers: Descriptors, fd: int, sizes: Iterable[int]) -> None:
+        peers.has_read(fd, wire_bytes(sizes, is_secured=self._gate is not None))
 
     def _place(self, stranger: Arrived, now: float) -> None:
         """Find out the generation of a descriptor, and whose it is."""
         stranger.place(self._peers.generations)
         if stranger.fd is None or stranger.public is None:
+            return
+        if self.engine.knows(stranger.peer, stranger.fd):
             return
         self._peers.seen(stranger.fd, stranger.public)
         limit = self.config.limits.max_connections_per_key
@@ -588,12 +679,35 @@ class BrokerService:
             else:
                 self.engine.connection_closed(descriptor, now=now)
 
+    def _look_at_memory(self, now: float) -> None:
+        """Cut off whoever sends a message without end, where this process has grown by much."""
+        self._memory_at = now + _LOOK_AT_MEMORY_S
+        resident = resident_bytes()
+        if resident < self._resident + _GROWN_BYTES:
+            self._resident = min(self._resident, resident)
+            return
+        self._resident = resident
+        self._obey_monitor(now)
+        most = self.config.limits.max_waiting_bytes
+        for peers in (self._peers, *(stream.peers for stream in self._streams.values())):
+            for fd, unread in peers.unread_bytes():
+                if unread > most:
+                    log.warning(
+                        "cut off a connection: it sent %d MiB of messages that have not ended "
+                        "(max_waiting_bytes)",
+                        unread >> 20,
+                    )
+                    peers.cut_off(fd)
+
     def _refuse_crowd(self, peers: Descriptors) -> None:
-        """Close a connection beyond the bound as soon as it is there."""
+        """Close a connection when there is one beyond the bound."""
         limit = self.config.limits.max_connections
         if len(peers) > limit:
-            log.warning("cut off a connection: there are %d (max_connections)", limit)
-            cut_off(peers.newest())
+            now = self._clock.monotonic()
+            if now >= self._crowd_logged + _LOGGED_S:  # else whoever knocks fills the log
+                self._crowd_logged = now
+                log.warning("cut off connections: there are %d (max_connections)", limit)
+            peers.cut_off(peers.least_known())
 
     def _send_reply(self, message: Sequence[bytes]) -> None:
         try:
@@ -633,6 +747,30 @@ class BrokerService:
         os.close(self._wake_reader)
         os.close(self._wake_writer)
         self.journal.close()
+
+
+def _flood(what: str) -> FloodError:
+    return FloodError(
+        f"this client {what}, and was cut off; take replies as they come, and send the next "
+        f"commands then"
+    )
+
+
+def _cut_all(peers: Descriptors, descriptors: Iterable[int]) -> None:
+    for fd in descriptors:
+        peers.cut_off(fd)
+
+
+def _seed_routing_ids() -> None:
+    """Have ZeroMQ number the peers of a ROUTER from where nobody can guess.
+
+    It takes the first number from C's ``rand``, which it leaves unseeded: it would be the same in
+    every process, and whoever claims the number of the next peer ends the broker by an assertion.
+    """
+    try:
+        ctypes.CDLL(None).srand(secrets.randbits(32))
+    except (OSError, AttributeError):
+        log.warning("routing ids can be guessed here: C's srand was not found")
 
 
 def _metadata_fd(frame: zmq.Frame) -> int | None:

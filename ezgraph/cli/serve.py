@@ -82,6 +82,39 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    require_keys: Annotated[
+        bool | None,
+        typer.Option(
+            "--require-keys",
+            help="Admit only keys that are trusted, on loopback too.",
+            show_default=False,
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="The broker's own key pair. Default: the one called broker.",
+            show_default=False,
+        ),
+    ] = None,
+    trusted: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The allow-list: whose keys are admitted. Default: trusted.toml in your folder "
+            "(~/.config/ezgraph).",
+            show_default=False,
+        ),
+    ] = None,
+    roles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Roles beside the built-in ones. Default: roles.toml in your folder.",
+            show_default=False,
+        ),
+    ] = None,
     keep_events: Annotated[
         int | None,
         typer.Option(
@@ -111,8 +144,8 @@ def serve(
         typer.Option(
             metavar="FILE.toml",
             help="Options from a file; those given here win. Fields: address, backend, "
-            "durability, events_port, advertise, ttl_s, insecure, checkpoint_events, "
-            "journal_warning_bytes, and the tables retention and limits.",
+            "durability, events_port, advertise, ttl_s, insecure, require_keys, key, trusted, "
+            "roles, checkpoint_events, journal_warning_bytes, and the tables retention and limits.",
             show_default=False,
         ),
     ] = None,
@@ -120,7 +153,8 @@ def serve(
 ) -> None:
     """Run a broker until Ctrl-C or SIGTERM.
 
-    One line says where it listens and where its journal is, once it is ready. At the end it
+    One line says where it listens, where its journal is, and how many keys it admits, once it is
+    ready. At the end it
     drains, writes a checkpoint and exits 0; 4 if it cannot start, or its journal fails.
     """
     given = serve_config.read_file(config) if config is not None else {}
@@ -133,6 +167,10 @@ def serve(
         "advertise": advertise,
         "ttl_s": ttl,
         "insecure": insecure,
+        "require_keys": require_keys,
+        "key": key,
+        "trusted": trusted,
+        "roles": roles,
     }
     given.update({name: value for name, value in options.items() if value is not None})
     kept = serve_config.retention(keep_events, keep_size, keep_age)
@@ -146,7 +184,12 @@ def serve(
 def _run(config: BrokerConfig, *, as_json: bool) -> None:
     from ezgraph.broker import process
 
-    service = process.serve(config, lambda up: say(_ready_json(up) if as_json else _ready(up)))
+    def on_ready(service: BrokerService) -> None:
+        say(_ready_json(service) if as_json else _ready(service))
+        if not as_json and (remark := _remark(service)) is not None:
+            tell(remark)
+
+    service = process.serve(config, on_ready)
     if sys.stderr.isatty():
         tell(f"stopped at seq {service.engine.state.seq}, checkpoint written")
 
@@ -157,9 +200,29 @@ def _ready(service: BrokerService) -> str:
     if (path := _journal_file(service.config)) is not None:
         where = f"journal {path} ({_durability(service.config)})"
     return (
-        f"ezgraph broker at {service.address}, {where}, seq {state.seq}, epoch {state.epoch}; "
-        f"Ctrl-C ends it"
+        f"ezgraph broker at {service.address}, {where}, seq {state.seq}, epoch {state.epoch}, "
+        f"{_admits(service)}; Ctrl-C ends it"
     )
+
+
+def _admits(service: BrokerService) -> str:
+    from ezgraph.cli.words import count
+
+    admitted = service.engine.admitted
+    return "no keys" if admitted is None else f"{count(admitted, 'key')} admitted"
+
+
+def _remark(service: BrokerService) -> str | None:
+    """Return what whoever starts it should know of who may command it; None: nothing."""
+    admitted, config = service.engine.admitted, service.config
+    if admitted is None and not config.insecure:
+        return "no keys: every user of this host may command it (--require-keys asks for keys)"
+    if admitted == 0:
+        from ezgraph.keys.broker_keys import open_broker_keys
+
+        _, files = open_broker_keys(config)
+        return files.remark()
+    return None
 
 
 def _ready_json(service: BrokerService) -> str:
@@ -176,6 +239,8 @@ def _ready_json(service: BrokerService) -> str:
             "seq": state.seq,
             "epoch": state.epoch,
             "cluster_id": service.journal.cluster_id,
+            "keys": service.engine.admitted,
+            "insecure": config.insecure,
         }
     )
 

@@ -9,6 +9,10 @@ The file has the names of the options, with ``_`` or ``-``::
     advertise = "lab-broker.local"
     ttl_s = 6.0
     insecure = false
+    require_keys = true                               # on loopback too
+    key = "broker"                                    # its key pair: a name, or a file
+    trusted = "/etc/ezgraph/trusted.toml"             # whom it admits
+    roles = "/etc/ezgraph/roles.toml"                 # roles beside the built-in ones
     checkpoint_events = 20000
     journal_warning_bytes = 4294967296
     [limits]                                          # any field of ezgraph.config.Limits
@@ -17,6 +21,8 @@ The file has the names of the options, with ``_`` or ``-``::
     events = 1000000
     size_bytes = 10000000000
     age_s = 7776000                                   # 90 days
+
+Relative paths are meant from where the broker is started.
 
 By default the journal is a SQLite file in the user's data folder, one per port: a lab's history is
 worth more than its disk space, and two brokers must not share a journal.
@@ -41,6 +47,7 @@ from ezgraph.config import (
     user_folder,
 )
 from ezgraph.errors import ConfigError
+from ezgraph.keys.pair import pair_names
 from ezgraph.toml_text import parse_toml, unknown_field
 
 if TYPE_CHECKING:
@@ -65,6 +72,10 @@ _FIELDS: dict[str, type] = {
     "advertise": str,
     "ttl_s": float,
     "insecure": bool,
+    "require_keys": bool,
+    "key": str,
+    "trusted": str,
+    "roles": str,
     "checkpoint_events": int,
     "journal_warning_bytes": int,
     "limits": dict,
@@ -133,6 +144,10 @@ def broker_config(given: Mapping[str, Any]) -> BrokerConfig:
         advertise=given.get("advertise"),
         backend=_backend(given.get("backend"), given.get("durability"), address),
         insecure=given.get("insecure", False),
+        require_keys=given.get("require_keys", False),
+        key=_key(given.get("key")),
+        trusted=_absolute(given.get("trusted")),
+        roles=_absolute(given.get("roles")),
         ttl_s=_positive(given, "ttl_s", default.ttl_s),
         checkpoint_events=_positive(given, "checkpoint_events", default.checkpoint_events),
         journal_warning_bytes=_positive(
@@ -150,6 +165,18 @@ def _address(given: str | None) -> Address:
             raise ConfigError(f"a broker listens at one address, and {given!r} names several")
         return parse_address(given)
     return (address_from_environment() or (BrokerConfig().address,))[0]
+
+
+def _key(given: str | None) -> str | None:
+    """Return the name of a key pair as it is, and the path of one's file absolute."""
+    if given is None or (os.sep not in given and given in pair_names()):
+        return given
+    return _absolute(given) if os.sep in given or Path(given).is_file() else given
+
+
+def _absolute(given: str | None) -> str | None:
+    """Return a path that means the same wherever it is read."""
+    return None if given is None else os.path.abspath(Path(given).expanduser())
 
 
 def _in_range(given: Mapping[str, Any], name: str, least: int, most: int) -> int | None:

@@ -54,13 +54,16 @@ def status(
 
         say(dumps({"address": answered_at, **plain(report)}, indent=2))
         return
+    from ezgraph.protocol.wiring import visible
+
     write = paper().line
     rows = _status_rows(report, answered_at)
     widest = max(len(name) for name, _ in rows)
     for name, parts in rows:
         write((f"{name:<{widest}}  ", "dim"), *parts)
-    if report.journal_warning:
-        write((f"warning: {report.journal_warning}", "yellow"))
+    for warning in (report.journal_warning, report.access_warning):
+        if warning:
+            write((f"warning: {visible(warning)}", "yellow"))
 
 
 def _status(broker: Target, *, wait: bool) -> tuple[StatusReport, str]:
@@ -99,14 +102,13 @@ def _status_rows(report: StatusReport, address: str) -> list[tuple[str, list[Par
     from ezgraph.protocol.wiring import visible
 
     state = [("paused", "yellow bold")] if report.paused else [("running", "green")]
-    if report.insecure:
-        state.append((", insecure: anybody who reaches it may command it", "yellow"))
     free = "" if report.free_disk_bytes is None else f", {size(report.free_disk_bytes)} free"
     oldest = "" if report.floor <= 1 else f", replayable from {report.floor:,}"
     return [
-        ("broker", [(address, "bold"), (f", events on port {report.events_port}", "")]),
+        ("broker", [(address, "bold"), (f", {_events_ports(report)}", "")]),
         ("program", [(f"ezgraph {report.version}, pid {report.pid}", "")]),
         ("state", [*state, (f", up {age(report.uptime_s)}", "")]),
+        ("keys", _admitted(report)),
         ("seq", [(f"{report.head:,}", "bold"), (f"  epoch {report.epoch}{oldest}", "")]),
         (
             "has",
@@ -123,6 +125,22 @@ def _status_rows(report: StatusReport, address: str) -> list[tuple[str, list[Par
         ("size", [(f"{size(report.journal_bytes)}{free}", "")]),
         ("cluster", [(visible(report.cluster_id), "")]),
     ]
+
+
+def _admitted(report: StatusReport) -> list[Part]:
+    """Return who may command the broker."""
+    if report.insecure:
+        return [("none, insecure: anybody who reaches it may command it", "yellow")]
+    if report.keys is None:
+        return [("none: every user of its host may command it", "")]
+    return [("asked for" if report.filtered else f"{report.keys:,} admitted", "")]
+
+
+def _events_ports(report: StatusReport) -> str:
+    """Return which ports, beside the address's, a firewall has to let in."""
+    others = [str(port) for port in report.scope_ports if port != report.events_port]
+    more = f", of other read scopes on {', '.join(others)}" if others else ""
+    return f"events on port {report.events_port}{more}"
 
 
 # --- ls ---

@@ -116,7 +116,7 @@ def _follow(
 
 
 class _Silence:
-    """Notices when the broker is silent, asks whether it lives, and says so once."""
+    """Notices when the broker is silent, asks whether it lives, and says so once; or why."""
 
     def __init__(self, session: Session, subscription: Subscription) -> None:
         from ezgraph.clock import SystemClock
@@ -125,7 +125,7 @@ class _Silence:
         self._watch = subscription.watch
         self._clock = SystemClock()
         self._asked_at = self._clock.monotonic()
-        self._is_gone = False
+        self._is_gone = self._is_shut_out = self._is_deaf = False
 
     def look(self) -> None:
         """Ask after the broker when nothing was heard for a while.
@@ -133,7 +133,7 @@ class _Silence:
         The answer also tells this client anew where events are published, after a restart.
         """
         from ezgraph.client.blocking import run
-        from ezgraph.errors import DeadlineError
+        from ezgraph.errors import DeadlineError, NotAdmittedError
         from ezgraph.protocol.commands import Sync
 
         now = self._clock.monotonic()
@@ -142,6 +142,10 @@ class _Silence:
             return
         try:
             run(self._session.call(Sync(), timeout=_PROBE_S))
+        except NotAdmittedError as error:
+            if not self._is_shut_out:
+                tell(f"{error}; waiting to be admitted again")
+            self._is_gone = self._is_shut_out = True
         except DeadlineError:
             if not self._is_gone:
                 tell(f"no answer from {self._session.address}: waiting for the broker to come back")
@@ -149,8 +153,20 @@ class _Silence:
         else:
             if self._is_gone:
                 tell(f"{self._session.address} answers again")
-            self._is_gone = False
+            elif self._watch.last_heard < self._asked_at:
+                self._tell_deaf()
+            self._is_gone = self._is_shut_out = False
         self._asked_at = self._clock.monotonic()
+
+    def _tell_deaf(self) -> None:
+        """Say once that commands get through, and events do not."""
+        welcome = self._session.welcome
+        if not self._is_deaf and welcome is not None:
+            tell(
+                f"{self._session.address} answers, but no events come from its port "
+                f"{welcome.events_port}: is that let in by every firewall, and in the tunnel?"
+            )
+        self._is_deaf = True
 
 
 def _tell_gap(gap: Compacted, *, as_json: bool) -> None:

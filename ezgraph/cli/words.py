@@ -81,13 +81,16 @@ def moment(wall_time: float, *, today: dt.date | None = None) -> str:
 
 
 def who(source: Source) -> str:
-    """Return who caused something: ``rig.py[3412]@lab1 anna``."""
+    """Return who caused something: ``rig.py[3412]@lab1 anna``; with a key, which is proved, first.
+
+    Where there is not room for all of it, the rest is what is cut.
+    """
     if source.client is None and source.host is None:
         return visible(source.program or "the broker")
     pid = "" if source.pid is None else f"[{source.pid}]"
     login = f" {source.login}" if source.login else ""
-    proved = f" key {source.key_name}" if source.key_name else ""
-    return visible(f"{source.program or '?'}{pid}@{source.host or '?'}{login}{proved}")
+    proved = f"key {source.key_name}: " if source.key_name else ""
+    return visible(f"{proved}{source.program or '?'}{pid}@{source.host or '?'}{login}")
 
 
 # --- values ---

@@ -164,6 +164,7 @@ class ClientCore:
         self._join_refusal: Refusal | None = None
         self._key_name = key_name
         self._handshake: Handshake | None = None
+        self._was_silent = False
 
     def __repr__(self) -> str:
         return f"<ClientCore {self.state.value} in_flight={len(self._pending)}>"
@@ -236,6 +237,7 @@ class ClientCore:
             self.dial += 1
             self._join(now)
         elif self.state is LeaseState.BOUND and self._is_silent(now):
+            self._was_silent = True
             self.move_to((self.dial + 1) % len(self._addresses), now)
         for request_id, pending in list(self._pending.items()):
             if now >= pending.deadline:
@@ -263,9 +265,9 @@ class ClientCore:
         return self.state in (LeaseState.JOINING, LeaseState.RESUMING)
 
     @property
-    def joins_again(self) -> bool:
-        """Whether a join was repeated, without a welcome so far."""
-        return self.is_joining and self._join_tries > 1
+    def joins_in_vain(self) -> bool:
+        """Whether the connection in use may be dead: a join was repeated, or follows a silence."""
+        return self.is_joining and (self._join_tries > 1 or self._was_silent)
 
     def handshake_failed(self, how: Handshake) -> None:
         """Take note that the broker did not let this client say a word."""
@@ -375,6 +377,7 @@ class ClientCore:
         self.welcome = welcome
         self.state = LeaseState.BOUND
         self._join_refusal = self._handshake = None
+        self._was_silent = False
         self.hello = replace(self.hello, cluster_id=welcome.cluster_id)
         self._end_shutdowns()
         for request_id, pending in self._pending.items():
@@ -454,6 +457,12 @@ class ClientCore:
                 f"the broker at {at} has no keys, and this client would speak to it only with "
                 f"key {key!r}: nothing was sent. Start that broker with keys, or leave keys out "
                 f"if you trust everybody on that network"
+            )
+        if key is None:
+            return NotAdmittedError(
+                f"whoever listens at {at} broke the connection off before a word was said "
+                f"({self.joins} tries): a broker that admits only clients with keys (then name "
+                f"yours with keys= or EZGRAPH_KEYS), or no broker at all"
             )
         return NotAdmittedError(
             f"the broker at {at} broke the connection off before a word was said ({self.joins} "

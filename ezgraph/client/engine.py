@@ -18,6 +18,7 @@ from ezgraph.errors import (
     BrokerUnreachableError,
     ContextClosedError,
     EzGraphError,
+    InvalidKeyError,
     LimitError,
     MalformedMessageError,
     RefusedError,
@@ -46,6 +47,7 @@ _PROBE_S = 6.0  # longer than the longest pause between two notes
 _DEAF_S = 3.0
 _HANDSHAKE_S = 0.05
 _FRAMES_PER_MESSAGE = 128
+_TOPICS_PER_PREFIX = 2  # its events and its notes
 
 
 class Transport(Protocol):
@@ -252,7 +254,7 @@ class ClientEngine:
         if failure is not None:
             self._is_refused = True
             core.handshake_failed(failure)
-        if not core.joins_again:
+        if not core.joins_in_vain:
             return
         if self._redialled == 0 or (self._is_refused and self._redialled < core.joins):
             self._redialled = core.joins
@@ -305,8 +307,10 @@ class ClientEngine:
             )
             for request in outbox
         ]
-        for start in range(0, len(message), _FRAMES_PER_MESSAGE):
-            self._transport.send(message[start : start + _FRAMES_PER_MESSAGE])
+        most = min(_FRAMES_PER_MESSAGE, core.welcome.max_frames_per_message) if core.welcome else 0
+        most = most or _FRAMES_PER_MESSAGE
+        for start in range(0, len(message), most):
+            self._transport.send(message[start : start + most])
 
     def _listen(self) -> None:
         welcome = self.core.welcome
@@ -326,6 +330,8 @@ class ClientEngine:
             for feeds in list(self._feeds.values()):
                 for feed in list(feeds):
                     self._ask_leave(feed)
+                    feed.watch.begin_anew()
+                    self._serve(feed)
 
     def _count_malformed(self, error: MalformedMessageError) -> None:
         self.malformed += 1
@@ -339,6 +345,10 @@ class ClientEngine:
         feed = Feed(watch, on_ready, subscribed_at=now)
         watch.last_heard = now
         prefix = topic_of(watch.prefix)
+        if prefix not in self._feeds and (error := self._crowded()) is not None:
+            watch.fail(error)
+            on_ready()
+            return feed
         feeds = self._feeds.setdefault(prefix, [])
         feeds.append(feed)
         if watch.hold_start():
@@ -350,6 +360,17 @@ class ClientEngine:
         elif any(each.watch.phase is not Phase.JOINING for each in feeds):
             self._welcome_by_head(feed)
         return feed
+
+    def _crowded(self) -> LimitError | None:
+        """Return why no further prefix is watched: the broker would cut the connection off."""
+        limit = self.core.welcome.max_subscriptions if self.core.welcome else 0
+        if not limit or _TOPICS_PER_PREFIX * (len(self._feeds) + 1) <= limit:
+            return None
+        return LimitError(
+            f"this client watches {len(self._feeds)} prefixes, and its broker takes {limit} "
+            f"subscriptions of one connection, {_TOPICS_PER_PREFIX} for each "
+            f"(max_subscriptions_per_connection); close some watches, or watch a shorter prefix"
+        )
 
     def close_feed(self, feed: Feed) -> None:
         """Feed it no longer."""
@@ -370,7 +391,7 @@ class ClientEngine:
                 self._take_note(prefix, frames.read_note(message[1]))
             elif len(message) == 3:
                 self._take_event(message[0], message[1], codec.decode_event(message[2]))
-        except (MalformedMessageError, IndexError) as error:
+        except (MalformedMessageError, InvalidKeyError, IndexError) as error:
             self._count_malformed(MalformedMessageError(str(error)))
 
     def _take_note(self, prefix: bytes, note: Note) -> None:
@@ -496,7 +517,8 @@ class ClientEngine:
             watch.fail(
                 BrokerUnreachableError(
                     f"nothing was heard from {self.core.address} for {self.patience_s:g} s; "
-                    f"the broker is gone or cut off: see `ezgraph status`. "
+                    f"the broker is gone or cut off (see `ezgraph status`), or its events, from "
+                    f"{self._events_from}, do not get through a firewall or a tunnel. "
                     f"Everything up to seq {watch.position} was delivered; go on with "
                     f"after_seq={watch.position}"
                 )

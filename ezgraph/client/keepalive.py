@@ -14,6 +14,12 @@ It also finds out first when the broker cannot be heard:
   the broker take the program for crashed. When a new one is welcomed, the session is told where
   (`found`), because its own connections are as dead as the old one was.
 
+When its connection is there again, and what its key may read is not what it was, the session is
+told so too (`found`): its events come from elsewhere now, and it would not hear that by itself.
+
+The broker may not admit its key any more (`ezgraph.client.sockets`). When it was refused for a
+whole TTL, the lease is over whatever comes then, and the session is told so.
+
 A lease that the session lost as *diverged* (a backup was restored) is renewed all the same, so that
 `redeclare()` can take over what the backup still knows of it.
 
@@ -24,6 +30,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 import threading
 from typing import TYPE_CHECKING
 
@@ -32,7 +39,7 @@ import zmq
 from ezgraph.client.core import OVER
 from ezgraph.client.sockets import NOBLOCK, connect, new_dealer, readable, receive, secure
 from ezgraph.clock import SystemClock
-from ezgraph.errors import MalformedMessageError
+from ezgraph.errors import MalformedMessageError, NotAdmittedError
 from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.commands import Command, Heartbeat, Resume
 from ezgraph.protocol.replies import Beat, Refusal, Reply, Welcome
@@ -50,14 +57,21 @@ log = logging.getLogger(__name__)
 _RESUME_RETRY_S = 0.25
 _KNOCK_S = 0.75  # more than a connection may take to be made
 _LONGEST_WAIT_S = 1.0
+_SUCCEEDED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+_REFUSED = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+_MONITOR_EVENT = struct.Struct("=Hi")
+_UNADMITTED = (
+    "the broker does not admit this key any more, for so long that the lease is over, and what it "
+    "owned is gone; ask whoever keeps the broker's allow-list"
+)
 
 
 class KeepAlive(threading.Thread):
     """Renews one lease until `stop`.
 
     ``lost`` is the refusal that ended the lease. ``found`` is the address at which the broker was
-    found after a silence; who reads it sets it to None. ``on_news`` is called, in this thread,
-    when either is set.
+    found after a silence, or gave another welcome; who reads it sets it to None. ``on_news`` is
+    called, in this thread, when either is set.
     """
 
     def __init__(
@@ -86,6 +100,7 @@ class KeepAlive(threading.Thread):
         self._wake_reader, self._wake_writer = os.pipe()
         self._line: _Line | None = None
         self._knock: _Line | None = None
+        self._unadmitted_since: float | None = None
 
     def __repr__(self) -> str:
         state = "lost" if self.lost else "knocking" if self._knock else "renewing"
@@ -135,11 +150,18 @@ class KeepAlive(threading.Thread):
     def _act(self, now: float) -> None:
         """Send what is due, and knock elsewhere when the line is silent."""
         for line in self._lines():
-            if line.reconnected():
-                line.bound, line.due = False, now
+            line.look()
+            if line.reconnected:
+                line.bound, line.due, line.reconnected = False, now, False
+            if line.is_refused and self._unadmitted_since is None:
+                self._unadmitted_since = now
             if now >= line.due:
                 line.send(self._command(line), now)
                 line.due = now + (self._welcome.ttl_s / 3 if line.bound else _RESUME_RETRY_S)
+        since = self._unadmitted_since
+        if since is not None and now - since > self._welcome.ttl_s:
+            self._lose(Refusal(NotAdmittedError.code, _UNADMITTED))
+            return
         renewed, knock = self._line, self._knock
         if renewed is None or not renewed.is_silent(now, self._patience_s()):
             return
@@ -198,8 +220,18 @@ class KeepAlive(threading.Thread):
             self._refused(line, reply)
         elif isinstance(reply, Welcome | Beat) and line in self._lines():
             self._answered(line)
+            if isinstance(reply, Welcome):
+                self._compare(line, reply)
+
+    def _compare(self, line: _Line, welcome: Welcome) -> None:
+        """What this key may read has changed, or moved: the session is to listen there."""
+        before, self._welcome = self._welcome, welcome
+        if (before.events_port, before.reads) != (welcome.events_port, welcome.reads):
+            self.found = line.address
+            self._on_news()
 
     def _answered(self, line: _Line) -> None:
+        self._unadmitted_since = None
         if not line.bound:
             line.bound, line.due = True, 0.0
         line.asked_at = None
@@ -218,8 +250,11 @@ class KeepAlive(threading.Thread):
             line.bound, line.due = False, 0.0
         elsewhere = refusal.code == "wrong_cluster" and len(self._addresses) > 1
         if refusal.code in OVER or (refusal.code == "wrong_cluster" and not elsewhere):
-            self.lost = refusal
-            self._on_news()
+            self._lose(refusal)
+
+    def _lose(self, refusal: Refusal) -> None:
+        self.lost = refusal
+        self._on_news()
 
 
 class _Line:
@@ -233,10 +268,12 @@ class _Line:
         self.bound = False
         self.due = now
         self.asked_at: float | None = None
+        self.reconnected = False
+        self.is_refused = False
         self.dealer = new_dealer(ttl_s)
         try:
             self.dealer.set(zmq.IMMEDIATE, 1)  # what waits for a connection would come with it
-            self.monitor = self.dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+            self.monitor = self.dealer.get_monitor_socket(_SUCCEEDED | _REFUSED)
             secure(self.dealer, keys, address)
             connect(self.dealer, address)
         except zmq.ZMQError:
@@ -247,13 +284,14 @@ class _Line:
         """Return whether an answer is overdue."""
         return self.asked_at is not None and now - self.asked_at >= patience_s
 
-    def reconnected(self) -> bool:
-        """Return whether the connection was made (again) since this was asked last."""
-        seen = False
+    def look(self) -> None:
+        """See whether the connection was made (again), or refused."""
         while readable(self.monitor):
-            receive(self.monitor, NOBLOCK)
-            seen = True
-        return seen
+            event, _ = _MONITOR_EVENT.unpack(receive(self.monitor, NOBLOCK)[0])
+            if event == _SUCCEEDED:
+                self.reconnected, self.is_refused = True, False
+            else:
+                self.is_refused = True
 
     def send(self, command: Command, now: float) -> None:
         """Send a command, or drop it where there is no connection."""

@@ -12,11 +12,13 @@ from __future__ import annotations
 import os
 import secrets
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import zmq
 
 from ezgraph.client.core import Handshake
+from ezgraph.client.greeting import Greeting
 from ezgraph.errors import KeyFileError
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ class ClientSockets:
         self._ttl_s = ttl_s
         self._keys = keys
         self._monitor: zmq.Socket[bytes] | None = None
+        self._greeting: Greeting | None = None
         self._has_keepalive = has_keepalive
         self.dealer = self._new_dealer()
         self.sub = shared_context().socket(zmq.SUB)
@@ -117,7 +120,7 @@ class ClientSockets:
             self._monitor = self.dealer.get_monitor_socket(sum(_FAILURES))
 
     def _replace_dealer(self) -> None:
-        self.stop_watching()
+        self._close_monitor()
         self.dealer.close(linger=0)
         self.dealer = self._new_dealer()
         self.dealer_changed = True
@@ -136,10 +139,30 @@ class ClientSockets:
         while self._monitor is not None and readable(self._monitor):
             event, _ = _MONITOR_EVENT.unpack(receive(self._monitor, NOBLOCK)[0])
             found = _FAILURES.get(event, found)
-        return found
+        if found is Handshake.BROKEN_OFF and self._greeting is None and self._dialled is not None:
+            with suppress(OSError):
+                self._greeting = Greeting(self._dialled)
+        return Handshake.MISMATCHED if self._is_mismatched() else found
+
+    def _is_mismatched(self) -> bool:
+        """Return whether a greeting that was looked at is for others than this client."""
+        spoken = self._greeting.mechanism() if self._greeting is not None else None
+        if spoken is None:
+            return False
+        self._stop_looking()
+        return spoken != ("NULL" if self._keys is None else "CURVE")
+
+    def _stop_looking(self) -> None:
+        if self._greeting is not None:
+            self._greeting.close()
+            self._greeting = None
 
     def stop_watching(self) -> None:
         """Watch handshakes no longer: this client is in, or about to leave."""
+        self._stop_looking()
+        self._close_monitor()
+
+    def _close_monitor(self) -> None:
         if self._monitor is not None:
             self.dealer.disable_monitor()
             self._monitor.close(linger=0)

@@ -221,6 +221,13 @@ class Watch:
         self.phase = Phase.READING
         self._catch_up()
 
+    def begin_anew(self) -> None:
+        """What may be read has changed: one that keeps a state takes another snapshot of it."""
+        if self._snapshot_first and self.phase in (Phase.READING, Phase.LIVE, Phase.SNAPSHOT):
+            self._held = []
+            self._stash.clear()
+            self.phase = Phase.SNAPSHOT
+
     def fail(self, error: EzGraphError) -> None:
         """End with ``error``, after what is ready has been consumed."""
         if self.phase is not Phase.FAILED:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Literal, Self
 
 from ezgraph.backends.base import Backend
@@ -220,7 +220,7 @@ class _ProcessRunner:
 
 
 def config_to_json(config: BrokerConfig) -> str:
-    """Return the part of a configuration that a broker process is given."""
+    """Return a configuration as a broker process is given it."""
     return json.dumps(
         {
             "address": str(config.address),
@@ -234,5 +234,8 @@ def config_to_json(config: BrokerConfig) -> str:
             "roles": config.roles,
             "ttl_s": config.ttl_s,
             "checkpoint_events": config.checkpoint_events,
+            "journal_warning_bytes": config.journal_warning_bytes,
+            "retention": asdict(config.retention),
+            "limits": asdict(config.limits),
         }
     )

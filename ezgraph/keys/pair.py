@@ -102,7 +102,7 @@ def make_pair_anew(name: str, *, comment: str = "", at: datetime) -> KeyPair:
 def _make(name: str, comment: str, at: datetime) -> KeyPair:
     pair, secret = KeyPair(name, *new_pair(), check_comment(comment), at), secret_file(name)
     try:
-        create(secret, _secret_text(pair), mode=SECRET_MODE)
+        write_pair_file(secret, pair)
     except FileExistsError as error:
         raise KeyFileError(
             f"there is a key pair {name!r} already ({str(secret)!r}); choose another name, or give "
@@ -110,6 +110,16 @@ def _make(name: str, comment: str, at: datetime) -> KeyPair:
         ) from error
     replace_file(public_file(name), dump_toml(_public_fields(pair.public_key)), mode=PUBLIC_MODE)
     return pair
+
+
+def write_pair_file(path: Path, pair: KeyPair) -> None:
+    """Write all of a pair into a file that is not there yet.
+
+    Raises:
+        FileExistsError: it is.
+        KeyFileError: it cannot be written.
+    """
+    create(path, _secret_text(pair), mode=SECRET_MODE)
 
 
 def _public_fields(key: PublicKey) -> dict[str, str | datetime]:

@@ -67,7 +67,9 @@ class Welcome:
 
     Requests go on with ``next_request_id``, which is above 1 where a lease was taken over.
     ``key_name`` and ``role`` are what the client's key stands for, where there are keys; ``reads``
-    are the patterns that it may read, when these are not everything.
+    are the patterns that it may read, when these are not everything. Beyond
+    ``max_frame_bytes``, ``max_frames_per_message`` and ``max_subscriptions`` (topics of one
+    connection) the broker can only hang up, so the client keeps to them; 0: they are not known.
     """
 
     protocol: int
@@ -86,6 +88,8 @@ class Welcome:
     key_name: str | None = None
     role: str | None = None
     reads: list[str] | None = None
+    max_subscriptions: int = 0
+    max_frames_per_message: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,9 @@ class StatusReport:
     """How the broker is: sizes in bytes, times in seconds.
 
     ``keys`` is how many it admits; None: it has no keys, and admits everybody who reaches it.
-    ``filtered``: numbers and the journal's place are withheld from who may not read everything.
+    ``events_port`` is where the asker's events are broadcast, ``scope_ports`` are those of all read
+    scopes. ``filtered``: numbers, the other scopes' ports and the journal's place are withheld from
+    who may not read everything.
     """
 
     version: str
@@ -155,6 +161,7 @@ class StatusReport:
     keys: int | None = None
     access_warning: str | None = None
     filtered: bool = False
+    scope_ports: list[int] = field(default_factory=list)
 
 
 def without_numbers(report: StatusReport) -> StatusReport:
@@ -174,6 +181,7 @@ def without_numbers(report: StatusReport) -> StatusReport:
         keys=None if report.keys is None else 0,
         access_warning=None,
         filtered=True,
+        scope_ports=[report.events_port],
     )
 
 

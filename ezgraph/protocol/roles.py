@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from ezgraph.protocol.patterns import EVERY_KEY, KeyPattern, NamePattern
+from ezgraph.protocol.patterns import EVERY_KEY, KeyPattern, Matcher, NamePattern, matcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -45,6 +45,8 @@ PUBLIC_BYTES = 32
 Patterns = tuple[KeyPattern, ...]
 EVERYTHING: Patterns = (EVERY_KEY,)
 _REMEMBERED = 20_000
+_REMEMBERED_CHARACTERS = 250
+"""Longer keys are judged anew: what a client sends must not be kept by being refused."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ class Role:
     grants: Mapping[str, Patterns]
     comment: str = ""
     _judged: dict[tuple[str, Key], bool] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _matchers: dict[str, Matcher] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -73,10 +78,24 @@ class Role:
             return True
         found = self._judged.get((verb, key))
         if found is None:
-            if len(self._judged) >= _REMEMBERED:
-                self._judged.clear()
-            found = any(pattern.matches(key) for pattern in patterns)
-            self._judged[verb, key] = found
+            found = self._matches(verb)(key)
+            if sum(map(len, key)) <= _REMEMBERED_CHARACTERS:
+                self._remember(verb, key, found)
+        return found
+
+    def may_somewhere(self, verb: str, prefix: Key) -> bool:
+        """Return whether it grants ``verb`` on anything under ``prefix``."""
+        return any(pattern.touches(prefix) for pattern in self.grants.get(verb, ()))
+
+    def _remember(self, verb: str, key: Key, found: bool) -> None:  # noqa: FBT001 - what is kept
+        if len(self._judged) >= _REMEMBERED:
+            self._judged.clear()
+        self._judged[verb, key] = found
+
+    def _matches(self, verb: str) -> Matcher:
+        found = self._matchers.get(verb)
+        if found is None:
+            found = self._matchers[verb] = matcher(self.grants.get(verb, ()))
         return found
 
 
@@ -129,23 +148,21 @@ class Identity(NamedTuple):
     role: Role
 
 
-class ReadScope(NamedTuple):
-    """What one stream of events has. Number 0 has everything."""
+@dataclass(frozen=True)
+class ReadScope:
+    """What one stream of events has. Number 0 has everything, and ``is_full``.
+
+    ``has(key)`` says whether the event (or the entry of a snapshot) under ``key`` is in it.
+    """
 
     number: int
     patterns: Patterns
+    is_full: bool = field(init=False, repr=False, compare=False)
+    has: Matcher = field(init=False, repr=False, compare=False)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether it has everything."""
-        return self.patterns == EVERYTHING
-
-    def has(self, key: Iterable[str]) -> bool:
-        """Return whether the event (or the entry of a snapshot) under ``key`` is in it."""
-        if self.patterns == EVERYTHING:
-            return True
-        names = tuple(key)
-        return any(pattern.matches(names) for pattern in self.patterns)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_full", self.patterns == EVERYTHING)
+        object.__setattr__(self, "has", matcher(self.patterns))
 
     def touches(self, prefix: Key) -> bool:
         """Return whether anything under ``prefix`` may be in it."""

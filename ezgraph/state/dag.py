@@ -97,6 +97,10 @@ class DAG:
         self._edges_by_owner.setdefault(owner, set()).add(edge)
         return is_new
 
+    def count_of(self, owner: Owner) -> int:
+        """Return how many edges ``owner`` holds."""
+        return len(self._edges_by_owner.get(owner, ()))
+
     def remove_edge(self, from_topic: str, to_topic: str, owner: Owner = None) -> bool:
         """Let go of ``owner``'s hold on the edge; return whether the edge went with it.
 

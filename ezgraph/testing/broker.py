@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from ezgraph.broker.engine import BrokerEngine
@@ -266,7 +267,7 @@ class SimulatedBroker:
         for number, scoped in self._scoped.items():
             while scoped.subscriptions:
                 engine.take_subscription(scoped.subscriptions.popleft(), now=now, scope=number)
-        self._read_batch(engine, port)
+        self._read_batch(port)
         self._obey_monitor(engine, port, now)
         for stranger in self._inbox.strangers():
             stranger.place(self._generations)
@@ -275,7 +276,8 @@ class SimulatedBroker:
             return
         try:
             drained = not port.requests and not self._inbox
-            engine.finish_pass(now=now, wall=wall, drained=drained)
+            heard_through = None if drained else -inf
+            engine.finish_pass(now=now, wall=wall, heard_through=heard_through)
         except JournalFailedError:
             self._fail(engine, port)
             return
@@ -297,14 +299,13 @@ class SimulatedBroker:
         if self.engine is engine and not self._crashes("stored"):
             self._send(engine, port)
 
-    def _read_batch(self, engine: BrokerEngine, port: BrokerPort) -> None:
-        """Read up to a bound; of unbound peers the descriptors too."""
+    def _read_batch(self, port: BrokerPort) -> None:
+        """Read up to a bound."""
         for _ in range(self.config.limits.inbox_messages):
             if not port.requests:
                 return
             peer, fd, message, public = port.requests.popleft()
-            known = engine.knows(peer, fd)
-            self._inbox.put(Arrived(peer, None if known else fd, list(message), public))
+            self._inbox.put(Arrived(peer, fd, list(message), public))
 
     def _take_commands(self, engine: BrokerEngine, now: float, wall: float) -> None:
         for arrived, taken in self._inbox.take(self.config.limits.commands_per_pass):

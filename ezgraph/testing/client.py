@@ -539,7 +539,18 @@ class SimulatedKeepAlive:
                 self._refused(line, reply)
             elif isinstance(reply, Welcome | Beat) and line in self._lines():
                 self._answered(line)
+                if isinstance(reply, Welcome):
+                    self._compare(line, reply)
         self.turn()
+
+    def _compare(self, line: _Line, welcome: Welcome) -> None:
+        """What this key may read has changed, or moved: the session is to listen there."""
+        before = self._client.engine.core.welcome
+        if before is not None and (before.events_port, before.reads) != (
+            welcome.events_port,
+            welcome.reads,
+        ):
+            self._client.broker_found_at(line.address)
 
     def _answered(self, line: _Line) -> None:
         if not line.bound:

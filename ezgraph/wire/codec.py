@@ -18,6 +18,7 @@ Three spellings deserve a word:
 from __future__ import annotations
 
 import enum
+import reprlib
 import sys
 import types
 import typing
@@ -149,7 +150,7 @@ def decoder_of(family: Any) -> Callable[[bytes | memoryview], Any]:  # noqa: ANN
             return decode_plain(plain)
         except _Misfit as misfit:
             if not misfit.unknown:
-                misfit.path.insert(0, str(plain[0]) if type(plain) is list and plain else "")
+                misfit.path.insert(0, _tag_of(plain))
             raise MalformedMessageError(str(misfit), unknown=misfit.unknown) from None
         except MalformedMessageError:
             raise
@@ -157,6 +158,11 @@ def decoder_of(family: Any) -> Callable[[bytes | memoryview], Any]:  # noqa: ANN
             raise MalformedMessageError(f"a message cannot be read: {error!r}") from error
 
     return decode_packed
+
+
+def _tag_of(plain: Any) -> str:  # noqa: ANN401
+    """Return what a message calls itself if that is text; else it may be too deep to show."""
+    return plain[0][:60] if type(plain) is list and plain and type(plain[0]) is str else ""
 
 
 class EncodedEvent(NamedTuple):
@@ -230,7 +236,7 @@ def _resolver_of(blobs: Mapping[bytes, bytes]) -> Callable[[int, bytes], Any]:
 
 def _decode_with(resolve: Callable[[int, bytes], Any], packed: bytes | memoryview) -> Event:
     try:
-        plain = msgpack.unpackb(packed, ext_hook=resolve, strict_map_key=False)
+        plain = values.unpack_with(resolve, packed)
     except MalformedMessageError:
         raise
     except Exception as error:
@@ -418,8 +424,7 @@ def _spelling(hint: Any) -> tuple[Encode, Decode]:  # noqa: ANN401
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+    return f"{reprlib.repr(value)} ({type(value).__name__})"  # it may be as large as a frame
 
 
 def _exactly(kind: type, name: str) -> Decode:

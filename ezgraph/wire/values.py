@@ -42,7 +42,7 @@ from ezgraph.errors import MalformedMessageError
 from ezgraph.protocol.settings import EnumValue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 TUPLE, SET, FROZENSET, COMPLEX, DATETIME, TIMEDELTA = range(1, 7)
 NDARRAY, SCALAR, ENUM, PATH, BIGINT, UUID_ = range(7, 13)
@@ -51,6 +51,8 @@ MAX_DEPTH = 64
 MAX_EXTENSION_DEPTH = 8  # msgpack's unpacker takes some 50 KB of stack for each
 _MAX_EMPTY_ITEMS = 1_000_000
 _MAX_DIGITS = 4_000
+_MAX_DIMENSIONS = 64  # NumPy's own bound
+_MAX_COLLISIONS = 100
 _PATHS = {"posix": pathlib.PurePosixPath, "windows": pathlib.PureWindowsPath}
 _MOMENTS: dict[str, Any] = {"datetime": dt.datetime, "date": dt.date, "time": dt.time}
 
@@ -128,13 +130,42 @@ def unpack(packed: bytes | memoryview) -> Any:  # noqa: ANN401
         MalformedMessageError: the bytes spell no value, or one nested deeper than 64.
     """
     try:
-        return msgpack.unpackb(packed, ext_hook=from_extension, strict_map_key=False)
+        return unpack_with(from_extension, packed)
     except MalformedMessageError:
         raise
     except Exception as error:
         raise MalformedMessageError(
             f"{len(packed)} bytes are no msgpack value: {type(error).__name__}: {error}"
         ) from error
+
+
+def unpack_with(extension: Callable[[int, bytes], Any], packed: bytes | memoryview) -> Any:  # noqa: ANN401
+    """Return the value that ``packed`` spells, raising anything; ``extension`` reads extensions."""
+    return msgpack.unpackb(
+        packed, ext_hook=extension, object_pairs_hook=_mapping, strict_map_key=False
+    )
+
+
+def _mapping(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    if len(pairs) > _MAX_COLLISIONS:
+        _check_hashes([key for key, _ in pairs])
+    return dict(pairs)
+
+
+def _check_hashes(members: Sequence[Any]) -> None:
+    """Refuse members made to share a hash: a table of n of them takes n squared steps.
+
+    Python's hashes of text and bytes are secret; those of numbers, UUIDs and tuples are not.
+    """
+    if len(members) - len(set(map(hash, members))) > _MAX_COLLISIONS:
+        raise MalformedMessageError(
+            f"of {len(members)} keys or members more than {_MAX_COLLISIONS} share a hash"
+        )
+
+
+def _members_read(content: list[Any]) -> list[Any]:
+    _check_hashes(content)
+    return content
 
 
 def _pack_within(value: object) -> bytes:
@@ -307,6 +338,8 @@ def _array(content: list[Any]) -> Any:  # noqa: ANN401
 
     kind, shape, order, raw = content
     dtype = _dtype(kind)
+    if len(shape) > _MAX_DIMENSIONS:  # their product would take time that grows as their square
+        raise MalformedMessageError(f"an array of {len(shape)} dimensions")
     if not all(type(each) is int and each >= 0 for each in shape) or order not in ("C", "F"):
         raise MalformedMessageError(f"an array of shape {shape!r} and order {order!r}")
     items = math.prod(shape)
@@ -356,8 +389,8 @@ def from_extension(code: int, content: bytes) -> Any:  # noqa: ANN401
 
 _DECODERS: dict[int, Any] = {
     TUPLE: tuple,
-    SET: set,
-    FROZENSET: frozenset,
+    SET: lambda content: set(_members_read(content)),
+    FROZENSET: lambda content: frozenset(_members_read(content)),
     COMPLEX: lambda content: complex(*content),
     DATETIME: _moment,
     TIMEDELTA: lambda content: dt.timedelta(*content),

@@ -9,7 +9,9 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,7 @@ from ezgraph import (
     sync,
 )
 from ezgraph.backends import base, memory
+from ezgraph.names import note_topic
 from ezgraph.protocol.commands import Command, Connect, GetStatus, Hello, Resume, Sync
 from ezgraph.protocol.replies import Done, Refusal, Reply, Welcome
 from ezgraph.wire import codec, frames, values
@@ -125,6 +128,7 @@ MALFORMED: list[tuple[object, str]] = [
     (b"\xc1", "no msgpack value"),
     (VALID[20:-1], "no msgpack value"),
     (b"\x91" * 100_000, "no msgpack value"),
+    (b"\x91" * 1_000 + b"\xc0", r"expected \[tag, fields\]"),
     ("Sync", r"expected \[tag, fields\], got 'Sync'"),
     (["Sync"], r"expected \[tag, fields\]"),
     (["SetPause", []], "expected the fields of SetPause"),
@@ -542,3 +546,50 @@ def test_a_refusal_of_the_broker_is_no_crash_of_the_client(server: GraphServer) 
             with pytest.raises(RefusedError):
                 ctx.connect("a", "a")
         assert ctx.connect("a", "b") == 2
+
+
+def test_who_ends_subscriptions_of_others_ends_nothing(server: GraphServer) -> None:
+    host, port = server.address
+    topics = [note_topic(b"edge/"), b"edge/"]
+    ends = b"".join(bytes([0, 1 + len(topic), 0]) + topic for topic in topics)
+    begins = b"".join(bytes([0, 1 + len(topic), 1]) + topic for topic in topics)
+    ready = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB"
+    with sync.GraphContext(server.address) as ctx:
+        stream = iter(ctx.subscribe(("edge",), 0))
+        for said in (ends, begins + ends + ends):
+            with socket.create_connection((host, port + 1), timeout=5) as stranger:
+                stranger.sendall(GREETING)
+                received = b""
+                while b"READY" not in received:  # libzmq is confused by a READY before its own
+                    received += stranger.recv(1_000)
+                stranger.sendall(ready + said + b"\0\3\1zz")
+                watched_by(server, b"zz")
+
+                seq = ctx.connect("a", f"b{len(said)}")
+
+                while True:
+                    item = next(stream)
+                    if isinstance(item, Event | Progress) and item.seq >= seq:
+                        break
+            assert ctx.status().watched_prefixes == 1
+
+
+def test_whoever_comes_on_the_descriptor_of_one_who_was_cut_off_is_answered(
+    server: GraphServer,
+) -> None:
+    for number in range(100):
+        with raw(server) as flooder:
+            flooder.ask(HELLO, 0)
+            flooder.socket.send_multipart([b""] * 3_000)
+            flooder.receive()  # why it is cut off: in a moment
+        with raw(server) as client:
+            assert isinstance(client.ask(replace(HELLO, nonce=f"after {number}"), 0), Welcome)
+
+
+def watched_by(server: GraphServer, topic: bytes) -> None:
+    """Wait until somebody's subscription to a topic has come."""
+    for _ in range(500):
+        if topic in server._runner._outcome.engine.broadcasts[0]._subscribed:  # type: ignore[union-attr]
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError(f"nobody subscribed to {topic!r}")

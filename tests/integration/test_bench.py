@@ -83,6 +83,44 @@ EXPECTED = {
         "end of a session with 20 edges, known to a watcher",
     ],
     "j": ["serving again on 300 events"],
+    "k": [
+        f"{how}, {durability}, CURVE"
+        for how in ("one in flight, blocking", "one in flight, asyncio", "8 in flight, asyncio")
+        for durability in ("memory", "SQLite FULL")
+    ],
+    "l": [
+        *(
+            f"a check of role {role}, {how}"
+            for role in ("operator", "owner:RIG", "of 20 patterns")
+            for how in ("warm", "cold")
+        ),
+        "a read scope of 20 patterns, the same key",
+        "a read scope of 20 patterns, other keys",
+    ],
+    "m": [
+        f"a command beside 1,000 connections/s {what}, p99"
+        for what in ("with unknown keys", "that never shake hands", "with one admitted key")
+    ],
+    "n": [
+        *(
+            f"a command beside a flood of {kind}, p99"
+            for kind in (
+                "commands",
+                "heartbeats",
+                "hellos",
+                "reads",
+                "garbage",
+                "subscriptions",
+                "megabytes",
+            )
+        ),
+        "report to 1 subscriber beside a flood of commands",
+    ],
+    "o": [
+        "commands, 1 read scope",
+        "commands, 4 read scopes",
+        "commands, 16 read scopes",
+    ],
 }
 
 

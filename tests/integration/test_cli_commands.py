@@ -92,6 +92,7 @@ def test_status_says_how_the_broker_is(rig: GraphServer) -> None:
     assert (said.returncode, said.stderr) == (0, "")
     assert f"broker   {rig.address}" in said.stdout
     assert "1 session, 1 process, 1 component, 3 edges" in said.stdout
+    assert "keys     none: every user of its host may command it" in said.stdout
     told = ezgraph_json("status", at=rig.address)
     assert told["address"] == str(rig.address)
     assert (told["sessions"], told["edges"], told["epoch"]) == (1, 3, 1)

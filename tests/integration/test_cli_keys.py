@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ezgraph import BrokerConfig, GraphServer
+from ezgraph.cli import watch
+from ezgraph.cli.guest import guest
+from ezgraph.cli.options import Target
+from ezgraph.clock import Deadline
 from ezgraph.config import Address
+from ezgraph.keys.client_keys import find_keys, resolve_context
 from ezgraph.keys.folder import trusted_file
 from ezgraph.keys.trusted import read_trusted
 
@@ -101,3 +106,52 @@ def test_a_key_opens_what_its_role_grants_until_it_is_revoked(guarded: GraphServ
 def _until(code: int, *words: str) -> bool:
     """Run a command until it ends so: brokers see changes of files when they next look."""
     return any(ezgraph("--timeout", "2", *words).returncode == code for _ in range(10))
+
+
+def test_watch_says_that_its_key_is_not_admitted_any_more(
+    guarded: GraphServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done("keys", "trust", done("keys", "new", "alice"), "--role", "observer")
+    broker = done("keys", "export", "broker").rstrip("\n")
+    done("context", "add", "lab", str(guarded.address), "--keys", "alice", "--broker", broker)
+    monkeypatch.setattr(watch, "_SILENT_S", 0.0)
+    place = resolve_context("lab")
+    alice = Target(place.addresses, RUN_S, True, find_keys(place.key, place.addresses))
+    with guest(alice) as session:
+        subscription = session.watch((), None)
+        silence = watch._Silence(session, subscription)
+        subscription.next_within(RUN_S)
+        silence.look()
+        assert capsys.readouterr().err == ""
+
+        done("keys", "revoke", "alice")
+
+        said, patience = "", Deadline(RUN_S)
+        while "does not admit key 'alice'" not in said and patience.left() > 0:
+            silence.look()
+            said += capsys.readouterr().err
+        silence.look()
+        said += capsys.readouterr().err
+        assert said.count("does not admit key 'alice'") == 1, said
+
+
+def test_status_names_the_port_of_each_read_scope_to_who_may_read_everything(
+    guarded: GraphServer, tmp_path: Path
+) -> None:
+    (tmp_path / "ezgraph" / "roles.toml").write_text('[roles.few]\nread = ["settings"]\n')
+    broker = done("keys", "export", "broker").rstrip("\n")
+    done("keys", "pin", str(guarded.address), broker)
+    for name, role in (("alice", "observer"), ("bob", "few")):
+        done("keys", "trust", done("keys", "new", name), "--role", role)
+    _until(0, "status", "-a", str(guarded.address), "--keys", "bob")
+
+    everything, few = (
+        json.loads(done("status", "--json", "-a", str(guarded.address), "--keys", name))
+        for name in ("alice", "bob")
+    )
+
+    first, second = everything["scope_ports"]
+    assert (first, few["events_port"]) == (everything["events_port"], second)
+    assert few["scope_ports"] == [second]
+    text = done("status", "-a", str(guarded.address), "--keys", "alice")
+    assert f"events on port {first}, of other read scopes on {second}" in text

@@ -8,16 +8,22 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ezgraph import EzGraphError, GraphServer, sync
 from ezgraph.backends.base import Backend
+from ezgraph.config import ClientKeys, parse_address
+from ezgraph.keys.pair import make_pair
+from ezgraph.keys.trusted import trust
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from ezgraph.keys.pair import KeyPair
 
 pytestmark = pytest.mark.integration
 
@@ -28,7 +34,8 @@ SERVE = "import sys; from ezgraph.cli.main import main; sys.exit(main())"
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "EZGRAPH_ADDR"}
-    return {**kept, "XDG_DATA_HOME": str(tmp_path / "data")}
+    folders = {"XDG_DATA_HOME": str(tmp_path / "data"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    return {**kept, **folders}
 
 
 @contextmanager
@@ -98,10 +105,13 @@ def test_without_options_it_keeps_a_durable_journal_and_says_where(
         assert process.stdout is not None
         line = process.stdout.readline()
         process.terminate()
-        process.wait(WAIT_S)
+        remark = process.communicate(timeout=WAIT_S)[1]
 
     journal = tmp_path / "data" / "ezgraph" / "bus-any-port.db"
-    assert f"journal {journal} (full), seq 0, epoch 1" in line
+    assert f"journal {journal} (full), seq 0, epoch 1, no keys" in line
+    assert remark == (
+        "no keys: every user of this host may command it (--require-keys asks for keys)\n"
+    )
     assert line.count("\n") == 1
     assert "\x1b" not in line
     assert journal.is_file()
@@ -163,6 +173,79 @@ def test_a_place_outside_loopback_needs_insecure(environment: dict[str, str]) ->
 
     assert code == 2
     assert "--insecure" in line
+
+
+def test_an_insecure_broker_says_so_at_every_start(environment: dict[str, str]) -> None:
+    words = ["-a", "0.0.0.0:0", "--insecure", "--backend", "memory", "--json"]
+    with _serve(environment, *words) as process:
+        said = _ready(process)
+        process.terminate()
+        warning = process.communicate(timeout=WAIT_S)[1]
+
+    assert (said["insecure"], said["keys"]) == (True, None)
+    assert "WARNING" in warning
+    assert "whoever reaches this broker may command it" in warning
+    assert warning.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--require-keys"], ["--trusted", "nobody.toml"]])
+def test_keys_that_are_asked_for_and_not_there_are_exit_code_2(
+    environment: dict[str, str], words: list[str]
+) -> None:
+    code, line = _fails(environment, "-a", "127.0.0.1:0", "--backend", "memory", *words)
+
+    assert code == 2
+    assert "`ezgraph keys new broker` makes one" in line
+
+
+def test_insecure_and_keys_contradict_each_other(environment: dict[str, str]) -> None:
+    code, line = _fails(environment, "-a", "0.0.0.0:0", "--insecure", "--require-keys")
+
+    assert code == 2
+    assert "leave one of them out" in line
+
+
+@pytest.fixture
+def rig_key(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> KeyPair:
+    """A broker's pair of this user."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", environment["XDG_CONFIG_HOME"])
+    return make_pair("rig", at=datetime.now(UTC))
+
+
+def test_a_broker_with_keys_says_how_many_it_admits(
+    environment: dict[str, str], rig_key: KeyPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trusted = tmp_path / "trusted.toml"
+    alice = make_pair("alice", at=datetime.now(UTC))
+    trust(trusted, alice.public_key, role="operator", at=datetime.now(UTC))
+    words = ["-a", "127.0.0.1:0", "--key", "rig", "--trusted", "trusted.toml", "--json"]
+
+    with _serve(environment, *words) as process:
+        said = _ready(process)
+        address = parse_address(said["address"])
+        keys = ClientKeys("alice", alice.public, alice.secret, {address: rig_key.public})
+        with sync.GraphContext(address, keys=keys) as ctx:
+            status = ctx.status()
+        process.terminate()
+        process.communicate(timeout=WAIT_S)
+
+    assert (said["keys"], said["insecure"]) == (1, False)
+    assert (status.keys, status.insecure) == (1, False)
+
+
+def test_a_broker_that_admits_nobody_yet_says_how_to_admit_somebody(
+    environment: dict[str, str], rig_key: KeyPair
+) -> None:
+    with _serve(environment, "-a", "127.0.0.1:0", "--key", "rig") as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        process.terminate()
+        remark = process.communicate(timeout=WAIT_S)[1]
+
+    assert ", 0 keys admitted; " in line
+    assert "nobody is admitted yet" in remark
+    assert "ezgraph keys trust LINE --role ROLE --trusted /" in remark
 
 
 def test_a_wrong_configuration_file_is_exit_code_2_and_names_the_field(

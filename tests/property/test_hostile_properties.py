@@ -118,6 +118,7 @@ def test_damaged_answers_and_events_do_not_stop_a_client(messages: list[Any], se
                 packed = codec.encode_event(message).event
                 client.engine.take_publication([b"edge/", bytes(8), damaged(random, packed)])
                 client.engine.take_publication([b"\0\0", damaged(random, packed)])
+                client.engine.take_publication([b"a/" * 40, bytes(8), packed])
             else:
                 frame = frames.reply_frame(random.choice([0, 1, 7]), message)
                 client.engine.take_replies([damaged(random, frame)])

@@ -145,7 +145,8 @@ class Lab:
             lambda: all(
                 w.watch.phase is Phase.FAILED or w.watch.position >= head
                 for client in live for w in client.watches
-            ),
+            )
+            and all(each._complete >= head for client in live for each in client.replicas),
             30.0,
         )
         assert reached, [w.watch for client in live for w in client.watches]
@@ -301,6 +302,29 @@ def test_a_narrower_role_ends_what_went_beyond_it_at_once_and_the_rest_goes_on()
     assert isinstance(edges.watch.error, ForbiddenError)
     assert given(edges) == seen_edges
     assert given(settings) == readable(lab, "reader", settings)
+
+
+@pytest.mark.parametrize("patterns", [("/",), ("settings/RIG_A/",), ("edge/", "session/")])
+def test_a_replica_is_what_may_be_read_also_after_the_role_has_changed(
+    patterns: tuple[str, ...],
+) -> None:
+    lab = Lab(8, reader("part", "component/", "settings/"))
+    client = lab.join("part")
+    lab.work(20)
+    replica = client.follow()
+    lab.work(20)
+
+    lab.identities["part"] = reader("part", *patterns)
+    lab.broker.change_access(Access(lab.identities.values(), before=lab.broker.access))
+    lab.work(40)
+
+    scope = lab.scope("part")
+    events = [event for event in lab.broker.history().events if scope.has(event.key)]
+    wanted = GraphState.fold(
+        events, epoch=events[0].epoch, seq=replica.seq, filtered=not scope.is_full
+    )
+    assert replica.state.filtered is not scope.is_full
+    assert replica.fingerprint() == wanted.fingerprint()
 
 
 def test_a_wider_role_has_what_comes_from_then_on() -> None:

@@ -79,6 +79,17 @@ def test_what_is_no_key_is_refused_with_the_reason(key: object, says: str) -> No
     assert says in str(refused.value)
 
 
+def test_what_is_no_key_however_deep_and_long_is_refused_in_few_words() -> None:
+    deep: object = "a"
+    for _ in range(5_000):
+        deep = [deep]
+
+    for key in (deep, [deep, "a"], ("a", deep), {"a": deep}, ["a", 3] * 100_000):
+        with pytest.raises(InvalidKeyError) as refused:
+            check_key(key)
+        assert len(str(refused.value)) < 1_000
+
+
 def test_a_list_of_segments_becomes_a_tuple() -> None:
     assert check_key(["a", "b"]) == ("a", "b")
 
@@ -107,6 +118,12 @@ def test_every_ancestor_is_the_topic_of_a_shorter_key() -> None:
     key = ("edge", "SYS/A", "100%")
 
     assert ancestors(topic_of(key)) == tuple(topic_of(key[:depth]) for depth in range(4))
+
+
+@pytest.mark.parametrize("topic", [b"a/" * (MAX_SEGMENTS + 1), b"a" * MAX_TOPIC_BYTES + b"/"])
+def test_what_is_longer_than_any_key_has_no_ancestors(topic: bytes) -> None:
+    with pytest.raises(InvalidKeyError, match="that of no key"):
+        ancestors(topic)
 
 
 @pytest.mark.parametrize("prefix", [b"", b"settings/", b"edge/a/"])

@@ -14,6 +14,7 @@ import pytest
 
 from ezgraph import backends
 from ezgraph.backends import Backend, Checkpoint, Connection, Record, SQLiteBackend, sqlite_file
+from ezgraph.backends.sqlite_tables import Tables
 from ezgraph.errors import JournalCorruptError, JournalError, JournalVersionError
 
 if TYPE_CHECKING:
@@ -368,3 +369,60 @@ def test_a_backend_without_a_reader_is_not_complete() -> None:
     assert "open_reader" in Connection.__abstractmethods__
     with pytest.raises(JournalError), Backend.from_url("memory://").connect() as connection:
         connection.open_reader()
+
+
+# --- forged by somebody who knows the checksums ---
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("cluster_id", None),
+        ("cluster_id", "no hex"),
+        ("epoch", 2),
+        ("epoch", "1"),
+        ("secret", "text"),
+        ("secret", bytes(65)),
+        ("created_wall", "yesterday"),
+        ("format", 0),
+        ("format", "2"),
+        ("floor", 0.5),
+        ("floor", 0),
+        ("epochs", None),
+        ("epochs", "[]"),
+        ("epochs", "[[1]]"),
+        ("epochs", "[[1, 1, 5]]"),
+        ("epochs", "[[1, 4, null], [1, 5, null]]"),
+        ("epochs", "[[0, 1, 9], [1, 5, null]]"),
+        ("epochs", f"[[1, {2**70}, null]]"),
+    ],
+)
+def test_a_meta_table_that_names_no_history_is_damage(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    path = tmp_path / "journal.db"
+    with SQLiteBackend(path).connect() as connection:
+        append(connection.open_journal(), through=3)
+    with closing(sqlite3.connect(path)) as db, db:
+        meta = {**sqlite_file._stored_meta(db), name: value}
+        sqlite_file._store_meta(db, meta)
+
+    connection = SQLiteBackend(path).connect()
+    for opened in (connection.open_reader, connection.open_journal):
+        with pytest.raises(JournalCorruptError, match="names no history"):
+            opened()
+
+
+@pytest.mark.parametrize("numbers", [(1, "3", 0, 0), (1, -1, 0, 0), (1 << 40, 3, 0, 0)])
+def test_a_checkpoint_of_impossible_numbers_is_damage(
+    tmp_path: Path, numbers: tuple[int, ...]
+) -> None:
+    path = tmp_path / "journal.db"
+    with SQLiteBackend(path).connect() as connection:
+        append(connection.open_journal(), through=3)
+    with closing(sqlite3.connect(path)) as db, db:
+        checksum = Tables(db, path).numbers_checksum(*numbers)
+        db.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)", (*numbers, checksum))
+
+    with pytest.raises(JournalCorruptError, match=r"fails its checksum|do not go on"):
+        SQLiteBackend(path).connect().open_reader().load_checkpoint()

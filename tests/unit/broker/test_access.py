@@ -35,7 +35,16 @@ from ezgraph.protocol.commands import (
 )
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
 from ezgraph.protocol.patterns import parse_pattern
-from ezgraph.protocol.roles import FULL_SCOPE, VERBS, Access, Identity, ReadScope, Role, owner_of
+from ezgraph.protocol.roles import (
+    FULL_SCOPE,
+    OBSERVER,
+    VERBS,
+    Access,
+    Identity,
+    ReadScope,
+    Role,
+    owner_of,
+)
 from ezgraph.protocol.settings import SettingsSnapshotValue
 
 VALUE = SettingsSnapshotValue(None, {})
@@ -54,7 +63,11 @@ NEEDED: list[tuple[Command, list[tuple[str, tuple[str, ...]]]]] = [
     (Disconnect("A", "B"), [("connect", ("edge", "A", "B"))]),
     (
         RegisterMetadata(metadata("X", "Y")),
-        [("register", ("component", "X")), ("register", ("component", "Y"))],
+        [
+            ("register", ("component",)),
+            ("register", ("component", "X")),
+            ("register", ("component", "Y")),
+        ],
     ),
     (UpdateUnits(["X"], ["Y"]), [("run", ("component", "X")), ("run", ("component", "Y"))]),
     (ReportSettings("X", VALUE), [("report", ("settings", "X"))]),
@@ -131,3 +144,11 @@ def test_what_tells_nothing_of_others_is_told_to_all() -> None:
     error = LimitError("too many")
 
     assert withheld(error, PART) is error
+
+
+def test_who_registers_nothing_nowhere_registers_no_graph_either() -> None:
+    empty = RegisterMetadata(GraphMetadata(root_name="x"))
+
+    with pytest.raises(ForbiddenError, match="may not register component"):
+        refuse_forbidden(Identity("o", "0" * 64, OBSERVER), empty)
+    refuse_forbidden(Identity("rig", "0" * 64, owner_of("RIG")), empty)

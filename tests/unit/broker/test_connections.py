@@ -12,13 +12,12 @@ from ezgraph.protocol.commands import (
     Command,
     Connect,
     Heartbeat,
-    ListClients,
     Request,
     Resume,
     Sync,
 )
 from ezgraph.protocol.events import EndReason, SessionClosed
-from ezgraph.protocol.replies import Beat, ClientList, Done, Refusal, Reply, Welcome
+from ezgraph.protocol.replies import Beat, Done, Refusal, Reply, Welcome
 
 if TYPE_CHECKING:
     from tests.unit.broker.conftest import Desk
@@ -147,9 +146,9 @@ def test_a_connection_that_says_hello_again_leaves_its_first_lease_to_the_grace(
     second = say(desk, MAIN, desk.hello_of(), FD_5)
     assert isinstance(second, Welcome)
 
-    listed = say(desk, MAIN, ListClients(), FD_5, 1)
+    done = say(desk, MAIN, Sync(), FD_5, 1)
 
-    assert isinstance(listed, ClientList)
+    assert isinstance(done, Done)
     assert second.client != welcome.client
     desk.core.connection_closed(FD_5, now=desk.now)
     assert suspended(desk) == [True, True]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from ezgraph.broker.leases import Answers, Lease, Leases
+from ezgraph.broker.connections import Connection
+from ezgraph.broker.leases import MOST_ENDED, Answers, Lease, Leases
 from ezgraph.errors import RequestTooOldError
 from ezgraph.protocol.events import Source
 from ezgraph.protocol.replies import Done, Refusal
@@ -53,6 +56,29 @@ def test_leases_end_in_the_order_of_their_deadlines() -> None:
     assert names(leases.expired(10.0)) == ["quick", "middle", "slow"]
 
 
+def test_a_lease_whose_connection_waits_to_be_heard_is_looked_at_again() -> None:
+    leases = Leases()
+    waiting = lease("waiting", ttl_s=1.0)
+    waiting.connections[b"peer"] = Connection(waiting, None)
+    for each in (waiting, lease("silent", ttl_s=1.0)):
+        leases.add(each)
+
+    first = names(leases.expired(2.0, lambda peer: peer == b"peer"))
+    second = names(leases.expired(2.0))
+
+    assert (first, second) == (["silent"], ["waiting"])
+
+
+def test_many_leases_end_a_part_at_a_time() -> None:
+    leases = Leases()
+    for number in range(MOST_ENDED + 3):
+        leases.add(lease(f"{number}", ttl_s=1.0))
+
+    ended = [len(leases.expired(2.0)) for _ in range(3)]
+
+    assert ended == [MOST_ENDED, 3, 0]
+
+
 def test_a_removed_lease_does_not_end_again() -> None:
     leases = Leases()
     leases.add(lease("a"))
@@ -91,6 +117,19 @@ def test_an_answer_is_known_until_its_reply_has_arrived() -> None:
     answers.forget_below(4)
     assert answers.reply_to(4) == Refusal("cyclic", "no")
     assert len(answers) == 1
+
+
+def test_forgetting_many_requests_at_once_takes_time_in_proportion() -> None:
+    def spent(count: int) -> float:
+        answers = Answers()
+        for number in range(count):
+            answers.remember(number, Done(1))
+        began = time.thread_time()
+        answers.forget_below(count)
+        assert len(answers) == 0
+        return time.thread_time() - began
+
+    assert spent(100_000) < 20 * spent(10_000) + 0.1
 
 
 def test_a_forgotten_request_is_too_old() -> None:

@@ -18,7 +18,6 @@ from ezgraph.protocol.commands import (
     Connect,
     Goodbye,
     Hello,
-    ListClients,
     RegisterMetadata,
     ReportSettings,
     Request,
@@ -35,7 +34,7 @@ from ezgraph.protocol.events import (
     SessionTakenOver,
 )
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
-from ezgraph.protocol.replies import Answered, ClientList, Done, Lost, Refusal, Welcome
+from ezgraph.protocol.replies import Answered, Done, Lost, Refusal, Welcome
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.snapshot import Edge
 from ezgraph.state.graph import GraphState
@@ -125,9 +124,7 @@ def test_a_successor_goes_on_with_all_that_the_session_owns_and_is_named_in_list
     assert (event.source.program, event.source.pid, event.source.session_id) == (
         "new.py", 2, welcome.client,
     )
-    listing = broker.ask(B, ListClients(), 9)
-    assert isinstance(listing, ClientList)
-    (info,) = listing.clients
+    (info,) = broker.core.list_clients(broker.now).clients
     assert (info.program, info.pid, info.edges) == ("new.py", 2, [Edge("a", "b")])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from ezgraph import ConfigError
 from ezgraph.cli.serve_config import broker_config, data_folder, make_room, read_file
 from ezgraph.config import Address
+from ezgraph.keys.pair import make_pair
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("EZGRAPH_ADDR", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr("sys.platform", "linux")
 
 
@@ -38,6 +41,10 @@ def test_a_file_gives_every_field(tmp_path: Path) -> None:
         advertise = "lab.local"
         ttl_s = 3
         insecure = true
+        require_keys = true
+        key = "rig"
+        trusted = "/etc/rig/trusted.toml"
+        roles = "/etc/rig/roles.toml"
         checkpoint_events = 10
         journal_warning_bytes = 1000
         [limits]
@@ -51,6 +58,8 @@ def test_a_file_gives_every_field(tmp_path: Path) -> None:
     assert config.address == Address("127.0.0.1", 4000)
     assert config.backend == "sqlite:////data/rig.db?synchronous=NORMAL"
     assert (config.events_port, config.advertise, config.insecure) == (4005, "lab.local", True)
+    assert (config.require_keys, config.key) == (True, "rig")
+    assert (config.trusted, config.roles) == ("/etc/rig/trusted.toml", "/etc/rig/roles.toml")
     assert (config.ttl_s, config.checkpoint_events, config.journal_warning_bytes) == (3.0, 10, 1000)
     assert (config.limits.max_leases, config.limits.guest_ttl_s) == (7, 5.0)
 
@@ -61,6 +70,8 @@ def test_a_file_gives_every_field(tmp_path: Path) -> None:
         ('adress = "x"', "unknown field 'adress'; did you mean 'address'"),
         ("ttl_s = 'six'", "ttl_s = 'six' should be a number"),
         ("insecure = 1", "insecure = 1 should be true or false"),
+        ("require_keys = 'yes'", "require_keys = 'yes' should be true or false"),
+        ("trusted = 1", "trusted = 1 should be text in quotes"),
         ("events_port = true", "events_port = True should be a whole number"),
         ("events_port = 4.5", "should be a whole number"),
         ("[limits]\nmax_lease = 1", "did you mean 'max_leases'"),
@@ -148,3 +159,34 @@ def test_a_data_folder_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> No
 
     with pytest.raises(ConfigError, match="name another place with --backend"):
         make_room(broker_config({}))
+
+
+def test_relative_files_of_keys_are_made_absolute_and_names_are_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rig.secret").touch()
+
+    files = broker_config({"key": "rig.secret", "trusted": "a.toml", "roles": "./b/c.toml"})
+
+    assert files.key == str(tmp_path / "rig.secret")
+    assert files.trusted == str(tmp_path / "a.toml")
+    assert files.roles == str(tmp_path / "b" / "c.toml")
+    assert broker_config({"key": "rig"}).key == "rig"
+    assert broker_config({"key": "keys/rig"}).key == str(tmp_path / "keys" / "rig")
+
+
+def test_a_pair_of_the_users_own_is_meant_before_a_file_of_that_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rig").touch()
+    make_pair("rig", at=datetime.now(UTC))
+
+    assert broker_config({"key": "rig"}).key == "rig"
+
+
+@pytest.mark.parametrize("named", ["key", "trusted", "roles"])
+def test_whoever_names_files_of_keys_asks_for_keys(named: str) -> None:
+    assert broker_config({named: "some"}).asks_for_keys
+    assert not broker_config({}).asks_for_keys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,13 @@ def test_what_others_named_cannot_steer_a_terminal() -> None:
     assert words.setting(value).isprintable()
     assert words.setting(SettingsSnapshotValue(None, "\x1b[2J\nx")).isprintable()
     assert words.who(Source(program="\x1b[31m", host="h\n", login="\u202eabc")).isprintable()
+
+
+def test_who_did_something_begins_with_the_key_that_was_proved() -> None:
+    claimed = Source(client="c", program="rig.py", pid=7, host="lab1", login="anna")
+
+    assert words.who(claimed) == "rig.py[7]@lab1 anna"
+    assert words.who(replace(claimed, key_name="rig")) == "key rig: rig.py[7]@lab1 anna"
 
 
 def test_an_edge_says_who_holds_it_and_whether_others_do() -> None:

@@ -68,7 +68,7 @@ class Plain:
         (None, False),
         (type("Settings", (), {"__module__": "another.settings"})(), False),
     ],
-    ids=repr,
+    ids=lambda each: type(each).__name__,
 )
 def test_ours_and_ezmsgs_are_settings_and_nothing_else_is(value: object, counts: bool) -> None:
     assert is_settings(value) is counts

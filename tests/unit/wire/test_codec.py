@@ -114,6 +114,23 @@ def test_absent_fields_have_their_defaults() -> None:
     assert metadata == RegisterMetadata(GraphMetadata())
 
 
+@pytest.mark.parametrize("misfit", [b"\x91" * 900 + b"\xc0", values.pack([None] * 100_000)])
+def test_a_misfit_as_deep_or_as_large_as_a_frame_is_named_in_few_words(misfit: bytes) -> None:
+    packed = b"\x92" + values.pack("SetPause") + b"\x81" + values.pack("paused") + misfit
+
+    with pytest.raises(MalformedMessageError, match="paused: expected true or false") as refused:
+        codec.decode(packed, Command)
+
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("depth", [2, 900, 1_000, 1_023])
+def test_what_is_no_message_however_deep_is_malformed(depth: int) -> None:
+    for packed in (b"\x91" * depth + b"\xc0", b"\x92" + b"\x91" * (depth - 1) + b"\xc0\x80"):
+        with pytest.raises(MalformedMessageError):
+            codec.decode(packed, Command)
+
+
 def test_defaults_are_not_shared_between_messages() -> None:
     packed = values.pack(["RegisterMetadata", {"metadata": {}}])
     one: RegisterMetadata = codec.decode(packed, Command)

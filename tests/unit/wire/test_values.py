@@ -8,7 +8,7 @@ import math
 import pathlib
 from collections import OrderedDict, defaultdict
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -20,6 +20,9 @@ from ezgraph.errors import MalformedMessageError
 from ezgraph.protocol.settings import EnumValue
 from ezgraph.wire import values
 from ezgraph.wire.values import check_depth, pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def through(value: object) -> Any:
@@ -459,3 +462,36 @@ def test_sizes_from_the_wire_allocate_nothing(monkeypatch: pytest.MonkeyPatch) -
     for kind in ("|S0", "<U0", "|V0", "<f8"):
         with pytest.raises(MalformedMessageError):
             unpack(extension(values.NDARRAY, [kind, [1 << 33], "C", b""]))
+
+
+PRIME = 2**61 - 1  # a whole multiple of it has the hash 0
+COLLIDING: dict[str, Callable[[int], list[Any]]] = {
+    "numbers": lambda n: [PRIME * (9 + k) for k in range(n)],
+    "UUIDs": lambda n: [UUID(int=PRIME * k) for k in range(1, n + 1)],
+}
+
+
+@pytest.mark.parametrize("kind", ["numbers", "UUIDs"])
+def test_keys_and_members_made_to_share_a_hash_are_refused_before_they_cost_time(kind: str) -> None:
+    colliding = COLLIDING[kind](200)
+    packed_map = b"\xde\x00\xc8" + b"".join(pack(each) + b"\xc0" for each in colliding)
+
+    assert len(set(map(hash, colliding))) == 1
+    for packed in (
+        extension(values.SET, colliding), extension(values.FROZENSET, colliding), packed_map
+    ):
+        with pytest.raises(MalformedMessageError, match="share a hash"):
+            unpack(packed)
+
+
+def test_a_few_that_share_a_hash_and_many_that_do_not_are_fine() -> None:
+    few = set(COLLIDING["UUIDs"](100))
+    many = {(x, y): x for x in range(50) for y in range(50)}
+
+    assert through(few) == few
+    assert through(many) == many
+
+
+def test_the_product_of_more_dimensions_than_any_array_has_is_not_taken() -> None:
+    with pytest.raises(MalformedMessageError, match="an array of 65 dimensions"):
+        unpack(extension(values.NDARRAY, ["<f8", [1] * 65, "C", b"\0" * 8]))

@@ -1,0 +1,76 @@
+"""How much one lease may own, and how much a command may say. Pure.
+
+A lease ends in one transaction with all it owns, and that holds up everybody else while it is
+written: so what a lease may own is bounded. What has no owner is bounded as a whole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ezgraph.errors import LimitError
+from ezgraph.protocol.commands import Connect, RegisterMetadata, UpdateUnits
+
+if TYPE_CHECKING:
+    from ezgraph.broker.leases import Lease
+    from ezgraph.config import Limits
+    from ezgraph.protocol.commands import Command
+    from ezgraph.state.graph import GraphState
+
+
+def refuse_beyond(state: GraphState, lease: Lease, command: Command, limits: Limits) -> None:
+    """Refuse a change after which a lease would own, or history would be told, too much.
+
+    Raises:
+        LimitError: names the bound.
+    """
+    reason = getattr(command, "reason", None) or ""
+    if len(reason) > limits.max_reason_characters:
+        raise LimitError(
+            f"a reason of {len(reason)} characters; at most {limits.max_reason_characters} are "
+            f"kept here (max_reason_characters): say it shorter"
+        )
+    match command:
+        case Connect():
+            _refuse_edge(state, lease, command, limits)
+        case RegisterMetadata():
+            count = len(command.metadata.components)
+            if count > limits.max_components_per_lease:
+                raise LimitError(
+                    f"metadata of {count} components, and a session may register "
+                    f"{limits.max_components_per_lease} here (max_components_per_lease); share "
+                    f"them between several sessions"
+                )
+        case UpdateUnits():
+            _refuse_units(state, lease, command, limits)
+        case _:
+            pass
+
+
+def _refuse_edge(state: GraphState, lease: Lease, command: Connect, limits: Limits) -> None:
+    owner = lease.client if lease.kind == "session" else None
+    held = state.dag.count_of(owner)
+    most = limits.max_persistent_edges if owner is None else limits.max_edges_per_lease
+    if held < most or owner in state.dag.owners(command.from_topic, command.to_topic):
+        return
+    if owner is None:
+        raise LimitError(
+            f"{held} edges are persistent already, as many as may be here (max_persistent_edges); "
+            f"disconnect some, or let a session hold them"
+        )
+    raise LimitError(
+        f"this session holds {held} edges, as many as one may here (max_edges_per_lease); "
+        f"disconnect some, or open another session"
+    )
+
+
+def _refuse_units(state: GraphState, lease: Lease, command: UpdateUnits, limits: Limits) -> None:
+    process_id = lease.source.process_id
+    process = state.processes.get(process_id) if process_id is not None else None
+    own = set(process.units) if process is not None else set()
+    count = len((own | set(command.added)) - set(command.removed))
+    if count > max(limits.max_units_per_lease, len(own)):
+        raise LimitError(
+            f"{count} units for one process client, and it may run {limits.max_units_per_lease} "
+            f"here (max_units_per_lease); let some go, or run several processes"
+        )

@@ -1,0 +1,289 @@
+"""What real engines say to each other, to be mutated: every command, reply, event, note and link.
+
+A few clients of every kind live a short life on the simulated network, with settings of every
+type the encoding knows, cuts, refusals, a take-over and a compaction. Everything that passes
+between them and the broker is kept: as whole sessions, to be sent to a broker again, and as
+samples of each kind, to be decoded.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import pathlib
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import numpy as np
+
+from ezgraph.config import BrokerConfig, Retention
+from ezgraph.names import key_of, topic_of
+from ezgraph.protocol.commands import (
+    Command,
+    Connect,
+    Disconnect,
+    GetStatus,
+    Goodbye,
+    Heartbeat,
+    ListClients,
+    OpenSnapshot,
+    ReadEvents,
+    ReadSnapshot,
+    RegisterMetadata,
+    ReportSettings,
+    Revert,
+    SetPause,
+    Shutdown,
+    Sync,
+    UpdateUnits,
+)
+from ezgraph.protocol.events import AccessRefused
+from ezgraph.protocol.events import key_of as key_of_body
+from ezgraph.protocol.metadata import (
+    CollectionMetadata,
+    DynamicSettingsMetadata,
+    GraphMetadata,
+    InputRelayMetadata,
+    InputStreamMetadata,
+    OutputStreamMetadata,
+    SettingsFieldMetadata,
+    SettingsSchemaMetadata,
+    TaskMetadata,
+    UnitMetadata,
+)
+from ezgraph.protocol.replies import EventRange, SnapshotChunk
+from ezgraph.protocol.settings import SettingsSnapshotValue
+from ezgraph.testing import Network, SimulatedBroker, SimulatedClient
+from ezgraph.wire import codec, frames, values
+from tests.fuzz.mutation import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+REQUEST_BYTES, REPLY_BYTES = 20, 12
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+RICH: dict[str, Any] = {
+    "gain": 3,
+    "rates": [1.5, 2.5],
+    "pair": (1, ("a", b"b")),
+    "set": {1, 2, "c"},
+    "frozen": frozenset({1.5}),
+    "z": 1 + 2j,
+    "when": dt.datetime(2024, 1, 2, 3, 4, 5, tzinfo=dt.UTC),
+    "day": dt.date(2024, 1, 2),
+    "time": dt.time(1, 2, fold=1),
+    "wait": dt.timedelta(days=1, seconds=2),
+    "taps": np.arange(6, dtype="<f4").reshape(2, 3),
+    "table": np.zeros(2, dtype=[("t", "<f8"), ("n", "S3", (2,))]),
+    "one": np.float32(1.5),
+    "colour": Colour.RED,
+    "path": pathlib.PurePosixPath("/data/a.nwb"),
+    "big": 2**80,
+    "id": UUID(int=7),
+    "none": None,
+    "yes": True,
+    "deep": {"a": [{"b": [1, {"c": {}}]}]},
+}
+SCHEMA = SettingsSchemaMetadata(
+    "dataclass",
+    "lab.Settings",
+    [
+        SettingsFieldMetadata("gain", "float", default=1.0, bounds=(0.0, None), unit="dB"),
+        SettingsFieldMetadata("mode", "str", required=True, choices=["a", 1, None]),
+    ],
+)
+
+
+def _unit(address: str) -> UnitMetadata:
+    return UnitMetadata(
+        address,
+        address,
+        "lab.Unit",
+        "lab.Settings",
+        (b"opaque", RICH),
+        DynamicSettingsMetadata(enabled=True, input_topic=f"{address}/SETTINGS"),
+        settings_schema=SCHEMA,
+        streams={
+            "IN": InputStreamMetadata("IN", f"{address}/IN", "Array", max_queue=3),
+            "OUT": OutputStreamMetadata("OUT", f"{address}/OUT", "Array", num_buffers=2),
+        },
+        tasks=[TaskMetadata("run", "IN", ["OUT"])],
+    )
+
+
+def _metadata() -> GraphMetadata:
+    collection = CollectionMetadata(
+        "SYS",
+        "SYS",
+        "lab.System",
+        "lab.Settings",
+        (None, "Settings()"),
+        DynamicSettingsMetadata(enabled=False),
+        topics={"IN": InputRelayMetadata("IN", "SYS/IN", "Array", leaky=True)},
+        children=["SYS/A"],
+    )
+    return GraphMetadata(root_name="SYS", components={"SYS": collection, "SYS/A": _unit("SYS/A")})
+
+
+def _value(gain: int) -> SettingsSnapshotValue:
+    shown = {**RICH, "gain": gain}
+    return SettingsSnapshotValue(b"opaque", shown, shown, SCHEMA)
+
+
+@dataclass
+class Recording:
+    """Sessions as messages of request frames, and samples of every kind."""
+
+    sessions: dict[str, list[list[bytes]]] = field(default_factory=dict)
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    subscriptions: list[bytes] = field(default_factory=list)
+    blobs: dict[bytes, bytes] = field(default_factory=dict)
+
+    @property
+    def everything(self) -> list[Sample]:
+        """All samples, those of rare kinds as often as others."""
+        return [sample for samples in self.samples.values() for sample in samples]
+
+    def add(self, kind: str, head: bytes, body: bytes, table: bytes | None = None) -> None:
+        sample, known = Sample(kind, head, body, table), self.samples.setdefault(kind, [])
+        if sample not in known:
+            known.append(sample)
+
+    def add_event(self, packed: bytes) -> None:
+        start = 4 + int.from_bytes(packed[:4], "big")
+        self.add("event", b"", packed[start:], packed[4:start])
+
+    def add_reply(self, frame: bytes) -> None:
+        self.add("reply", frame[:REPLY_BYTES], frame[REPLY_BYTES:])
+        match frames.read_reply(frame)[1]:
+            case EventRange(events=events):
+                for each in events:
+                    self.add_event(each)
+            case SnapshotChunk(entries=entries, blobs=blobs):
+                self.blobs |= blobs
+                for each in entries:
+                    self.add("live", b"", each)
+            case _:
+                """The others hold nothing that is encoded by itself."""
+
+
+class _Recorded(SimulatedClient):
+    """A client whose every frame is kept."""
+
+    recording: Recording
+
+    def send(self, message: Sequence[bytes]) -> None:
+        self.recording.sessions.setdefault(self.name, []).append(list(message))
+        for frame in message:
+            self.recording.add("command", frame[:REQUEST_BYTES], frame[REQUEST_BYTES:])
+        super().send(message)
+
+    def subscribe(self, topic: bytes) -> None:
+        self.recording.subscriptions.append(b"\1" + topic)
+        super().subscribe(topic)
+
+    def unsubscribe(self, topic: bytes) -> None:
+        self.recording.subscriptions.append(b"\0" + topic)
+        super().unsubscribe(topic)
+
+    def _take_replies(self, message: Sequence[bytes]) -> None:
+        for frame in message:
+            self.recording.add_reply(frame)
+        super()._take_replies(message)
+
+    def _take_publication(self, message: Sequence[bytes]) -> None:
+        recording = self.recording
+        match list(message):
+            case [_, note]:
+                recording.add("note", note, b"")
+            case [topic, link, event]:
+                recording.add("topic", topic, b"")
+                recording.add("link", link, b"")
+                recording.add_event(event)
+            case _:
+                raise AssertionError(f"a publication of {len(message)} frames")
+        super()._take_publication(message)
+
+
+@cache
+def recorded() -> Recording:
+    """Return what was recorded; the same each time."""
+    recording = Recording()
+    network = Network(1)
+    config = BrokerConfig(checkpoint_events=10, retention=Retention(events=20, max_pinned_events=5))
+    broker = SimulatedBroker(network, config)
+
+    def join(name: str, kind: str, resume: Any = None) -> _Recorded:
+        client = _Recorded(network, name, kind=kind, ttl_s=3.0, resume=resume)
+        client.recording = recording
+        client.start()
+        network.run(0.3)
+        return client
+
+    def say(client: _Recorded, *commands: Command) -> None:
+        for command in commands:
+            client.call(command)
+            network.run(0.2)
+
+    session = join("session", "session")
+    watch = session.watch(())
+    session.follow()
+    say(session, Connect("SYS/A/OUT", "b", reason="why"), Connect("b", "c"), Connect("b", "c"))
+    say(session, Connect("c", "b"), Connect("", "b"), Disconnect("x", "y"), Disconnect("b", "c"))
+    say(session, RegisterMetadata(_metadata()), RegisterMetadata(_metadata()))
+    say(session, GetStatus(), ListClients(), Sync(), Heartbeat(0.25), Shutdown())
+    say(session, OpenSnapshot([]), ReadSnapshot(1, ["edge", "settings.live"], 0))
+    say(session, ReadEvents(["settings", "SYS/A"], 0, 99), ReadEvents([], 0))
+    process = join("process", "process")
+    process.watch(("settings", "SYS/A"), 0)
+    say(process, UpdateUnits(["SYS/A", "SYS/B"], []), ReportSettings("SYS/A", _value(4), 1e9))
+    say(process, ReportSettings("SYS/A", _value(5), 1e9, "tuned"), UpdateUnits([], ["SYS/B"]))
+    guest = join("guest", "guest")
+    say(guest, Connect("p", "q"), SetPause(paused=True), SetPause(paused=False))
+    for client in (session, process):
+        client.commands.cut()
+    network.run(1.0)
+    say(session, Connect("d", "e"), ReadEvents([], 0))
+    for client in (session, process):
+        client.crash()
+        heir = join(f"{client.name}'s heir", client.kind, client.resume_token)
+        heir.watch((), 0)
+        say(heir, Sync(), ListClients(), OpenSnapshot(["edge"], at_least=1))
+        say(heir, *([Revert()] if heir.kind == "session" else []), Goodbye())
+    guest.watch((), watch.watch.position)
+    network.run(8.0)
+    _read_all(recording, broker)
+    _add_values_and_keys(recording)
+    return recording
+
+
+def _read_all(recording: Recording, broker: SimulatedBroker) -> None:
+    """Keep the whole history, watched or not, and an event that only brokers with keys have."""
+    refused = AccessRefused("unknown key at 10.0.0.1", "connect", "not_admitted", "no such key", 3)
+    events = broker.history().events
+    for event in (*events, replace(events[-1], key=key_of_body(refused), body=refused)):
+        recording.add("topic", topic_of(event.key), b"")
+        recording.add_event(codec.encode_event(event).event)
+
+
+def _add_values_and_keys(recording: Recording) -> None:
+    for value in (RICH, *RICH.values()):
+        recording.add("value", b"", values.pack(value))
+    for topic in (b"settings/SYS%2FUNIT_A/", b"edge/a%25b/%00/", "é/\u2028/".encode(), b"a/" * 32):
+        recording.add("topic", topic, b"")
+        recording.add("key", b"", values.pack(list(key_of(topic))))
+
+
+def message_types(recording: Recording) -> set[str]:
+    """Return the names of all commands, replies and event bodies that were recorded."""
+    commands = {type(frames.read_command(each.written)) for each in recording.samples["command"]}
+    replies = {type(frames.read_reply(each.written)[1]) for each in recording.samples["reply"]}
+    events = [codec.decode_event(each.written) for each in recording.samples["event"]]
+    return {kind.__name__ for kind in (*commands, *replies)} | {event.kind for event in events}
