@@ -50,9 +50,9 @@ BLOB = 14
 MAX_DEPTH = 64
 MAX_EXTENSION_DEPTH = 8  # msgpack's unpacker takes some 50 KB of stack for each
 _MAX_EMPTY_ITEMS = 1_000_000
+_MAX_DIGITS = 4_000
 _MAX_DIMENSIONS = 64  # NumPy's own bound
 _MAX_COLLISIONS = 100
-_MAX_DIGITS = 4_000
 _PATHS = {"posix": pathlib.PurePosixPath, "windows": pathlib.PureWindowsPath}
 _MOMENTS: dict[str, Any] = {"datetime": dt.datetime, "date": dt.date, "time": dt.time}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import ezgraph.settings
 from ezgraph.settings import Settings
 from ezgraph.settings.base import is_settings
 
@@ -67,7 +68,15 @@ class Plain:
         (None, False),
         (type("Settings", (), {"__module__": "another.settings"})(), False),
     ],
-    ids=lambda value: type(value).__name__,
+    ids=lambda each: type(each).__name__,
 )
 def test_ours_and_ezmsgs_are_settings_and_nothing_else_is(value: object, counts: bool) -> None:
     assert is_settings(value) is counts
+
+
+def test_every_name_of_the_room_is_there_and_no_other() -> None:
+    for name in ezgraph.settings.__all__:
+        assert getattr(ezgraph.settings, name) is not None
+    assert sorted(ezgraph.settings.__all__) == sorted(ezgraph.settings._HOME)
+    with pytest.raises(AttributeError, match="has no attribute 'flaten'"):
+        ezgraph.settings.__getattr__("flaten")

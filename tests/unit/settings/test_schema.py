@@ -4,7 +4,7 @@ import datetime as dt
 import enum
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType
 from uuid import UUID
@@ -130,6 +130,24 @@ def test_a_hint_comes_from_the_type(name: str, field_type: str, hint: str | None
     found = fields_of(Filter)[name]
 
     assert (found.field_type, found.widget_hint) == (field_type, hint)
+
+
+def test_a_hint_comes_from_no_text_that_looks_like_a_type() -> None:
+    named = [type(name, (), {}) for name in ("Pointing", "boolean", "Floating", "Strings")]
+    kind = make_dataclass("Kind", [(each.__name__.lower(), each) for each in named])
+
+    assert [each.widget_hint for each in settings_schema(kind).fields] == [None] * 4
+
+
+def test_a_bound_that_is_none_or_endless_is_no_bound() -> None:
+    marked: Any = Annotated[float, Setting(bounds=(float("-inf"), 2))]
+
+    schema = settings_schema(make_dataclass("Kind", [("x", marked)]))
+
+    assert schema.fields[0].bounds == (None, 2.0)
+    assert schema.fields[0].widget_hint == "float_input"
+    assert schema.json_schema is not None
+    assert schema.json_schema["properties"]["x"] == {"type": "number", "maximum": 2}
 
 
 def test_choices_are_values() -> None:

@@ -329,6 +329,18 @@ def test_what_cannot_be_carried_is_refused_by_name(value: object, says: str) -> 
     assert says in str(refused.value)
 
 
+class Bfloat16:
+    """What a dtype that another package registered shows of itself: the size, not the kind."""
+
+    hasobject, subdtype, fields, str = False, None, None, "|V2"
+
+
+def test_a_dtype_that_would_arrive_as_another_is_refused() -> None:
+    with pytest.raises(TypeError, match="is of a type NumPy itself does not know"):
+        values._dtype_content(Bfloat16())
+    assert values._dtype_content(np.dtype("V2")) == "|V2"
+
+
 def test_a_value_that_holds_itself_is_refused() -> None:
     endless: list[object] = []
     endless.append(endless)
