@@ -57,6 +57,8 @@ connect = ["/"]
 register = ["/"]
 run = ["/"]
 report = ["/"]
+set = ["/"]
+request = ["/"]
 pause = ["/"]
 shutdown = ["/"]
 """
