@@ -7,15 +7,18 @@ that of async iterators.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar
+import queue
+import threading
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from ezgraph.client import blocking
 from ezgraph.client.blocking import run
 from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.graph import context, process, service
+from ezgraph.graph.attendant import is_answered_by_itself
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from types import TracebackType
     from uuid import UUID
 
@@ -29,6 +32,15 @@ if TYPE_CHECKING:
     from ezgraph.protocol.events import Event
     from ezgraph.protocol.metadata import GraphMetadata
     from ezgraph.protocol.replies import StatusReport
+    from ezgraph.protocol.routed import (
+        ProcessControlOperation,
+        ProcessControlRequest,
+        ProcessControlResponse,
+        ProcessPing,
+        ProcessStats,
+        Routed,
+        SettingsChangeRequest,
+    )
     from ezgraph.protocol.settings import SettingsChangedEvent, SettingsSnapshotValue
     from ezgraph.protocol.snapshot import ClientInfo, GraphSnapshot, TopologyChangedEvent
     from ezgraph.state.dag import DAG
@@ -320,6 +332,63 @@ class GraphContext:
         """Return an iterator of changes of wiring and processes."""
         return BlockingStream(self._context.subscribe_topology_events(after_seq))
 
+    def update_settings(
+        self,
+        address: str,
+        value: object,
+        *,
+        expected_seq: int | None = None,
+        reason: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> SettingsSnapshotValue:
+        """Have the owner of an address take other settings."""
+        return run(
+            self._context.update_settings(
+                address, value, expected_seq=expected_seq, reason=reason, timeout=timeout
+            )
+        )
+
+    def update_setting(
+        self,
+        address: str,
+        field_path: str | Mapping[str, object],
+        value: object = None,
+        *,
+        expected_seq: int | None = None,
+        reason: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> SettingsSnapshotValue:
+        """Have the owner of an address change one field, or several as one change."""
+        return run(
+            self._context.update_setting(
+                address,
+                field_path,
+                value,
+                expected_seq=expected_seq,
+                reason=reason,
+                timeout=timeout,
+            )
+        )
+
+    def process_request(
+        self,
+        unit: str,
+        operation: str | ProcessControlOperation,
+        payload: bytes | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> ProcessControlResponse:
+        """Ask the process that runs a unit to do something."""
+        return run(self._context.process_request(unit, operation, payload, timeout=timeout))
+
+    def process_ping(self, unit: str, *, timeout: float = DEFAULT_TIMEOUT_S) -> ProcessPing:
+        """Return who runs a unit, if it answers."""
+        return run(self._context.process_ping(unit, timeout=timeout))
+
+    def process_stats(self, unit: str, *, timeout: float = DEFAULT_TIMEOUT_S) -> ProcessStats:
+        """Return how the process that runs a unit is."""
+        return run(self._context.process_stats(unit, timeout=timeout))
+
     @property
     def replica(self) -> BlockingReplica:
         """A live copy of the state; the first look waits for its snapshot."""
@@ -349,8 +418,19 @@ class ProcessControlClient:
             program=program,
             resume=resume,
             keys=keys,
-            session_factory=session_factory,
+            session_factory=self._make,
         )
+        self._factory = session_factory
+        self._attendance: _Attendance | None = None
+        self._client._begin = self._handed  # noqa: SLF001 - its twin
+
+    def _make(self, addresses: Sequence[Address], **options: Any) -> blocking.Session:  # noqa: ANN401
+        self._session = self._factory(addresses, **options)
+        return self._session
+
+    def _handed(self, request: Routed) -> None:
+        if self._attendance is not None:
+            self._attendance.take(request)
 
     def __repr__(self) -> str:
         return f"<sync {self._client!r}>"
@@ -375,13 +455,41 @@ class ProcessControlClient:
         return run(self._client.redeclare(timeout=timeout))
 
     def connect(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> Self:
-        """Open the lease and return the client."""
-        run(self._client.connect(timeout=timeout))
+        """Open the lease and return the client; threads answer requests from then on."""
+        if self._attendance is None:
+            self._attendance = _Attendance(self._client)
+            try:
+                run(self._client.connect(timeout=timeout))
+            except BaseException:
+                self._attendance = None
+                raise
+            self._attendance.start(self._session)
+        else:
+            run(self._client.connect(timeout=timeout))
         return self
 
     def close(self) -> None:
         """End the lease."""
+        attendance, self._attendance = self._attendance, None
+        if attendance is not None:
+            attendance.stop()
         run(self._client.close())
+
+    def set_request_handler(
+        self, handler: Callable[[ProcessControlRequest], object] | None
+    ) -> None:
+        """Have a plain function answer requests to the units of this process, in a thread."""
+        self._client.set_request_handler(None if handler is None else _never_suspending(handler))
+
+    def take_changes(
+        self, address: str, changer: Callable[[SettingsChangeRequest], object]
+    ) -> None:
+        """Have a plain function make changes of a unit's settings, in a thread."""
+        self._client.take_changes(address, _never_suspending(changer))
+
+    def take_no_changes(self, address: str) -> None:
+        """Refuse changes of a unit's settings from now on."""
+        self._client.take_no_changes(address)
 
     def __enter__(self) -> Self:
         return self.connect()
@@ -423,6 +531,54 @@ class ProcessControlClient:
                 component_address, value, timestamp, reason=reason, timeout=timeout
             )
         )
+
+
+class _Attendance:
+    """Three threads of a process client: one hears, one answers by itself, one asks the program."""
+
+    def __init__(self, client: process.ProcessControlClient) -> None:
+        self._client = client
+        self._known: queue.SimpleQueue[Routed | None] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[Routed | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def take(self, request: Routed) -> None:
+        """Have a request answered; a ping does not wait for what the program does."""
+        (self._known if is_answered_by_itself(request) else self._asked).put(request)
+
+    def start(self, session: blocking.Session) -> None:
+        """Attend from now on."""
+        for name, target, arguments in (
+            ("hears", session.attend, (self._stopping,)),
+            ("answers", self._work, (self._known,)),
+            ("works", self._work, (self._asked,)),
+        ):
+            thread = threading.Thread(
+                target=target, args=arguments, name=f"ezgraph-process-{name}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self) -> None:
+        """End them; returns when they have ended, unless one of them calls it."""
+        self._stopping.set()
+        self._known.put(None)
+        self._asked.put(None)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def _work(self, asked: queue.SimpleQueue[Routed | None]) -> None:
+        while (request := asked.get()) is not None:
+            run(self._client._attendant.attend(request))  # noqa: SLF001
+
+
+def _never_suspending(function: Callable[[T], object]) -> Callable[[T], Awaitable[object]]:
+    async def call(request: T) -> object:
+        return function(request)
+
+    return call
 
 
 class GraphService:

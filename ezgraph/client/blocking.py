@@ -7,7 +7,9 @@ take turns.
 
 from __future__ import annotations
 
+import select
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import zmq
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SLICE_MS = 100
+_ATTENDED_SLICE_MS = 20
+_GIVE_WAY_S = 0.002
 _TICK_S = 0.25
 _DRAIN = 1_000
 
@@ -74,6 +78,9 @@ class Session(Shell):
             clock=clock,
         )
         self._lock = threading.RLock()
+        self._waiting = 0
+        self._is_attended = False
+        self._never = threading.Event()
         self._receive_ms = -1
         self._tick_at = 0.0
 
@@ -116,7 +123,12 @@ class Session(Shell):
 
     def _take_turn(self, timeout: float) -> None:
         """Wait until no other thread uses this client; `_lock` is held then."""
-        if not self._lock.acquire(timeout=max(0.0, timeout)):
+        self._waiting += 1
+        try:
+            is_ours = self._lock.acquire(timeout=max(0.0, timeout))
+        finally:
+            self._waiting -= 1
+        if not is_ours:
             raise DeadlineError(
                 f"this call had no turn within {timeout:g} s: another thread waits in a call on "
                 f"the same client, at {self.address}; open a client of its own for each thread"
@@ -173,7 +185,7 @@ class Session(Shell):
             left = deadline - self._clock.monotonic()
             if left <= 0:
                 raise self._late(what, timeout)
-            self.pump(min(left, _SLICE_MS / 1000))
+            self.pump(min(left, self._slice_s))
 
     def _open_engine(self) -> ClientEngine:
         self._moved = self._clock.monotonic()
@@ -200,8 +212,44 @@ class Session(Shell):
         else:
             engine.take_replies(message)
 
+    @property
+    def _slice_s(self) -> float:
+        """How long a thread may keep the sockets to itself while it waits."""
+        return (_ATTENDED_SLICE_MS if self._is_attended else _SLICE_MS) / 1000
+
+    def attend(self, stopping: threading.Event) -> None:
+        """Take replies whenever some arrive, until ``stopping``, for a thread that does only this.
+
+        So what is handed to a process comes in while its program does something else.
+        """
+        self._is_attended = True
+        while not stopping.is_set():
+            with self._lock:
+                sockets = self._sockets
+                fd = None if sockets is None else int(sockets.dealer.FD)
+            if fd is None:
+                stopping.wait(_SLICE_MS / 1000)
+                continue
+            with suppress(OSError, ValueError):  # the socket was replaced meanwhile
+                select.select([fd], [], [], _SLICE_MS / 1000)
+            if self._lock.acquire(timeout=_SLICE_MS / 1000):
+                try:
+                    self._take_replies_in_passing()
+                finally:
+                    self._lock.release()
+
+    def _take_replies_in_passing(self) -> None:
+        sockets, engine = self._sockets, self._engine
+        if sockets is not None and engine is not None:
+            self._drain_replies(engine, sockets)
+            due = engine.next_due()
+            if due is not None and due <= self._clock.monotonic():
+                engine.tick()
+
     def pump(self, wait_s: float) -> None:
         """Take what has arrived on both sockets, waiting up to ``wait_s`` for the first of it."""
+        if self._waiting:
+            self._never.wait(_GIVE_WAY_S)  # a lock that is given back is not passed on by itself
         if not self._lock.acquire(timeout=max(0.0, wait_s)):
             return  # another thread takes what arrives, for everybody
         try:
@@ -294,7 +342,7 @@ class Subscription:
                 return None
             if self.watch.phase is Phase.FAILED:
                 raise self.watch.error or ContextClosedError("this subscription has ended")
-            left = _SLICE_MS / 1000
+            left = self._session._slice_s  # noqa: SLF001
             if deadline is not None:
                 left = min(left, deadline - clock.monotonic())
                 if left <= 0:

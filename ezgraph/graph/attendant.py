@@ -192,6 +192,12 @@ class Attendant:
         }
 
 
+def is_answered_by_itself(request: Routed) -> bool:
+    """Return whether no handler of the program is asked for it."""
+    own = {each.value for each in ProcessControlOperation}
+    return isinstance(request, ProcessControlRequest) and request.operation in own
+
+
 def _memory_bytes() -> int:
     """Return how much memory this process has had at most."""
     try:

@@ -18,7 +18,7 @@ from ezgraph.protocol.replies import Done
 from ezgraph.protocol.settings import settings_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from ezgraph.client.resumption import ResumeToken, Resumption
@@ -55,6 +55,7 @@ class ProcessControlClient:
         self._session: AnySession | None = None
         self._attendant = Attendant(self._answer, self._who)
         self._attending: set[asyncio.Task[None]] = set()
+        self._begin: Callable[[Routed], None] = self._begin_task
 
     def __repr__(self) -> str:
         if self._session is None:
@@ -84,7 +85,7 @@ class ProcessControlClient:
                 resume=self._predecessor,
                 keys=self._broker.keys,
             )
-            session.on_handed = self._handed
+            session.on_handed = self._begin
             await session.open(timeout=timeout)
             self._session = session
         return self
@@ -198,7 +199,7 @@ class ProcessControlClient:
         """Refuse changes of a unit's settings from now on."""
         self._attendant.take_no_changes(address)
 
-    def _handed(self, request: Routed) -> None:
+    def _begin_task(self, request: Routed) -> None:
         """A request has come, in the event loop: answer it beside whatever else is done there."""
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._attendant.attend(request))  # ended by close()

@@ -5,6 +5,8 @@
   and `decode_settings` lose nothing, and `column_names` never collide.
 * `PipelineSettingsEvent` is one change as a message, which sinks write; `SettingsTable` makes a
   table of many, settings as columns over time.
+* `SettingsHost` keeps a typed object whose settings others may change; `crawl_components` collects
+  the metadata of a tree of units.
 """
 
 from importlib import import_module
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ezgraph.settings.base import Settings
     from ezgraph.settings.columns import column_names
+    from ezgraph.settings.crawl import crawl_components
     from ezgraph.settings.exact import decode_settings, encode_settings
     from ezgraph.settings.faces import settings_history_html, settings_table_html
     from ezgraph.settings.flatten import (
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
         sanitize_settings_column_name,
         sanitize_settings_value,
     )
+    from ezgraph.settings.host import SettingsHost
     from ezgraph.settings.intervals import settings_intervals
     from ezgraph.settings.marks import Setting
     from ezgraph.settings.pipeline import (
@@ -40,8 +44,10 @@ __all__ = [
     "PipelineSettingsEventType",
     "Setting",
     "Settings",
+    "SettingsHost",
     "SettingsTable",
     "column_names",
+    "crawl_components",
     "decode_settings",
     "encode_settings",
     "flatten_component_settings",
@@ -62,8 +68,10 @@ _HOME = {
     "PipelineSettingsEventType": "pipeline",
     "Setting": "marks",
     "Settings": "base",
+    "SettingsHost": "host",
     "SettingsTable": "table",
     "column_names": "columns",
+    "crawl_components": "crawl",
     "decode_settings": "exact",
     "encode_settings": "exact",
     "flatten_component_settings": "flatten",
