@@ -39,6 +39,9 @@ class Audit:
     def __repr__(self) -> str:
         return f"<Audit kinds={len(self._kinds)}>"
 
+    def __len__(self) -> int:
+        return len(self._kinds)
+
     def note(self, refused: AccessRefused, source: Source, now: float) -> None:
         """Take note of a refusal."""
         kind = refused.who, refused.what, refused.code

@@ -107,10 +107,8 @@ class Broadcast:
 
     def send_notes(self, *, epoch: int, head: int, now: float) -> None:
         """Put the notes that are due in line."""
-        due = self.watches.next_due()
-        if due is not None and due <= now:
-            for prefix, last in self.watches.due(now=now):
-                self._send_note(prefix, last, epoch, head)
+        for prefix, last in self.watches.due(now=now):
+            self._send_note(prefix, last, epoch, head)
 
     def _send_note(self, prefix: bytes, last: int, epoch: int, head: int) -> None:
         note = Note(self._cluster_id, epoch, last, head)

@@ -107,6 +107,8 @@ UNBOUND = Refusal(
     "unbound", "this connection belongs to no lease; say HELLO or RESUME on it, then repeat"
 )
 Change = Connect | Disconnect | RegisterMetadata | UpdateUnits | ReportSettings | SetPause | Revert
+_JOINS = (Hello, Resume, TakeOver)
+_ROUTED = (RequestProcess, ChangeSettings)
 ReadCommand = ReadEvents | OpenSnapshot | ReadSnapshot | GetStatus | ListClients
 
 
@@ -182,17 +184,19 @@ class BrokerCore:
             identity = self.access.identity(public)
             if identity is None:
                 return Outcome()  # revoked since the connection was made: not a byte
-        came = _Came(peer, descriptor, identity)
+        came = _Came(peer, descriptor, identity, public if identity is not None else None)
         try:
-            if isinstance(command, Hello | Resume | TakeOver):
-                self._refuse_without_stream(scope_of(self.access, identity))
-            if isinstance(command, Hello):
-                return self._hello(came, command, now=now, wall=wall)
-            if isinstance(command, Resume):
-                return self._resume(came, command, now=now)
-            if isinstance(command, TakeOver):
-                return self._take_over(came, command, now=now, wall=wall)
-            return self._decide(came, request, now=now, wall=wall)
+            if not isinstance(command, _JOINS):
+                return self._decide(came, request, now=now, wall=wall)
+            self._refuse_without_stream(scope_of(self.access, identity))
+            match command:
+                case Hello():
+                    return self._hello(came, command, now=now, wall=wall)
+                case Resume():
+                    return self._resume(came, command, now=now)
+                case TakeOver():
+                    return self._take_over(came, command, now=now, wall=wall)
+            assert_never(command)
         except EzGraphError as error:
             if identity is not None:
                 self._audit(identity, command, error, now)
@@ -252,7 +256,7 @@ class BrokerCore:
         answered = answers.reply_to(request.request_id)
         if answered is not None:
             return Outcome(answered)
-        if isinstance(command, RequestProcess | ChangeSettings):
+        if isinstance(command, _ROUTED):
             return self._route(lease, came, request.request_id, command, now)
         if len(answers) >= self._config.limits.max_open_requests:
             raise LimitError(
@@ -653,10 +657,7 @@ class _Came(NamedTuple):
     peer: bytes
     descriptor: Descriptor | None
     identity: Identity | None
-
-    @property
-    def public(self) -> str | None:
-        return self.identity.public if self.identity is not None else None
+    public: str | None
 
 
 def _never_full(scope: ReadScope, prefix: Key) -> None:

@@ -301,10 +301,14 @@ class BrokerEngine:
                 now=now, wall=wall, due=heard_through, is_waiting=is_waiting
             ):
                 self._decided(events)
-        for events in self.core.audited(now=now, wall=wall):
-            self._decided(events)
-        self.core.routing.expire(now)
-        self._answers += (_Answer(*each) for each in take_all(self.core.routing.outgoing))
+        if self.core.audit:
+            for events in self.core.audited(now=now, wall=wall):
+                self._decided(events)
+        routing = self.core.routing
+        if routing.routes:
+            routing.expire(now)
+        if routing.outgoing:
+            self._answers += (_Answer(*each) for each in take_all(routing.outgoing))
         if self._compaction.may_compact:
             self._compact(now, wall)
         if self._transactions:
@@ -361,7 +365,8 @@ class BrokerEngine:
         if self._stored:
             self._publish(now)
         for broadcast in self.broadcasts.values():
-            broadcast.send_notes(epoch=self.state.epoch, head=self.state.seq, now=now)
+            if (due := broadcast.watches.next_due()) is not None and due <= now:
+                broadcast.send_notes(epoch=self.state.epoch, head=self.state.seq, now=now)
         left = self.config.limits.chunk_events
         while self._reads and left > 0:
             left -= self._serve_read(now)
@@ -369,6 +374,8 @@ class BrokerEngine:
 
     def partial_publications(self) -> list[tuple[int, Message]]:
         """Return what is published in the other read scopes: the scope's number, the message."""
+        if len(self.broadcasts) == 1:
+            return []
         return [
             (number, message)
             for number, broadcast in self.broadcasts.items()
