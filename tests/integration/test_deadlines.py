@@ -73,6 +73,10 @@ ARGUMENTS: dict[str, Any] = {
     "component_address": "SYS/A",
     "value": {"gain": 1},
     "seq": 10**9,
+    "unit": "SYS/A",
+    "operation": "move",
+    "address": "SYS/A",
+    "field_path": "gain",
 }
 """What is given to required parameters, by name: a new one fails here until it has a value."""
 

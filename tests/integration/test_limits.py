@@ -35,7 +35,9 @@ from ezgraph.protocol.commands import (
     GetStatus,
     Hello,
     OpenSnapshot,
+    RequestProcess,
     Sync,
+    UpdateUnits,
 )
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata
 from ezgraph.protocol.replies import Done, Refusal, Reply, SnapshotChunk, Welcome
@@ -74,10 +76,10 @@ class Rig:
     def process(self) -> sync.ProcessControlClient:
         return self.stack.enter_context(sync.ProcessControlClient(self.address, keys=self.keys))
 
-    def raw(self, nonce: str = "raw") -> Raw:
+    def raw(self, nonce: str = "raw", *, kind: str = "guest") -> Raw:
         client = Raw(self.address, self.keys)
         self.stack.callback(client.close)
-        assert isinstance(client.ask(Hello(1, "guest", nonce, "raw", "here", 1, "me"), 0), Welcome)
+        assert isinstance(client.ask(Hello(1, kind, nonce, "raw", "here", 1, "me"), 0), Welcome)
         return client
 
 
@@ -227,6 +229,13 @@ def units_of_a_process(rig: Rig) -> None:
     process.register(["RIG/U2"])
 
 
+def routed_requests(rig: Rig) -> None:
+    silent, client = rig.raw("silent", kind="process"), rig.raw()
+    silent.ask(UpdateUnits(["RIG/U"], []), 1)
+    client.tell(*[RequestProcess("RIG/U", "move")] * 3)
+    next(client.hear())
+
+
 def a_long_reason(rig: Rig) -> None:
     rig.context().connect("a", "b", reason="because " * 100)
 
@@ -250,6 +259,7 @@ REFUSED = {
     "max_leases": Case(2, a_third_client, JOINING),
     "max_leases_per_key": Case(2, a_third_client, JOINING, only_with_keys=True),
     "max_open_requests": Case(3, open_requests),
+    "max_routed_requests": Case(2, routed_requests),
     "max_connections_per_key": Case(3, connections_of_a_key, only_with_keys=True),
     "max_subscriptions_per_connection": Case(7, watches),
     "max_watched_prefixes": Case(3, watches),
