@@ -303,7 +303,7 @@ class BrokerEngine:
                 self._decided(events)
         for events in self.core.audited(now=now, wall=wall):
             self._decided(events)
-        self.core.routing.expire(now)
+        self.core.routing.expire(heard_through)
         self._answers += (_Answer(*each) for each in take_all(self.core.routing.outgoing))
         if self._compaction.may_compact:
             self._compact(now, wall)
