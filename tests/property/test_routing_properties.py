@@ -57,6 +57,7 @@ class Interleaving(RuleBasedStateMachine):
         self.numbers = 0
         self.owner: Lease | None = None
         self.at_owner: dict[str, Routed] = {}
+        self.handed: set[tuple[bytes, str]] = set()
         self.open: dict[tuple[str, int], RequestProcess | ChangeSettings] = {}
         self.answered: dict[tuple[str, int], Reply] = {}
         self.base: dict[tuple[str, int], int] = {}
@@ -98,6 +99,9 @@ class Interleaving(RuleBasedStateMachine):
             client = peer.decode().partition(" ")[0]
             if request_id == HANDED_ID:
                 assert isinstance(reply, Handed)
+                once = peer, reply.request.request_id
+                assert once not in self.handed, "handed twice on one connection"
+                self.handed.add(once)
                 if self.owner is not None and client == self.owner.client:
                     self.at_owner[reply.request.request_id] = reply.request
             else:

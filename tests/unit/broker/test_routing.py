@@ -438,6 +438,7 @@ SCHEMA = SettingsSchemaMetadata(
                 "type": "object",
                 "properties": {
                     "hz": {"type": "number", "maximum": 100},
+                    "q": {"type": "number"},
                     "made": {"type": "string", "readOnly": True},
                 },
             },
@@ -492,6 +493,15 @@ def test_what_differs_must_fit(fitted: Post, changed: Any, code: str) -> None:
     assert isinstance(refusal, Refusal)
     assert code in refusal.code
     assert fitted.sent() == []
+
+
+def test_what_was_out_of_bounds_already_may_stay_so(fitted: Post) -> None:
+    loud = PRESENT | {"notch": {"hz": 500.0, "made": "2020", "q": 1}}
+    report = ReportSettings(UNIT, SettingsSnapshotValue(None, loud, loud, SCHEMA))
+    fitted.desk.ask(OWNER, report)
+    wanted = loud | {"notch": {"hz": 500.0, "made": "2020", "q": 2}}
+
+    assert fitted.change(changes=wanted, whole=True) is None
 
 
 @pytest.mark.parametrize(
