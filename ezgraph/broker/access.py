@@ -136,3 +136,14 @@ def withheld(error: EzGraphError, scope: ReadScope) -> EzGraphError:
         f"refused ({error.code}): {in_the_way}; this key may read only {scope}, so the details "
         f"are withheld: ask somebody who may read everything",
     )
+
+
+def withheld_settings(error: EzGraphError, scope: ReadScope, address: str) -> EzGraphError:
+    """Return why a change was refused without what it tells of settings that one may not read."""
+    if scope.has(("settings", address)) or error.code in ("forbidden", "limit", "invalid_command"):
+        return error
+    return from_code(
+        error.code,
+        f"refused ({error.code}): this key may read only {scope}, so the details of "
+        f"{address!r} are withheld; ask somebody who may read its settings",
+    )

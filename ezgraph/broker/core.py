@@ -256,13 +256,14 @@ class BrokerCore:
         answered = answers.reply_to(request.request_id)
         if answered is not None:
             return Outcome(answered)
-        if isinstance(command, _ROUTED):
-            return self._route(lease, came, request.request_id, command, now)
-        if len(answers) >= self._config.limits.max_open_requests:
+        is_full = len(answers) >= self._config.limits.max_open_requests
+        if is_full and not self.routing.is_under_way(lease, request.request_id):
             raise LimitError(
                 f"{len(answers)} requests of this client may still be repeated, the limit "
                 f"(max_open_requests); take replies in order, and name the lowest open id"
             )
+        if isinstance(command, _ROUTED):
+            return self._route(lease, came, request.request_id, command, now)
         return self._execute(lease, request, came.identity, now=now, wall=wall)
 
     def _execute(
@@ -316,16 +317,18 @@ class BrokerCore:
         now: float,
     ) -> Outcome:
         """Have a unit's owner asked; the answer comes later, unless it is known now."""
+        lease.answers.used(request_id)
+        scope = scope_of(self.access, came.identity)
         try:
             if came.identity is not None:
                 refuse_forbidden(came.identity, command)
-            reply = self.routing.ask(
-                lease, (came.peer, came.descriptor), request_id, command, now=now
-            )
+            refuse_beyond(self.state, lease, command, self._config.limits)
+            came_on = (came.peer, came.descriptor)
+            reply = self.routing.ask(lease, came_on, request_id, command, now=now, scope=scope)
         except EzGraphError as error:
             if came.identity is not None:
                 self._audit(came.identity, command, error, now)
-            reply = refusal_of(withheld(error, scope_of(self.access, came.identity)))
+            reply = refusal_of(withheld(error, scope))
         if reply is not None:
             lease.answers.remember(request_id, reply)
         return Outcome(reply)
@@ -366,8 +369,7 @@ class BrokerCore:
         if outcome.reply is not None:
             lease.answers.remember(request.request_id, outcome.reply)
         if isinstance(command, ReportSettings) and outcome.events:
-            seq = outcome.events[-1].seq
-            self.routing.reported(lease, command.answers, seq, command.value)
+            self.routing.reported(lease, command, outcome.events[-1].seq)
         return outcome
 
     def _bodies(self, lease: Lease, command: Change) -> Sequence[Body]:
@@ -378,7 +380,7 @@ class BrokerCore:
             case Disconnect():
                 return rules_graph.disconnect(state, command, _owner(lease))
             case ReportSettings():
-                asked_by = self.routing.asked_by(lease, command.answers)
+                asked_by = self.routing.asked_by(lease, command)
                 return rules_process.report_settings(
                     state, command, _process_id(lease), asked_by
                 )
@@ -462,6 +464,7 @@ class BrokerCore:
         is_new = lease.holder != holder_of(command.hello.nonce, came.public)
         if is_new:  # else it is a repetition
             self._connections.unbind_all_of(lease)
+            self.routing.taken_over(lease)
             self.admission.change_holder(lease, command.hello, came.identity)
             body = self._taken_over(lease)
             events = self._transaction((body,), lease.source, None, now=now, wall=wall)
@@ -566,9 +569,9 @@ class BrokerCore:
         elif lease.kind == "process":
             bodies.append(ProcessClosed(_process_id(lease), reason))
         self.admission.end(lease, reason)
-        self.routing.ended(lease)
         self._connections.unbind_all_of(lease)
         events = self._transaction(bodies, lease.source, request_id, now=now, wall=wall)
+        self.routing.ended(lease)  # when its units are nobody's
         self.admission.ended.remember(events)
         return events
 

@@ -306,7 +306,7 @@ class BrokerEngine:
                 self._decided(events)
         routing = self.core.routing
         if routing.routes:
-            routing.expire(now)
+            routing.expire(heard_through)
         if routing.outgoing:
             self._answers += (_Answer(*each) for each in take_all(routing.outgoing))
         if self._compaction.may_compact:

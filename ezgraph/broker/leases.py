@@ -53,6 +53,10 @@ class Answers:
         if first is not None:
             self._first_seqs[request_id] = first
 
+    def used(self, request_id: int) -> None:
+        """Take note that a request was asked, though it is not answered yet."""
+        self.highest = max(self.highest, request_id)
+
     def sync_at(self, request_id: int, head: int) -> int:
         """Return the seq that a sync is answered with: before all that was asked after it.
 

@@ -1,51 +1,69 @@
 """Requests on their way to the owners of units, and back. Pure.
 
 A route begins when somebody asks and ends with one answer: the owner's, or that it is gone, silent,
-or not to be found. Its id is made of who asked and of the request's id, so that a repetition (also
-one that comes after a restart of the broker) is the same route: it is handed to the owner again,
-who knows it again.
+or not to be found. Its id is made of who asked (the lease, and the program that holds it) and of
+the request's id, so that a repetition (also one that comes after a restart of the broker) is the
+same route: it is handed to the owner again, who knows it again.
 
 Requests to a unit are handed to its owner at once, any number side by side, up to a bound. Changes
 of settings go one by one for each address, in the order they came: the next is handed on when the
-one before is answered, and is checked then, against what the settings are by then.
+one before is over, and is checked then, against what the settings are by then.
 
-States of a change: waiting -> handed -> answered by a report, a veto, silence, or the owner's end.
+States of a change: waiting -> handed -> over, by a report, a veto, or the owner's end. Who asked
+may be told before that there was no answer, or be gone: then the route is *left*, and its line
+stands still until the owner has said what became of it. Else the next change would be checked
+against settings that the one before may yet replace.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from ezgraph.protocol.commands import ChangeSettings
 
-    from ezgraph.broker.connections import Descriptor
-    from ezgraph.protocol.commands import ChangeSettings, RequestProcess
+if TYPE_CHECKING:
+    from ezgraph.broker.connections import Connection, Descriptor
+    from ezgraph.broker.leases import Lease
+    from ezgraph.protocol.commands import RequestProcess
     from ezgraph.protocol.events import Source
+    from ezgraph.protocol.roles import ReadScope
     from ezgraph.protocol.routed import Routed
 
+_STALE_ENTRIES = 1_000
 
-def route_id(client: str, request_id: int) -> str:
-    """Return the id of the route that a client's request takes."""
-    return f"{client}:{request_id}"
+
+def route_id(asker: Lease, request_id: int) -> str:
+    """Return the id of the route that a client's request takes.
+
+    A lease may be taken over by another program, which counts its requests on from what was
+    answered: the holder tells them apart.
+    """
+    return f"{asker.client}:{asker.holder}:{request_id}"
 
 
 def asker_of(route: str) -> tuple[str, int] | None:
     """Return the client and the request's id that a route's id names; None: it is none."""
-    client, _, number = route.rpartition(":")
-    return (client, int(number)) if client and number.isdecimal() else None
+    client, _, rest = route.rpartition(":")[0].rpartition(":")
+    number = route.rpartition(":")[2]
+    if not client or not number.isascii() or not number.isdecimal() or len(number) > _DIGITS:
+        return None
+    return (client, int(number)) if rest.isalnum() or not rest else None
+
+
+_DIGITS = 20
 
 
 @dataclass(slots=True, eq=False)
 class Route:
     """One request under way. ``came_on``: the connection its answer goes to, and its descriptor.
 
-    ``handed`` is what its owner was told.
-
-    ``owner`` is the client id of the process it was handed to; None: it waits for its turn.
+    ``scope``: what who asked may read. ``owner`` is the client id of the process it was handed to
+    (None: it waits for its turn), ``handed`` what that was told, ``sent_on`` on which connection
+    (None: it has none, and is told when it has). ``is_left``: who asked waits no longer.
     """
 
     id: str
@@ -55,8 +73,16 @@ class Route:
     command: RequestProcess | ChangeSettings
     source: Source
     deadline: float
+    scope: ReadScope
     owner: str | None = None
     handed: Routed | None = None
+    sent_on: Connection | None = None
+    is_left: bool = False
+
+    @property
+    def line(self) -> str | None:
+        """The address whose changes go one by one, this one among them; None: it is no change."""
+        return self.command.address if isinstance(self.command, ChangeSettings) else None
 
 
 class Routes:
@@ -65,9 +91,10 @@ class Routes:
     def __init__(self) -> None:
         self._by_id: dict[str, Route] = {}
         self._of_owner: dict[str, dict[str, Route]] = {}
-        self._of_client: dict[str, set[str]] = {}
-        self._lines: dict[str, deque[Route]] = {}
-        self._queue: list[tuple[float, str]] = []
+        self._of_client: dict[str, dict[str, Route]] = {}
+        self._lines: dict[str, OrderedDict[str, Route]] = {}
+        self._queue: list[tuple[float, int, Route]] = []
+        self._numbers = count()
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -80,72 +107,91 @@ class Routes:
         return self._by_id.get(route_id)
 
     def count_of(self, client: str) -> int:
-        """Return how many a client has under way."""
+        """Return how many a client waits for."""
         return len(self._of_client.get(client, ()))
 
-    def begin(self, route: Route) -> None:
-        """Take a route up."""
+    def begin(self, route: Route) -> bool:
+        """Take a route up; return whether it is its turn at once."""
         self._by_id[route.id] = route
-        self._of_client.setdefault(route.client, set()).add(route.id)
-        heapq.heappush(self._queue, (route.deadline, route.id))
-
-    def wait_for(self, address: str, route: Route) -> bool:
-        """Put a change into the line of its address; return whether it is its turn at once."""
-        line = self._lines.setdefault(address, deque())
-        line.append(route)
+        self._wait(route)
+        if route.line is None:
+            return True
+        line = self._lines.setdefault(route.line, OrderedDict())
+        line[route.id] = route
         return len(line) == 1
 
+    def wait_again(self, route: Route, deadline: float) -> None:
+        """Who asked for a route that was left asks for it again."""
+        route.is_left, route.deadline = False, deadline
+        self._wait(route)
+
+    def _wait(self, route: Route) -> None:
+        self._of_client.setdefault(route.client, {})[route.id] = route
+        if len(self._queue) > _STALE_ENTRIES + 4 * len(self._by_id):  # of those that ended
+            self._queue = [each for each in self._queue if self._is_awaited(each)]
+            heapq.heapify(self._queue)
+        heapq.heappush(self._queue, (route.deadline, next(self._numbers), route))
+
     def hand(self, route: Route, owner: str, what: Routed) -> None:
-        """Take note of who was handed a route, and what."""
+        """Take note of who is to be handed a route, and what."""
         route.owner, route.handed = owner, what
         self._of_owner.setdefault(owner, {})[route.id] = route
 
-    def handed_to(self, owner: str) -> Iterator[Route]:
-        """Yield what an owner has not answered yet, oldest first."""
-        yield from list(self._of_owner.get(owner, {}).values())
+    def handed_to(self, owner: str) -> list[Route]:
+        """Return what an owner has not answered yet, oldest first."""
+        return list(self._of_owner.get(owner, {}).values())
 
     def of_client(self, client: str) -> list[Route]:
-        """Return what a client has under way."""
-        return [self._by_id[each] for each in self._of_client.get(client, ())]
+        """Return what a client waits for."""
+        return list(self._of_client.get(client, {}).values())
 
-    def end(self, route: Route, address: str | None = None) -> Route | None:
-        """Forget a route; return the change whose turn it is now at ``address``, if any."""
-        if self._by_id.pop(route.id, None) is None:
+    def leave(self, route: Route) -> None:
+        """Nobody waits for this route any more; it ends when its owner has answered."""
+        route.is_left = True
+        _drop(self._of_client, route.client, route.id)
+
+    def end(self, route: Route) -> Route | None:
+        """Forget a route; return the change whose turn it is now, if there is one."""
+        if self._by_id.get(route.id) is not route:
             return None
+        del self._by_id[route.id]
         _drop(self._of_client, route.client, route.id)
         if route.owner is not None:
-            handed = self._of_owner.get(route.owner, {})
-            handed.pop(route.id, None)
-            if not handed:
-                self._of_owner.pop(route.owner, None)
-        if address is None:
+            _drop(self._of_owner, route.owner, route.id)
+        return self._next_in_line(route)
+
+    def _next_in_line(self, route: Route) -> Route | None:
+        line = self._lines.get(route.line) if route.line is not None else None
+        if line is None or route.line is None:
             return None
-        line = self._lines.get(address, deque())
-        was_first = bool(line) and line[0] is route
-        if route in line:
-            line.remove(route)
+        was_first = next(iter(line.values())) is route
+        del line[route.id]
         if not line:
-            self._lines.pop(address, None)
+            del self._lines[route.line]
             return None
-        return line[0] if was_first else None
+        return next(iter(line.values())) if was_first else None
 
     def next_due(self) -> float | None:
         """Return when a route may run out, at the earliest."""
-        while self._queue and self._queue[0][1] not in self._by_id:
+        while self._queue and not self._is_awaited(self._queue[0]):
             heapq.heappop(self._queue)
         return self._queue[0][0] if self._queue else None
 
     def overdue(self, now: float) -> list[Route]:
-        """Return the routes whose time is over."""
+        """Return the routes whose time is over; each once."""
         over = []
         while (due := self.next_due()) is not None and due <= now:
-            _, route_id = heapq.heappop(self._queue)
-            over.append(self._by_id[route_id])
+            over.append(heapq.heappop(self._queue)[2])
         return over
 
+    def _is_awaited(self, entry: tuple[float, int, Route]) -> bool:
+        deadline, _, route = entry
+        is_there = self._by_id.get(route.id) is route
+        return is_there and not route.is_left and route.deadline == deadline
 
-def _drop(by_key: dict[str, set[str]], key: str, item: str) -> None:
-    items = by_key.get(key, set())
-    items.discard(item)
+
+def _drop(by_key: dict[str, dict[str, Route]], key: str, item: str) -> None:
+    items = by_key.get(key, {})
+    items.pop(item, None)
     if not items:
         by_key.pop(key, None)

@@ -5,16 +5,23 @@ its connections is handed a request, what its answer means to who asked, and wha
 there is none. Whatever goes to somebody else than the client whose command is decided on, is put
 into ``outgoing``; it leaves with the answers of the pass, after the journal has what belongs to it.
 
-An owner that comes back, on a new connection, is handed again what it has not answered.
+An owner that comes back, on a new connection, is handed again what it has not answered. A program
+that takes the owner's lease over is not: what the one before was asked, it may have done.
+
+After a restart of the broker an owner's report may arrive before who asked has asked again. It is
+kept for them (``early``); nobody can say any more whether they asked, so the event does not.
 """
 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from ezgraph.broker.routes import Route, Routes, route_id
+from ezgraph.broker.access import withheld_settings
+from ezgraph.broker.routes import Route, Routes, asker_of, route_id
+from ezgraph.broker.rules_settings import refuse_unfit
 from ezgraph.errors import (
     EzGraphError,
     InvalidCommandError,
@@ -25,31 +32,34 @@ from ezgraph.errors import (
     StaleWriteError,
     UnknownComponentError,
     VetoedError,
+    from_code,
 )
 from ezgraph.protocol.commands import ChangeSettings, RequestProcess
 from ezgraph.protocol.replies import HANDED_ID, Handed, Refusal, SettingsSet
+from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.protocol.routed import (
     ProcessControlErrorCode,
     ProcessControlRequest,
     ProcessControlResponse,
     SettingsChangeRequest,
 )
-from ezgraph.state.schema_check import check_change
+from ezgraph.protocol.settings import SettingsSnapshotValue
 
 if TYPE_CHECKING:
     from ezgraph.broker.connections import Descriptor
     from ezgraph.broker.leases import Lease, Leases
     from ezgraph.config import Limits
-    from ezgraph.protocol.commands import AnswerRequest
+    from ezgraph.protocol.commands import AnswerRequest, ReportSettings
     from ezgraph.protocol.events import Source
     from ezgraph.protocol.metadata import SettingsSchemaMetadata
     from ezgraph.protocol.replies import Reply
+    from ezgraph.protocol.roles import ReadScope
     from ezgraph.protocol.routed import Routed
-    from ezgraph.protocol.settings import SettingsSnapshotValue
     from ezgraph.state.graph import GraphState
 
 MIN_TIMEOUT_S = 0.01
 MAX_TIMEOUT_S = 3_600.0
+_EARLY_REPORTS = 64
 
 
 class Addressed(NamedTuple):
@@ -70,6 +80,7 @@ class Routing:
         self._state = state
         self._leases = leases
         self._limits = limits
+        self._early: OrderedDict[str, tuple[str, SettingsSet]] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Routing {self.routes!r}>"
@@ -84,37 +95,51 @@ class Routing:
         command: RequestProcess | ChangeSettings,
         *,
         now: float,
+        scope: ReadScope = FULL_SCOPE,
     ) -> Reply | None:
         """Take a request up, or up again; return its answer if there is one already.
+
+        ``scope``: what who asks may read, and so may be told.
 
         Raises:
             RefusedError: nobody could answer it, or too much is under way.
         """
-        under_way = self.routes.get(route_id(lease.client, request_id))
+        deadline = now + _timeout_s(command.timeout_s)
+        under_way = self.routes.get(route_id(lease, request_id))
         if under_way is not None:
-            under_way.came_on = came_on
-            self._hand_again(under_way)
+            self._ask_again(under_way, came_on, deadline)
             return None
         self._refuse_too_many(lease)
         route = Route(
-            route_id(lease.client, request_id),
+            route_id(lease, request_id),
             lease.client,
             request_id,
             came_on,
             command,
             lease.source,
-            now + _timeout_s(command.timeout_s),
+            deadline,
+            scope,
         )
         match command:
             case RequestProcess():
                 return self._ask_process(route, command)
             case ChangeSettings():
-                self._refuse_unchangeable(command)
-                self.routes.begin(route)
-                if self.routes.wait_for(command.address, route):
-                    self._begin_change(route, command)
-                return None
+                return self._ask_change(route, command)
         assert_never(command)
+
+    def _ask_again(
+        self, route: Route, came_on: tuple[bytes, Descriptor | None], deadline: float
+    ) -> None:
+        """Heed a repetition; a connection that its owner was handed it on already has it."""
+        route.came_on = came_on
+        if route.is_left:
+            self.routes.wait_again(route, deadline)
+        if route.sent_on is None or route.sent_on.closed:
+            self._send(route)
+
+    def is_under_way(self, lease: Lease, request_id: int) -> bool:
+        """Return whether a request is known, and not answered yet."""
+        return self.routes.get(route_id(lease, request_id)) is not None
 
     def _refuse_too_many(self, lease: Lease) -> None:
         limit = self._limits.max_routed_requests
@@ -140,8 +165,20 @@ class Routing:
 
     # --- changes of settings ---
 
+    def _ask_change(self, route: Route, command: ChangeSettings) -> Reply | None:
+        early = self._early.pop(route.id, None)
+        if early is not None and early[0] == command.address:
+            return self._as_told(route, early[1])
+        try:
+            self._refuse_unchangeable(command)
+        except EzGraphError as error:
+            raise withheld_settings(error, route.scope, command.address) from error
+        if self.routes.begin(route):
+            self._hand_change(route, command)
+        return None
+
     def _refuse_unchangeable(self, command: ChangeSettings) -> None:
-        """Refuse a change that nobody would make, before it waits for its turn."""
+        """Refuse a change that nobody would make, before it waits for its turn, and when it has."""
         address = command.address
         now = self._state.settings.get(address)
         if now is None:
@@ -158,9 +195,7 @@ class Routing:
                 f"the settings of {address!r} changed at seq {now.seq}, not at "
                 f"{command.expected_seq}, which was expected; read them again"
             )
-        schema = self._schema_of(address)
-        if schema is not None:
-            check_change(schema, command.changes)
+        refuse_unfit(command, now.value, self._schema_of(address))
 
     def _schema_of(self, address: str) -> SettingsSchemaMetadata | None:
         now = self._state.settings[address].value.settings_schema
@@ -169,13 +204,16 @@ class Routing:
             return now
         return component.metadata.settings_schema
 
-    def _begin_change(self, route: Route, command: ChangeSettings) -> None:
-        """Hand a change on whose turn it is, if it may still be made."""
+    def _begin_change(self, route: Route, command: ChangeSettings) -> Route | None:
+        """Hand a change on whose turn it is; if it cannot be made any more, return the next."""
         try:
             self._refuse_unchangeable(command)
         except EzGraphError as error:
-            self._end(route, Refusal(error.code, str(error)))
-            return
+            return self._close(route, Refusal(error.code, str(error)))
+        self._hand_change(route, command)
+        return None
+
+    def _hand_change(self, route: Route, command: ChangeSettings) -> None:
         address = command.address
         what = SettingsChangeRequest(
             route.id,
@@ -185,23 +223,30 @@ class Routing:
             self._state.settings[address].seq,
             _in_words(route.source),
             command.reason,
+            command.expected_seq,
         )
         self._hand(route, str(self._state.unit_owner[address]), what)
 
-    def asked_by(self, owner: Lease, request_id: str | None) -> Source | None:
+    def asked_by(self, owner: Lease, report: ReportSettings) -> Source | None:
         """Return who asked for the change that an owner reports, with the reason they gave."""
-        route = self._of(owner, request_id)
-        if route is None or not isinstance(route.command, ChangeSettings):
-            return None
-        return replace(route.source, reason=route.command.reason)
+        route = self._change_of(owner, report)
+        return replace(route.source, reason=_reason_of(route)) if route is not None else None
 
-    def reported(
-        self, owner: Lease, request_id: str | None, seq: int, value: SettingsSnapshotValue
-    ) -> None:
+    def reported(self, owner: Lease, report: ReportSettings, seq: int) -> None:
         """An owner has reported what a change came to, at ``seq``: that is the answer."""
-        route = self._of(owner, request_id)
-        if route is not None and isinstance(route.command, ChangeSettings):
-            self._end(route, SettingsSet(seq, value))
+        if report.answers is None:
+            return
+        route, done = self._change_of(owner, report), SettingsSet(seq, report.value)
+        if route is not None:
+            self._end(route, done)
+        elif asker_of(report.answers) is not None and self.routes.get(report.answers) is None:
+            self._early[report.answers] = (report.address, done)
+            if len(self._early) > _EARLY_REPORTS:
+                self._early.popitem(last=False)
+
+    def _change_of(self, owner: Lease, report: ReportSettings) -> Route | None:
+        route = self._of(owner, report.answers)
+        return route if route is not None and route.line == report.address else None
 
     # --- answers ---
 
@@ -223,8 +268,9 @@ class Routing:
                 f"{route.command.address!r}, with answers={command.request_id!r}"
             )
         reason = command.error or "it gave no reason"
+        kind = StaleWriteError if command.error_code == StaleWriteError.code else VetoedError
         vetoed = f"the process that runs {route.command.address!r} refused the change: {reason}"
-        self._end(route, Refusal(VetoedError.code, vetoed))
+        self._end(route, Refusal(kind.code, vetoed))
 
     def _response(
         self, route: Route, owner: Lease, command: AnswerRequest
@@ -246,29 +292,58 @@ class Routing:
 
     def _end(self, route: Route, reply: Reply) -> None:
         """Answer who asked, and go on with the next change in line."""
+        following = self._close(route, reply)
+        while following is not None and isinstance(following.command, ChangeSettings):
+            following = self._begin_change(following, following.command)
+
+    def _close(self, route: Route, reply: Reply) -> Route | None:
+        """Answer who asked; return the change whose turn it is now."""
+        self._tell(route, reply)
+        return self.routes.end(route)
+
+    def _leave(self, route: Route, reply: Reply) -> None:
+        """Answer who asked; the owner of a change that was sent to it is still to be heard."""
+        if route.line is None or route.sent_on is None:
+            self._end(route, reply)
+            return
+        self._tell(route, reply)
+        self.routes.leave(route)
+
+    def _tell(self, route: Route, reply: Reply) -> None:
         asker = self._leases.get(route.client)
-        if asker is not None:
-            asker.answers.remember(route.request_id, reply)
-            peer, descriptor = route.came_on
-            self.outgoing.append(Addressed(peer, route.request_id, reply, descriptor))
-        address = route.command.address if isinstance(route.command, ChangeSettings) else None
-        following = self.routes.end(route, address)
-        if following is not None and isinstance(following.command, ChangeSettings):
-            self._begin_change(following, following.command)
+        if asker is None or route.is_left:
+            return
+        reply = self._as_told(route, reply)
+        asker.answers.remember(route.request_id, reply)
+        peer, descriptor = route.came_on
+        self.outgoing.append(Addressed(peer, route.request_id, reply, descriptor))
+
+    def _as_told(self, route: Route, reply: Reply) -> Reply:
+        """Return what who asked may be told: not more of the settings than they may read."""
+        if route.line is None or route.scope.has(("settings", route.line)):
+            return reply
+        if isinstance(reply, SettingsSet):
+            return SettingsSet(reply.seq, SettingsSnapshotValue())
+        if isinstance(reply, Refusal):
+            error = from_code(reply.code, reply.message)
+            told = withheld_settings(error, route.scope, route.line)
+            return Refusal(told.code, str(told))
+        return reply
 
     # --- handing over ---
 
     def _hand(self, route: Route, owner: str, what: Routed) -> None:
         self.routes.hand(route, owner, what)
-        self._hand_again(route)
+        self._send(route)
 
-    def _hand_again(self, route: Route) -> None:
+    def _send(self, route: Route) -> None:
         """Send a route to its owner's main connection; without one it waits for the next."""
         owner = self._leases.get(route.owner) if route.owner is not None else None
         if owner is None or route.handed is None:
             return
         for peer, connection in reversed(owner.connections.items()):
             if connection.is_main and not connection.closed:
+                route.sent_on = connection
                 handed, at = Handed(route.handed), connection.descriptor
                 self.outgoing.append(Addressed(peer, HANDED_ID, handed, at))
                 return
@@ -276,7 +351,7 @@ class Routing:
     def owner_is_back(self, owner: Lease) -> None:
         """Hand an owner, on its new connection, what it has not answered."""
         for route in self.routes.handed_to(owner.client):
-            self._hand_again(route)
+            self._send(route)
 
     # --- no answer ---
 
@@ -292,17 +367,23 @@ class Routing:
             )
 
     def ended(self, lease: Lease) -> None:
-        """A lease is over: what its process was asked has no answer, what it asked is dropped."""
+        """A lease is over: what its process was asked has no answer, what it asked is dropped.
+
+        Its units have gone before.
+        """
         for route in self.routes.of_client(lease.client):
-            if self.routes.get(route.id) is not None:
-                self._end(route, Refusal("closed", "who asked has gone"))
-        for route in self.routes.handed_to(lease.client):
-            self._fail(
-                route,
-                ProcessControlErrorCode.PROCESS_DISCONNECTED,
-                OwnerGoneError,
-                "ended before it answered",
-            )
+            self._leave(route, Refusal("closed", "who asked has gone"))
+        self._lost(lease, "ended before it answered")
+
+    def taken_over(self, lease: Lease) -> None:
+        """Another program holds a lease from now on; it is not asked what the one before was."""
+        self._lost(lease, "was taken over by another before it answered")
+
+    def _lost(self, owner: Lease, said: str) -> None:
+        for route in self.routes.handed_to(owner.client):
+            if route.sent_on is not None or self._leases.get(owner.client) is None:
+                code = ProcessControlErrorCode.PROCESS_DISCONNECTED
+                self._fail(route, code, OwnerGoneError, said)
 
     def expire(self, now: float) -> None:
         """Tell who asked that there was no answer in time."""
@@ -310,30 +391,28 @@ class Routing:
             said = "did not answer in time"
             if route.owner is None:
                 said = "was busy with changes that came before this one"
-            self._fail(route, ProcessControlErrorCode.TIMEOUT, OwnerSilentError, said)
+            code = ProcessControlErrorCode.TIMEOUT
+            self._leave(route, self._no_answer(route, code, OwnerSilentError, said))
 
     def _fail(
-        self,
-        route: Route,
-        code: ProcessControlErrorCode,
-        kind: type[EzGraphError],
-        said: str,
+        self, route: Route, code: ProcessControlErrorCode, kind: type[EzGraphError], said: str
     ) -> None:
+        self._end(route, self._no_answer(route, code, kind, said))
+
+    def _no_answer(
+        self, route: Route, code: ProcessControlErrorCode, kind: type[EzGraphError], said: str
+    ) -> Reply:
         command = route.command
         waited_s = f"{_timeout_s(command.timeout_s):g} s"
         if isinstance(command, RequestProcess):
             error = f"the process that runs {command.unit!r} {said} ({command.operation})"
             if code is ProcessControlErrorCode.TIMEOUT:
                 error += f": {waited_s}"
-            response = ProcessControlResponse(route.id, ok=False, error=error, error_code=code)
-            self._end(route, response)
-            return
+            return ProcessControlResponse(route.id, ok=False, error=error, error_code=code)
         hint = "see `ezgraph ls processes`"
-        if route.handed is not None and kind is OwnerSilentError:
+        if route.sent_on is not None and code is ProcessControlErrorCode.TIMEOUT:
             hint = f"it may still make the change ({waited_s} were given): watch its settings"
-        self._end(
-            route, Refusal(kind.code, f"the process that runs {command.address!r} {said}; {hint}")
-        )
+        return Refusal(kind.code, f"the process that runs {command.address!r} {said}; {hint}")
 
 
 def take_all(outgoing: list[Addressed]) -> list[Addressed]:
@@ -345,6 +424,10 @@ def take_all(outgoing: list[Addressed]) -> list[Addressed]:
 
 def _timeout_s(asked: float) -> float:
     return min(max(asked, MIN_TIMEOUT_S), MAX_TIMEOUT_S) if math.isfinite(asked) else MAX_TIMEOUT_S
+
+
+def _reason_of(route: Route) -> str | None:
+    return route.command.reason if isinstance(route.command, ChangeSettings) else None
 
 
 def _in_words(source: Source) -> str:

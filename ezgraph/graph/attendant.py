@@ -2,7 +2,11 @@
 
 Each request is answered once. One that is handed over again (its asker, or the broker, had reason
 to think it was lost) is known by its id: while it is being worked on it is left alone, afterwards
-the same answer is given again. Answers are remembered for the latest `REMEMBERED` requests.
+the same answer is given again. Answers are remembered for the latest `REMEMBERED` requests, and
+`REMEMBERED_BYTES`.
+
+A change that is wanted only if the settings are still those of some seq is refused where this
+process has reported others since, or is about to: the broker could not know of that yet.
 
 Handlers are coroutines; the blocking twin's never suspend.
 """
@@ -16,12 +20,19 @@ import socket
 import sys
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ezgraph.clock import SystemClock
-from ezgraph.errors import EzGraphError, VetoedError
+from ezgraph.errors import (
+    EzGraphError,
+    LimitError,
+    MalformedMessageError,
+    StaleWriteError,
+    VetoedError,
+)
 from ezgraph.protocol.commands import AnswerRequest, Command, ReportSettings
 from ezgraph.protocol.routed import (
     ProcessControlErrorCode,
@@ -33,7 +44,7 @@ from ezgraph.protocol.routed import (
 from ezgraph.protocol.settings import settings_value
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from uuid import UUID
 
     from ezgraph.clock import Clock
@@ -45,6 +56,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REMEMBERED = 1_000
+REMEMBERED_BYTES = 16 << 20
 _ANSWER_S = 10.0
 
 
@@ -57,11 +69,11 @@ class Identified:
 
 
 class Attendant:
-    """Answers for one process client. ``tell`` sends a command and returns when it is done."""
+    """Answers for one process client. ``tell`` sends a command and returns the seq reached."""
 
     def __init__(
         self,
-        tell: Callable[[Command, float], Awaitable[object]],
+        tell: Callable[[Command, float], Awaitable[int]],
         who: Callable[[], Identified],
         clock: Clock | None = None,
     ) -> None:
@@ -69,13 +81,16 @@ class Attendant:
         self._tell = tell
         self._who = who
         self._changers: dict[str, ChangeHandler] = {}
-        self._answers: OrderedDict[str, Command | None] = OrderedDict()
+        self._busy: set[str] = set()
+        self._answers: OrderedDict[str, AnswerRequest] = OrderedDict()
+        self._answer_bytes = 0
+        self._reporting: Counter[str] = Counter()
+        self._reported: dict[str, int] = {}
         self._clock = clock or SystemClock()
         self._started = self._clock.monotonic()
 
     def __repr__(self) -> str:
-        busy = sum(answer is None for answer in self._answers.values())
-        return f"<Attendant busy={busy} settings={sorted(self._changers)}>"
+        return f"<Attendant busy={len(self._busy)} settings={sorted(self._changers)}>"
 
     def take_changes(self, address: str, changer: ChangeHandler) -> None:
         """Have ``changer`` make the changes of a unit's settings, or refuse them."""
@@ -85,21 +100,49 @@ class Attendant:
         """Refuse changes of a unit's settings from now on."""
         self._changers.pop(address, None)
 
+    @contextmanager
+    def reporting(self, address: str) -> Iterator[Callable[[int], None]]:
+        """While this lasts the settings of ``address`` are on their way; call it with their seq."""
+
+        def note(seq: int) -> None:
+            self._reported[address] = max(seq, self._reported.get(address, 0))
+
+        self._reporting[address] += 1
+        try:
+            yield note
+        finally:
+            self._reporting[address] -= 1
+
     async def attend(self, request: Routed) -> None:
         """Answer one request that was handed to this process."""
-        known = self._answers.get(request.request_id)
-        if request.request_id in self._answers:
-            if isinstance(known, AnswerRequest):
-                await self._send(known)
+        request_id = request.request_id
+        if request_id in self._busy:
             return
-        self._answers[request.request_id] = None
-        answer = await self._answer(request)
-        self._answers[request.request_id] = answer
-        while len(self._answers) > REMEMBERED:
-            self._answers.popitem(last=False)
-        await self._send(answer)
+        known = self._answers.get(request_id)
+        if known is not None:
+            await self._send(known)
+            return
+        self._busy.add(request_id)
+        try:
+            answer = await self._answer(request)
+            if isinstance(answer, ReportSettings):
+                answer = await self._report(answer, request_id)
+            elif (unsendable := await self._send(answer)) is not None:
+                answer = _failed_to_send(answer, unsendable)
+                await self._send(answer)
+            self._remember(answer)
+        finally:
+            self._busy.discard(request_id)
 
-    async def _answer(self, request: Routed) -> Command:
+    def _remember(self, answer: AnswerRequest) -> None:
+        answers = self._answers
+        answers[answer.request_id] = answer
+        self._answer_bytes += len(answer.payload or b"")
+        while len(answers) > REMEMBERED or self._answer_bytes > REMEMBERED_BYTES:
+            _, oldest = answers.popitem(last=False)
+            self._answer_bytes -= len(oldest.payload or b"")
+
+    async def _answer(self, request: Routed) -> AnswerRequest | ReportSettings:
         if isinstance(request, SettingsChangeRequest):
             return await self._change(request)
         try:
@@ -112,7 +155,7 @@ class Attendant:
             said = f"{type(error).__name__}: {error}"
             return _failed(request, ProcessControlErrorCode.HANDLER_ERROR, said)
 
-    async def _operate(self, request: ProcessControlRequest) -> Command:
+    async def _operate(self, request: ProcessControlRequest) -> AnswerRequest:
         if request.operation == ProcessControlOperation.PING.value:
             return _done(request, _json(self._ping()))
         if request.operation == ProcessControlOperation.GET_PROCESS_STATS.value:
@@ -145,12 +188,15 @@ class Attendant:
             f"ProcessControlResponse are answers",
         )
 
-    async def _change(self, request: SettingsChangeRequest) -> Command:
+    async def _change(self, request: SettingsChangeRequest) -> AnswerRequest | ReportSettings:
         changer = self._changers.get(request.address)
         if changer is None:
             return _vetoed(
                 request, f"its program takes no changes of {request.address!r} while it runs"
             )
+        if self._is_stale(request):
+            said = f"the settings of {request.address!r} have changed meanwhile; read them again"
+            return _vetoed(request, said, StaleWriteError.code)
         try:
             value = settings_value(await changer(request))
         except VetoedError as error:
@@ -162,21 +208,34 @@ class Attendant:
             request.address, value, None, request.reason, answers=request.request_id
         )
 
-    async def _send(self, answer: Command) -> None:
+    def _is_stale(self, request: SettingsChangeRequest) -> bool:
+        if request.expected_seq is None:
+            return False
+        address = request.address
+        return bool(self._reporting[address]) or self._reported.get(address, 0) > request.base_seq
+
+    async def _send(self, answer: AnswerRequest) -> EzGraphError | None:
+        """Send an answer; return why it can never be taken, or None."""
         try:
             await self._tell(answer, _ANSWER_S)
         except EzGraphError as error:
-            log.warning("an answer was not taken command=%s: %s", type(answer).__name__, error)
-            if isinstance(answer, ReportSettings) and answer.answers is not None:
-                await self._give_up(answer.answers, error)
+            log.warning("an answer was not taken: %s", error)
+            return error if isinstance(error, LimitError | MalformedMessageError) else None
+        return None
 
-    async def _give_up(self, request_id: str, error: EzGraphError) -> None:
-        """Tell who asked that what was changed could not be reported."""
+    async def _report(self, report: ReportSettings, request_id: str) -> AnswerRequest:
+        """Report what a change came to; return what is said when it is asked for again."""
+        made = "the change was made before, and is not made again; watch the settings"
         try:
-            said = f"the change was made, but could not be reported: {error}"
-            await self._tell(AnswerRequest(request_id, ok=False, error=said), _ANSWER_S)
-        except EzGraphError:
-            return  # they are told that there was no answer
+            with self.reporting(report.address) as note:
+                note(await self._tell(report, _ANSWER_S))
+        except EzGraphError as error:
+            log.warning("settings were not taken address=%s: %s", report.address, error)
+            made = f"the change was made, but could not be reported: {error}"
+            answer = AnswerRequest(request_id, ok=False, error=made)
+            await self._send(answer)
+            return answer
+        return AnswerRequest(request_id, ok=False, error=made)
 
     def _ping(self) -> dict[str, object]:
         who = self._who()
@@ -222,5 +281,16 @@ def _failed(
     return AnswerRequest(request.request_id, ok=False, error=said, error_code=code.value)
 
 
-def _vetoed(request: SettingsChangeRequest, reason: str) -> AnswerRequest:
-    return AnswerRequest(request.request_id, ok=False, error=reason)
+def _failed_to_send(answer: AnswerRequest, error: EzGraphError) -> AnswerRequest:
+    return AnswerRequest(
+        answer.request_id,
+        ok=False,
+        error=f"the handler's answer cannot be sent: {error}",
+        error_code=ProcessControlErrorCode.INVALID_RESPONSE.value,
+    )
+
+
+def _vetoed(
+    request: SettingsChangeRequest, reason: str, code: str | None = None
+) -> AnswerRequest:
+    return AnswerRequest(request.request_id, ok=False, error=reason, error_code=code)

@@ -95,7 +95,8 @@ class ProcessControlClient:
         session, self._session = self._session, None
         self._declared = Declared()
         attending, self._attending = self._attending, set()
-        for task in attending:
+        own = asyncio.current_task() if attending else None  # a handler may close its client
+        for task in attending - {own}:
             task.cancel()
         if session is not None:
             await session.close()
@@ -173,7 +174,10 @@ class ProcessControlClient:
             NotOwnerError: this process does not own the unit; says who does.
         """
         command = ReportSettings(component_address, settings_value(value), timestamp, reason)
-        return await self._change(command, timeout)
+        with self._attendant.reporting(component_address) as note:
+            seq = await self._change(command, timeout)
+            note(seq)
+        return seq
 
     # --- being asked ---
 
@@ -209,7 +213,7 @@ class ProcessControlClient:
     def _who(self) -> Identified:
         return Identified(self.client_id or UUID(int=0), tuple(self._declared.units))
 
-    async def _answer(self, command: Command, timeout: float) -> object:  # noqa: ASYNC109
+    async def _answer(self, command: Command, timeout: float) -> int:  # noqa: ASYNC109
         return await self._change(command, timeout)
 
     async def _change(self, command: Command, timeout: float) -> int:  # noqa: ASYNC109

@@ -88,7 +88,8 @@ class SettingsChangeRequest:
 
     ``changes`` are new values by dotted path; where ``whole``, they are all fields there are.
     ``base_seq`` is the seq of the settings that it was checked against; ``asked_by`` is who wants
-    it, in words.
+    it, in words. ``expected_seq`` is given where the change is wanted only if the settings are
+    still those of that seq (which is then ``base_seq``).
     """
 
     request_id: str
@@ -98,6 +99,7 @@ class SettingsChangeRequest:
     base_seq: int = 0
     asked_by: str = ""
     reason: str | None = None
+    expected_seq: int | None = None
 
 
 Routed = ProcessControlRequest | SettingsChangeRequest

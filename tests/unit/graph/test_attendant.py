@@ -1,0 +1,273 @@
+"""How a process answers: once per request, whatever its handlers do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pytest
+
+from ezgraph.client.blocking import run
+from ezgraph.errors import DeadlineError, EzGraphError, LimitError, NotOwnerError, VetoedError
+from ezgraph.graph import attendant
+from ezgraph.graph.attendant import Attendant, Identified
+from ezgraph.protocol.commands import AnswerRequest, Command, ReportSettings
+from ezgraph.protocol.routed import (
+    ProcessControlErrorCode,
+    ProcessControlRequest,
+    ProcessControlResponse,
+    SettingsChangeRequest,
+)
+from ezgraph.testing import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+UNIT = "SYS/A"
+
+
+class Desk:
+    """An attendant, and what it has told the broker; ``refuses`` is raised by the next telling."""
+
+    def __init__(self) -> None:
+        self.told: list[Command] = []
+        self.refuses: list[EzGraphError] = []
+        self.clock = ManualClock()
+        self.attendant = Attendant(self.tell, lambda: Identified(UUID(int=7), (UNIT,)), self.clock)
+
+    async def tell(self, command: Command, timeout: float) -> int:  # noqa: ASYNC109
+        assert timeout > 0
+        if self.refuses:
+            raise self.refuses.pop(0)
+        self.told.append(command)
+        return 100 + len(self.told)
+
+    def attend(self, request: Any) -> Any:
+        """Hand it over; return what was told last."""
+        run(self.attendant.attend(request))
+        return self.told[-1] if self.told else None
+
+    def ask(self, operation: str = "move", request_id: str = "x::1") -> Any:
+        return self.attend(ProcessControlRequest(request_id, UNIT, operation, b"in"))
+
+    def change(self, request_id: str = "x::1", **more: Any) -> Any:
+        return self.attend(SettingsChangeRequest(request_id, UNIT, {"gain": 2}, **more))
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def gives(given: object) -> Callable[[Any], Any]:
+    async def handler(_: Any) -> object:
+        if isinstance(given, BaseException):
+            raise given
+        return given
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("given", "payload"),
+    [(b"out", b"out"), (bytearray(b"out"), b"out"), (memoryview(b"out"), b"out"), (None, None)],
+)
+def test_bytes_and_nothing_are_answers(desk: Desk, given: object, payload: bytes | None) -> None:
+    desk.attendant.handler = gives(given)
+
+    assert desk.ask() == AnswerRequest("x::1", ok=True, payload=payload)
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        ("text", "INVALID_RESPONSE", "returned str"),
+        (NotImplementedError(), "UNSUPPORTED_OPERATION", "does not know 'move'"),
+        (NotImplementedError("not today"), "UNSUPPORTED_OPERATION", "not today"),
+        (ValueError("why"), "HANDLER_ERROR", "ValueError: why"),
+        (ProcessControlResponse("?", ok=False, error="no"), "HANDLER_ERROR", "no"),
+        (
+            ProcessControlResponse(
+                "?", ok=False, error="later", error_code=ProcessControlErrorCode.TIMEOUT
+            ),
+            "TIMEOUT",
+            "later",
+        ),
+    ],
+)
+def test_what_is_no_result_says_why(desk: Desk, given: object, code: str, said: str) -> None:
+    desk.attendant.handler = gives(given)
+
+    answer = desk.ask()
+
+    assert (answer.ok, answer.error_code) == (False, code)
+    assert said in answer.error
+
+
+def test_a_response_of_ones_own_is_taken_under_the_id_that_was_asked(desk: Desk) -> None:
+    desk.attendant.handler = gives(ProcessControlResponse("another", ok=True, payload=b"p"))
+
+    assert desk.ask() == AnswerRequest("x::1", ok=True, payload=b"p")
+
+
+def test_without_a_handler_only_the_library_answers(desk: Desk) -> None:
+    assert desk.ask().error_code == "HANDLER_NOT_CONFIGURED"
+    assert json.loads(desk.ask("PING", "x::2").payload)["process_id"] == str(UUID(int=7))
+    desk.clock.advance(5.0)
+    stats = json.loads(desk.ask("GET_PROCESS_STATS", "x::3").payload)
+    assert (stats["units"], stats["uptime_s"]) == ([UNIT], 5.0)
+    assert stats["memory_bytes"] > 0
+    assert stats["threads"] >= 1
+
+
+def test_a_request_that_comes_again_is_answered_again_and_not_done_again(desk: Desk) -> None:
+    done: list[str] = []
+
+    async def handler(request: ProcessControlRequest) -> bytes:
+        done.append(request.request_id)
+        return b"done"
+
+    desk.attendant.handler = handler
+    answers = [desk.ask(), desk.ask(), desk.ask(request_id="x::2")]
+
+    assert done == ["x::1", "x::2"]
+    assert answers[0] == answers[1]
+
+
+def test_a_request_that_comes_again_while_it_is_worked_on_is_left_alone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attendant, "REMEMBERED", 3)
+    begun: list[str] = []
+
+    async def scenario() -> None:
+        async def handler(request: ProcessControlRequest) -> bytes:
+            begun.append(request.request_id)
+            if request.operation == "long":
+                await gate.wait()
+            return b""
+
+        gate = asyncio.Event()
+        desk.attendant.handler = handler
+        long = ProcessControlRequest("x::0", UNIT, "long")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(desk.attendant.attend(long))
+            await asyncio.sleep(0)
+            for n in range(1, 10):  # more than are remembered
+                await desk.attendant.attend(ProcessControlRequest(f"x::{n}", UNIT, "short"))
+            await desk.attendant.attend(long)
+            gate.set()
+        await desk.attendant.attend(long)
+
+    asyncio.run(scenario())
+
+    assert begun.count("x::0") == 1
+    assert [each.request_id for each in desk.told if isinstance(each, AnswerRequest)][-2:] == [
+        "x::0",
+        "x::0",
+    ]
+
+
+def test_no_more_answers_are_remembered_than_bounds_allow(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attendant, "REMEMBERED_BYTES", 1_000)
+    desk.attendant.handler = gives(b"p" * 300)
+    for n in range(50):
+        desk.ask(request_id=f"x::{n}")
+
+    assert len(desk.attendant._answers) == 3
+    assert desk.attendant._answer_bytes == 900
+
+
+def test_an_answer_that_cannot_be_sent_is_told_to_who_asked(desk: Desk) -> None:
+    desk.attendant.handler = gives(b"much too long")
+    desk.refuses = [LimitError("AnswerRequest takes 17 MiB (max_frame_bytes)")]
+
+    answer = desk.ask()
+
+    assert answer.error_code == "INVALID_RESPONSE"
+    assert "max_frame_bytes" in answer.error
+    assert desk.ask() == answer
+
+
+def test_an_answer_that_did_not_arrive_is_given_when_asked_again(desk: Desk) -> None:
+    desk.attendant.handler = gives(b"out")
+    desk.refuses = [DeadlineError("the broker is down")]
+
+    assert desk.ask() is None
+    assert desk.ask() == AnswerRequest("x::1", ok=True, payload=b"out")
+
+
+# --- changes of settings ---
+
+
+def test_a_change_is_answered_by_a_report(desk: Desk) -> None:
+    desk.attendant.take_changes(UNIT, gives({"gain": 2}))
+
+    report = desk.change(reason="why not")
+
+    assert isinstance(report, ReportSettings)
+    assert (report.address, report.answers, report.reason) == (UNIT, "x::1", "why not")
+    assert report.value.structured_value == {"gain": 2}
+
+
+def test_a_change_is_made_once_and_never_reported_again(desk: Desk) -> None:
+    made: list[int] = []
+
+    async def changer(_: SettingsChangeRequest) -> object:
+        made.append(1)
+        return {"gain": len(made)}
+
+    desk.attendant.take_changes(UNIT, changer)
+    desk.change()
+    again = desk.change()
+
+    assert made == [1]
+    assert isinstance(again, AnswerRequest)
+    assert "made before" in (again.error or "")
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [(VetoedError("too loud"), "too loud"), (ZeroDivisionError("by 0"), "ZeroDivisionError: by 0")],
+)
+def test_a_changer_that_raises_refuses(desk: Desk, raised: Exception, said: str) -> None:
+    desk.attendant.take_changes(UNIT, gives(raised))
+
+    answer = desk.change()
+
+    assert (answer.ok, answer.error, answer.error_code) == (False, said, None)
+
+
+def test_a_process_takes_no_changes_unless_it_says_so(desk: Desk) -> None:
+    assert "takes no changes" in desk.change().error
+    desk.attendant.take_changes(UNIT, gives({}))
+    desk.attendant.take_no_changes(UNIT)
+    assert "takes no changes" in desk.change("x::2").error
+
+
+def test_what_was_changed_and_not_reported_is_told_to_who_asked(desk: Desk) -> None:
+    desk.attendant.take_changes(UNIT, gives({"gain": 2}))
+    desk.refuses = [NotOwnerError("another runs it")]
+
+    answer = desk.change()
+
+    assert "could not be reported: another runs it" in answer.error
+    assert desk.change() == answer
+
+
+def test_a_change_of_settings_that_are_others_by_now_is_refused_where_that_was_asked(
+    desk: Desk,
+) -> None:
+    desk.attendant.take_changes(UNIT, gives({"gain": 2}))
+    with desk.attendant.reporting(UNIT) as note:
+        on_its_way = desk.change("x::1", base_seq=5, expected_seq=5)
+        note(6)
+
+    assert on_its_way.error_code == "stale"
+    assert desk.change("x::2", base_seq=5, expected_seq=5).error_code == "stale"
+    assert isinstance(desk.change("x::3", base_seq=6, expected_seq=6), ReportSettings)
+    assert isinstance(desk.change("x::4", base_seq=5), ReportSettings)
