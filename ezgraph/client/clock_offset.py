@@ -50,7 +50,7 @@ class RoundTrip:
 
     def uncertainty_s(self, now: float) -> float:
         """Return how far from `offset_s` the true offset may be at ``now`` (local)."""
-        age_s = max(0.0, now - self.received)
+        age_s = max(0.0, now - self.sent)  # it may have been read at once
         return (self.received - self.sent) / 2 + DRIFT * age_s
 
 
