@@ -6,9 +6,10 @@ import asyncio
 import logging
 import threading
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +31,7 @@ from ezgraph import (
     sync,
 )
 from ezgraph.broker.service import BrokerService
+from ezgraph.chaos.proxy import Cable
 from ezgraph.client import aio, watch
 from ezgraph.settings import (
     INIT_FINAL_COMPONENT_ADDRESS,
@@ -41,8 +43,10 @@ from ezgraph.settings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
+
+    from ezgraph.client.engine import LiveEvents
 
 pytestmark = pytest.mark.integration
 
@@ -205,6 +209,43 @@ def test_a_component_that_leaves_is_removed(server: GraphServer) -> None:
 
             assert told([first, last]) == [("SYS/A", INITIAL, 3), ("SYS/A", REMOVED, 3)]
             assert last.source_session_id == session_id
+
+    asyncio.run(scenario())
+
+
+def test_what_changes_around_a_snapshot_is_told_once(
+    server: GraphServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        gains = iter(range(100))
+
+        async def report() -> None:
+            await process.report_settings_update("SYS/A", {"gain": next(gains)})
+
+        class Meddled(aio.Session):
+            async def fetch_live(
+                self, rooms: Sequence[str] = (), *, timeout: float = 10.0  # noqa: ASYNC109
+            ) -> LiveEvents:
+                await report()
+                live = await super().fetch_live(rooms, timeout=timeout)
+                await report()
+                return live
+
+        async with (
+            ProcessControlClient(server.address) as process,
+            producing(server.address) as source,
+        ):
+            await process.register(["SYS/A"])
+            monkeypatch.setattr(aio, "Session", Meddled)
+            begin = await start_of(source)
+            rest = await take(source, 1)
+            source._must_compare = True  # as after a compaction, the subscription going on
+            rest += await take(source, 2)
+            await report()
+            rest += await take(source, 1)
+
+            assert told(begin)[:-1] == [("SYS/A", INITIAL, 0)]
+            assert told(rest) == [("SYS/A", UPDATED, gain) for gain in range(1, 5)]
 
     asyncio.run(scenario())
 
@@ -463,6 +504,32 @@ async def until(reached: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.parametrize("with_reset", [True, False])
+def test_through_cuts_of_its_connection_nothing_is_lost_or_told_twice(
+    server: GraphServer, *, with_reset: bool
+) -> None:
+    async def scenario() -> None:
+        port = server.address.port
+        async with (
+            Cable("127.0.0.2", server.address.host, [port, port + 1], rng=Random(1)) as cable,
+            ProcessControlClient(server.address) as process,
+            producing(Address("127.0.0.2", port)) as source,
+        ):
+            await process.register(["SYS/A"])
+            await start_of(source)
+            waiting = asyncio.gather(take(source, 45))
+            for gain in range(45):
+                if gain % 15 == 14:
+                    await until(lambda: cable.links == 2)
+                    cable.cut(with_reset=with_reset)
+                await process.report_settings_update("SYS/A", {"gain": gain})
+            (seen,) = await waiting
+
+            assert told(seen) == [("SYS/A", UPDATED, gain) for gain in range(45)]
+
+    asyncio.run(scenario())
+
+
 # --- the consumer ---
 
 
@@ -494,7 +561,7 @@ def test_a_slow_consumer_loses_nothing_and_is_not_drowned(
     asyncio.run(scenario())
 
 
-def test_a_wait_that_is_cancelled_loses_nothing(server: GraphServer) -> None:
+def test_a_wait_that_is_cancelled_at_any_step_loses_nothing(server: GraphServer) -> None:
     async def scenario() -> None:
         async with (
             ProcessControlClient(server.address) as process,
@@ -503,18 +570,21 @@ def test_a_wait_that_is_cancelled_loses_nothing(server: GraphServer) -> None:
             await process.register(["SYS/A"])
             await start_of(source)
             seen: list[PipelineSettingsEvent] = []
-            gain = 0
+            gain = steps = 0
             async with asyncio.timeout(15):
-                while len(seen) < 50:
-                    if gain < 50:
+                while len(seen) < 100:
+                    if gain < 100:
                         await process.report_settings_update("SYS/A", {"gain": gain})
                         gain += 1
-                    try:
-                        seen.append(await asyncio.wait_for(source.produce(), 0.0004))
-                    except TimeoutError:
-                        continue
+                    waiting = asyncio.gather(source.produce())
+                    steps = (steps + 1) % 7
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+                    waiting.cancel()
+                    with suppress(asyncio.CancelledError):
+                        seen += await waiting
 
-            assert told(seen) == [("SYS/A", UPDATED, gain) for gain in range(50)]
+            assert told(seen) == [("SYS/A", UPDATED, gain) for gain in range(100)]
 
     asyncio.run(scenario())
 
