@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from ezgraph.client.broker_choice import KeysLike
     from ezgraph.client.replica import Replica
     from ezgraph.client.resumption import ResumeToken, Resumption
     from ezgraph.config import Address, ClientKeys
     from ezgraph.graph.server import GraphServer
-    from ezgraph.graph.sessions import KeysLike
     from ezgraph.graph.streams import EventStream, SettingsEvents
     from ezgraph.protocol.drawing import Direction
     from ezgraph.protocol.events import Event

@@ -384,7 +384,7 @@ class BrokerService:
         """Do one pass: drain, decide, store, reply, publish."""
         clock, engine = self._clock, self.engine
         ready = dict(self._poller.poll(self._patience_ms() if wait else 0))
-        now, wall = clock.monotonic(), clock.wall()
+        now = clock.monotonic()
         if self._gate is not None:
             self._mind_the_gate(self._gate, now, is_asked=self._gate.handler in ready)
         if self._router in ready and not self._draining:
@@ -399,6 +399,7 @@ class BrokerService:
         for stream in self._streams.values():
             if stream.socket in ready or stream.peers.monitor in ready:
                 self._take_subscriptions(stream, now)
+        now, wall = clock.monotonic(), clock.wall()  # a beat's time is not before its request
         self._take_commands(now, wall)
         engine.finish_pass(
             now=now,

@@ -23,7 +23,7 @@ from ezgraph.protocol.commands import Command, Sync
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ezgraph.client.engine import Feed, Result
+    from ezgraph.client.engine import Feed, LiveEvents, Result
     from ezgraph.client.resumption import ResumeToken
     from ezgraph.clock import Clock
     from ezgraph.config import Address, ClientKeys
@@ -165,19 +165,26 @@ class Session(Shell):
         self, rooms: Sequence[str] = (), *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
     ) -> tuple[GraphState, int]:
         """Return the state (or some rooms of it) at one seq, and the floor."""
+        live = await self.fetch_live(rooms, timeout=timeout)
+        return live.fold(), live.floor
+
+    async def fetch_live(
+        self, rooms: Sequence[str] = (), *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> LiveEvents:
+        """Return the events that make the state (or some rooms of it) at one seq."""
         engine = self._open_engine()
-        future: asyncio.Future[Any] = self._loop.create_future()
+        future: asyncio.Future[LiveEvents | EzGraphError] = self._loop.create_future()
 
-        def take(state: GraphState | EzGraphError, floor: int) -> None:
+        def take(live: LiveEvents | EzGraphError) -> None:
             if not future.done():
-                future.set_result((state, floor))
+                future.set_result(live)
 
-        engine.pull_snapshot(list(rooms), self._clock.monotonic() + timeout, take)
+        engine.pull_live(list(rooms), self._clock.monotonic() + timeout, take)
         self._send(timeout)
-        state, floor = await future
-        if isinstance(state, EzGraphError):
-            raise state
-        return state, floor
+        live = await future
+        if isinstance(live, EzGraphError):
+            raise live
+        return live
 
     def watch(
         self, prefix: Key = (), after: int | None = None, *, start_with_snapshot: bool = False

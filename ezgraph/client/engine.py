@@ -101,13 +101,33 @@ class Feed:
     pulling: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class LiveEvents:
+    """The events that the state at ``seq`` is the fold of (or those of some rooms), in order.
+
+    ``floor`` is the oldest seq that can still be replayed; ``filtered``: some may not be read.
+    """
+
+    events: list[Event]
+    epoch: int
+    seq: int
+    floor: int
+    filtered: bool
+
+    def fold(self) -> GraphState:
+        """Return the state."""
+        return GraphState.fold(
+            self.events, epoch=self.epoch, seq=self.seq, filtered=self.filtered
+        )
+
+
 @dataclass(slots=True, eq=False)
 class _Pull:
     """A snapshot being fetched chunk by chunk."""
 
     rooms: list[str]
     deadline: float
-    on_state: Callable[[GraphState | EzGraphError, int], None]
+    on_live: Callable[[LiveEvents | EzGraphError], None]
     at_least: int | None
     events: list[Event] = field(default_factory=list)
     at: tuple[int, int] | None = None
@@ -575,7 +595,25 @@ class ClientEngine:
 
         ``at_least``: one at this seq or later will do; None: the newest.
         """
-        self._open_snapshot(_Pull(rooms, deadline, on_state, at_least))
+
+        def fold(live: LiveEvents | EzGraphError) -> None:
+            if isinstance(live, EzGraphError):
+                on_state(live, 0)
+            else:
+                on_state(live.fold(), live.floor)
+
+        self.pull_live(rooms, deadline, fold, at_least=at_least)
+
+    def pull_live(
+        self,
+        rooms: list[str],
+        deadline: float,
+        on_live: Callable[[LiveEvents | EzGraphError], None],
+        *,
+        at_least: int | None = None,
+    ) -> None:
+        """Fetch the events that make the state (or only some rooms of it), as `pull_snapshot`."""
+        self._open_snapshot(_Pull(rooms, deadline, on_live, at_least))
 
     def _open_snapshot(self, pull: _Pull) -> None:
         pull.events.clear()
@@ -590,7 +628,7 @@ class ClientEngine:
             )
             self.flush()
         except EzGraphError as error:
-            pull.on_state(error, 0)
+            pull.on_live(error)
 
     def _take_chunk(self, pull: _Pull, result: Result) -> None:
         if not isinstance(result, SnapshotChunk):
@@ -598,7 +636,7 @@ class ClientEngine:
             if error.code == "invalid_command" and pull.tries < _SNAPSHOT_TRIES:
                 self._open_snapshot(pull)  # it gave way to newer ones, or the broker restarted
             else:
-                pull.on_state(error, 0)
+                pull.on_live(error)
             return
         if pull.at not in (None, (result.epoch, result.seq)):
             self._open_snapshot(pull)  # the broker was restarted, and numbers snapshots anew
@@ -610,13 +648,12 @@ class ClientEngine:
         try:
             pull.events += [codec.decode_live_event(each, result.blobs) for each in result.entries]
         except MalformedMessageError as error:
-            pull.on_state(error, 0)
+            pull.on_live(error)
             return
         if result.next_start is None:
-            state = GraphState.fold(
-                pull.events, epoch=result.epoch, seq=result.seq, filtered=result.filtered
+            pull.on_live(
+                LiveEvents(pull.events, result.epoch, result.seq, result.floor, result.filtered)
             )
-            pull.on_state(state, result.floor)
 
 
 def _as_error(result: Result) -> EzGraphError:

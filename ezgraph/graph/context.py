@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
 
 from ezgraph.client import aio
+from ezgraph.client.broker_choice import Broker, KeysLike, choose_broker
 from ezgraph.client.replica import Replica
 from ezgraph.clock import Deadline, SystemClock
 from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
@@ -22,10 +23,7 @@ from ezgraph.graph.sessions import (
     SNAPSHOT_ROOMS,
     AnySession,
     AnySubscription,
-    Broker,
-    KeysLike,
     SessionFactory,
-    choose_broker,
     open_session,
 )
 from ezgraph.graph.streams import (

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 from ezgraph.client import aio
+from ezgraph.client.broker_choice import KeysLike, choose_broker
 from ezgraph.clock import Deadline
 from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.errors import MalformedMessageError, NoSessionError
 from ezgraph.graph.attendant import Attendant, Identified
 from ezgraph.graph.declared import Declared, declare_again
-from ezgraph.graph.sessions import AnySession, KeysLike, SessionFactory, choose_broker
 from ezgraph.protocol.commands import Command, ReportSettings, UpdateUnits
 from ezgraph.protocol.replies import Done
 from ezgraph.protocol.settings import settings_value
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ezgraph.client.resumption import ResumeToken, Resumption
     from ezgraph.graph.attendant import ChangeHandler, RequestHandler
+    from ezgraph.graph.sessions import AnySession, SessionFactory
     from ezgraph.protocol.routed import Routed
 
 

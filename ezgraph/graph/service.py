@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ezgraph.client import aio
+from ezgraph.client.broker_choice import Broker, KeysLike, choose_broker
 from ezgraph.clock import Deadline
 from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.errors import BrokerUnreachableError, DeadlineError, MalformedMessageError
@@ -13,10 +14,7 @@ from ezgraph.graph.sessions import (
     PROBE_S,
     SNAPSHOT_ROOMS,
     AnySession,
-    Broker,
-    KeysLike,
     SessionFactory,
-    choose_broker,
     start_unless_taken,
 )
 from ezgraph.protocol.commands import (

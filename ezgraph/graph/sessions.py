@@ -1,30 +1,21 @@
-"""How a context finds its broker: address, keys, the probe, and a broker of its own if need be."""
+"""How a context opens its session: the probe, and a broker of its own if need be."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ezgraph.clock import Deadline
-from ezgraph.config import (
-    Address,
-    AddressesLike,
-    ClientKeys,
-    address_text_from_environment,
-    default_addresses,
-    has_contexts,
-    keys_from_environment,
-    parse_addresses,
-)
 from ezgraph.errors import AddressInUseError, BrokerUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ezgraph.client.broker_choice import Broker
     from ezgraph.client.core import LeaseState
     from ezgraph.client.engine import Feed
     from ezgraph.client.resumption import ResumeToken, Resumption
     from ezgraph.client.watch import Watch
+    from ezgraph.config import Address, ClientKeys
     from ezgraph.graph.server import GraphServer
     from ezgraph.names import Key
     from ezgraph.protocol.commands import Command
@@ -166,43 +157,6 @@ class SessionFactory(Protocol):
     ) -> AnySession:
         """Return it."""
         ...
-
-
-KeysLike = str | Path | ClientKeys
-"""A key pair's name, its ``.secret`` file, or the keys themselves."""
-
-
-class Broker(NamedTuple):
-    """Where to look for a broker, what to show it, and whether one may be started."""
-
-    addresses: tuple[Address, ...]
-    keys: ClientKeys | None
-    may_start: bool
-
-
-def choose_broker(address: AddressesLike | None, keys: KeysLike | None) -> Broker:
-    """Return which broker is meant.
-
-    ``address`` may be ``@NAME``, a named context (`ezgraph context`), which also says which key is
-    shown there; None: what ``EZGRAPH_ADDR`` says. ``keys`` None: the context's, else what
-    ``EZGRAPH_KEYS`` says, else none.
-
-    Raises:
-        ConfigError: an address is malformed, or there is no such context or key.
-    """
-    given = address if address is not None else address_text_from_environment()
-    if isinstance(given, str) and given.strip().startswith("@"):
-        from ezgraph.keys.client_keys import expand_addresses  # files are read only where meant
-
-        addresses, key = expand_addresses(given)
-        keys = key if keys is None else keys
-    else:
-        addresses = default_addresses() if given is None else parse_addresses(given)
-    if keys is None and keys_from_environment() is None and not has_contexts():
-        return Broker(addresses, None, given is None)
-    from ezgraph.keys.client_keys import find_keys
-
-    return Broker(addresses, find_keys(keys, addresses), given is None)
 
 
 async def open_session(

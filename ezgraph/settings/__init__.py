@@ -32,6 +32,10 @@ if TYPE_CHECKING:
         PipelineSettingsEvent,
         PipelineSettingsEventType,
     )
+    from ezgraph.settings.producer import (
+        PipelineSettingsProducer,
+        PipelineSettingsProducerSettings,
+    )
     from ezgraph.settings.schema import settings_schema
     from ezgraph.settings.sinks import CSVSink, JSONLinesSink
     from ezgraph.settings.table import SettingsTable
@@ -42,6 +46,8 @@ __all__ = [
     "JSONLinesSink",
     "PipelineSettingsEvent",
     "PipelineSettingsEventType",
+    "PipelineSettingsProducer",
+    "PipelineSettingsProducerSettings",
     "Setting",
     "Settings",
     "SettingsHost",
@@ -66,6 +72,8 @@ _HOME = {
     "JSONLinesSink": "sinks",
     "PipelineSettingsEvent": "pipeline",
     "PipelineSettingsEventType": "pipeline",
+    "PipelineSettingsProducer": "producer",
+    "PipelineSettingsProducerSettings": "producer",
     "Setting": "marks",
     "Settings": "base",
     "SettingsHost": "host",
