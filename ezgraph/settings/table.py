@@ -148,17 +148,20 @@ class SettingsTable:
             values = {name: value for held in now.values() for name, value in held.items()}
             yield TableRow(change, values)
 
-    def csv_lines(self) -> Iterator[str]:
-        """Return the table as lines of CSV; text as it is, other values as JSON, gaps empty."""
+    def csv_lines(self, rows: Iterable[TableRow] | None = None) -> Iterator[str]:
+        """Return the table (or some rows) as lines of CSV; text as it is, other values as JSON.
+
+        Where a setting does not exist the cell is empty.
+        """
         names = [each.name for each in self.columns]
         yield csv_line([*HEAD, *names])
-        for row in self.rows():
+        for row in self.rows() if rows is None else rows:
             cells = [row.values.get(name) for name in names]
             yield csv_line([*row.change.head.values(), *cells])
 
-    def json_lines(self) -> Iterator[str]:
-        """Return the table as lines of JSON, the settings of a row under ``settings``."""
-        for row in self.rows():
+    def json_lines(self, rows: Iterable[TableRow] | None = None) -> Iterator[str]:
+        """Return the table (or some rows) as lines of JSON, its settings under ``settings``."""
+        for row in self.rows() if rows is None else rows:
             yield json_line({**row.change.head, "settings": row.values})
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
