@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     )
     from ezgraph.graph.streams import (
         SettingsEvents,
+        SettingsSnapshot,
     )
     from ezgraph.protocol.events import (
         Event,
@@ -213,6 +214,7 @@ _HOME = {
     "SettingsChangedEvent": "ezgraph.protocol.settings",
     "SettingsEventType": "ezgraph.protocol.settings",
     "SettingsEvents": "ezgraph.graph.streams",
+    "SettingsSnapshot": "ezgraph.graph.streams",
     "SettingsFieldMetadata": "ezgraph.protocol.metadata",
     "SettingsSchemaMetadata": "ezgraph.protocol.metadata",
     "SettingsSnapshotValue": "ezgraph.protocol.settings",
@@ -307,6 +309,7 @@ __all__ = [
     "SettingsEvents",
     "SettingsFieldMetadata",
     "SettingsSchemaMetadata",
+    "SettingsSnapshot",
     "SettingsSnapshotValue",
     "SnapshotProcess",
     "SnapshotSession",

@@ -33,13 +33,27 @@ def fields(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def assignments(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return ``FIELD=`` for the fields not set yet; after the ``=`` what may be chosen."""
+    given = [str(each) for each in ctx.params.get("changes") or ()]
     name, sign, _ = incomplete.partition("=")
-    if sign:
+    if name and sign:
         offered = [f"{name}={choice}" for choice in _choices(ctx, name)]
+    elif (split := _split_by_bash(given, incomplete)) is not None:
+        offered = list(_choices(ctx, split))
     else:
-        given = {str(each).partition("=")[0] for each in ctx.params.get("changes") or ()}
-        offered = [f"{each}=" for each in _fields(ctx) if each not in given]
+        names = {each.partition("=")[0] for each in given}
+        offered = [f"{each}=" for each in _fields(ctx) if each not in names]
     return [each for each in offered if each.startswith(incomplete)]
+
+
+def _split_by_bash(given: list[str], incomplete: str) -> str | None:
+    """Return the field whose value is wanted; bash takes FIELD=VALUE for three words.
+
+    Click, which is given them, takes a single ``=`` that is to be completed for nothing.
+    """
+    if len(given) > 1 and given[-1] == "=":
+        return given[-2]
+    is_value = len(given) > 1 and given[-2] == "="
+    return given[-1] if given and not incomplete and "=" not in given[-1] and not is_value else None
 
 
 def _settings(ctx: typer.Context) -> list[str]:

@@ -28,7 +28,7 @@ from ezgraph.protocol.wiring import visible
 
 if TYPE_CHECKING:
     from ezgraph.cli.options import Target
-    from ezgraph.cli.paper import Paper, Part
+    from ezgraph.cli.paper import Paper
     from ezgraph.protocol.events import Source
     from ezgraph.state.graph import SettingEntry
 
@@ -140,19 +140,21 @@ class Description:
         below = f"{pad}{'':<{names}}  "
         if described:
             paper.line((below + visible(described), "italic"))
-        paper.line(*self._set_by(each, below))
+        if each.value is not ABSENT:
+            self._write_set(paper, each.step, below)
 
-    def _set_by(self, each: FieldNow, below: str) -> list[Part]:
-        step = each.step
-        if each.value is ABSENT:
-            return [(below, "")]
+    def _write_set(self, paper: Paper, step: Step | None, below: str) -> None:
         if step is None:
-            return [(f"{below}set before seq {self.floor or self.entry.seq}", "dim")]
+            paper.line((f"{below}set before seq {self.floor or self.entry.seq}", "dim"))
+            return
         ago = age(self.wall_time - step.event.wall_time)
         verb = "asked for by" if step.body.asked_by else "by"
-        told = f"{below}set {ago} ago (seq {step.event.seq}) {verb} {who(step.asker)}"
         because = [(f"  because: {visible(step.reason)}", "italic")] if step.reason else []
-        return [(told, "dim"), *because]
+        paper.line(
+            (f"{below}set {ago} ago (seq {step.event.seq}) ", "dim"),
+            middle=[(f"{verb} {who(step.asker)}", "dim")],
+            end=because,
+        )
 
 
 def describe_component(broker: Target, address: str, field: str | None) -> Description:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -77,8 +78,13 @@ def write_columns(paper: Paper, table: SettingsTable, rows: Iterable[TableRow]) 
         paper.line(("no changes", "dim"))
         return
     cells = {name: [_cell(row, name) for row in shown] for name in names}
+    today = dt.datetime.now(dt.UTC).astimezone().date() if is_terminal() else None
     heads = [
-        [str(row.change.seq), moment(row.change.timestamp), visible(row.change.component)]
+        [
+            str(row.change.seq),
+            moment(row.change.timestamp, today=today),
+            visible(row.change.component),
+        ]
         for row in shown
     ]
     if is_terminal():
@@ -103,10 +109,10 @@ def _fitting(
     room = shutil.get_terminal_size().columns - taken
     chosen: set[str] = set()
     for name in sorted(names, key=lambda name: not _moves(name, rows)):
-        room -= max(_NARROWEST, len(name), *map(len, cells[name])) + _GAP
-        if room < 0 and chosen:
-            break
-        chosen.add(name)
+        width = max(_NARROWEST, len(name), *map(len, cells[name])) + _GAP
+        if width <= room or not chosen:
+            chosen.add(name)
+            room -= width
     return [name for name in names if name in chosen]
 
 
