@@ -164,7 +164,7 @@ def read_past(broker: Target, address: str, field: str | None) -> Past:
         )
         if not steps:
             entry_at(fetch(session, timeout_s=broker.timeout_s), address)
-    names = {path for step in steps for path in step.now}
+    names = dict.fromkeys(path for step in steps for path in step.now)
     if field is not None and steps and not any(is_in(path, field) for path in names):
         raise unknown_field(field, dict.fromkeys(map(dotted, names)))
     return Past(address, field, steps)

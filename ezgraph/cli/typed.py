@@ -196,14 +196,24 @@ def _like(value: Any, current: Any) -> Any:  # noqa: ANN401
             return type(current)(value)
         except TypeError:  # lists do not stand in sets
             return value
-    if isinstance(value, list) and hasattr(current, "dtype") and hasattr(current, "shape"):
-        import numpy as np
-
-        try:
-            return np.asarray(value, current.dtype)
-        except (ValueError, TypeError, OverflowError):  # its owner will say what is wrong
-            return value
+    is_many = isinstance(value, list) or hasattr(value, "dtype")
+    if is_many and hasattr(current, "dtype") and hasattr(current, "shape"):
+        return _array_like(value, current.dtype)
     return value
+
+
+def _array_like(value: Any, dtype: Any) -> Any:  # noqa: ANN401
+    """Return an array of the dtype, if nothing of the numbers is lost by it."""
+    import numpy as np
+
+    try:
+        array = np.asarray(value)
+        is_whole = array.dtype.kind in "iu" and dtype.kind in "iu"
+        if is_whole or np.can_cast(array.dtype, dtype, "same_kind"):
+            return np.asarray(array.tolist(), dtype)
+    except (ValueError, TypeError, OverflowError):
+        pass
+    return value  # its owner will say what is wrong
 
 
 # --- one kind each: they raise ValueError where the text is none ---

@@ -27,6 +27,7 @@ from ezgraph.protocol.events import (
     SessionTakenOver,
     SettingsChanged,
     SettingsLayer,
+    in_words,
 )
 from ezgraph.protocol.settings import SettingsEventType
 from ezgraph.protocol.wiring import visible
@@ -85,12 +86,7 @@ def who(source: Source) -> str:
 
     Where there is not room for all of it, the rest is what is cut.
     """
-    if source.client is None and source.host is None:
-        return visible(source.program or "the broker")
-    pid = "" if source.pid is None else f"[{source.pid}]"
-    login = f" {source.login}" if source.login else ""
-    proved = f"key {source.key_name}: " if source.key_name else ""
-    return visible(f"{proved}{source.program or '?'}{pid}@{source.host or '?'}{login}")
+    return visible(in_words(source))
 
 
 # --- values ---

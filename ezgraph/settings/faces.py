@@ -102,7 +102,7 @@ def _change_row(change: Change, before: Mapping[Path, Any]) -> list[str]:
         _time(change.timestamp),
         text(change.component),
         _what(change, before),
-        text(change.source_session_id or ""),
+        text(change.by or change.source_session_id or ""),
     ]
 
 
@@ -195,4 +195,4 @@ def _time(seconds: float) -> str:
 
 
 def _who(change: SettingsChangedEvent) -> str:
-    return text(change.source_process_id or change.source_session_id or "")
+    return text(change.by or change.source_process_id or change.source_session_id or "")

@@ -47,6 +47,7 @@ class Change:
     event_type: str
     source_session_id: str | None
     values: Mapping[Path, Any]
+    by: str = ""
 
     @property
     def head(self) -> dict[str, Any]:
@@ -82,11 +83,11 @@ def change_of(event: SettingsChangedEvent | PipelineSettingsEvent) -> Change | N
     if event.component_address == INIT_FINAL_COMPONENT_ADDRESS:
         return None
     if isinstance(event, PipelineSettingsEvent):
-        kind, value = event.event_type, event.native()
+        kind, value, by = event.event_type, event.native(), ""
     else:
         kind, held = _KIND_OF_EVENT[event.event_type], event.value
         shown = held.repr_value if held.structured_value is None else held.structured_value
-        value = native(shown)
+        value, by = native(shown), event.by
     is_removed = kind is PipelineSettingsEventType.REMOVED
     return Change(
         event.seq,
@@ -95,6 +96,7 @@ def change_of(event: SettingsChangedEvent | PipelineSettingsEvent) -> Change | N
         kind.value,
         event.source_session_id,
         {} if is_removed else leaves(value, (event.component_address,)),
+        by,
     )
 
 
