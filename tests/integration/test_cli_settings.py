@@ -19,25 +19,30 @@ import pytest
 from typer.testing import CliRunner
 
 from ezgraph import (
+    BrokerConfig,
     DynamicSettingsMetadata,
     GraphContext,
     GraphMetadata,
+    GraphServer,
     ProcessControlClient,
+    Retention,
     SettingsSnapshotValue,
     UnitMetadata,
     sync,
 )
 from ezgraph.cli.main import app
 from ezgraph.cli.paper import paper
+from ezgraph.config import Address
 from ezgraph.errors import VetoedError
 from ezgraph.settings import Setting, Settings, settings_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from typer.testing import Result
 
-    from ezgraph import GraphServer, SettingsEvents, SettingsSnapshot
+    from ezgraph import SettingsEvents, SettingsSnapshot
     from ezgraph.protocol.routed import SettingsChangeRequest
 
 pytestmark = pytest.mark.integration
@@ -410,6 +415,38 @@ def test_changes_are_watched_below_a_prefix(owner: Owner) -> None:
 
     assert event["key"] == ["settings", FILTER]
     assert event["body"]["asked_by"]["reason"] == "why"
+
+
+def test_where_history_was_compacted_it_is_said_and_nothing_is_made_up(tmp_path: Path) -> None:
+    config = BrokerConfig(
+        address=Address("127.0.0.1", 0),
+        backend=f"sqlite:///{tmp_path / 'journal.db'}",
+        checkpoint_events=50,
+        retention=Retention(events=60, max_pinned_events=0),
+    )
+    with GraphServer(config=config) as server, sync.GraphContext(server.address) as ctx:
+        owner = Owner(str(server.address))
+        owner.start()
+        told(owner, "set", FILTER, "cutoff=30", "--reason", "forgotten")
+        while ctx.status().floor == 1:
+            for _ in range(50):
+                ctx.connect("a", f"b{ctx.sync()}")
+
+        silent = settings(owner, "history", FILTER)
+        seq = as_json(owner, "set", FILTER, "order=4")["seq"]
+        past = settings(owner, "history", FILTER, "--json")
+        described = told(owner, "describe", FILTER).splitlines()
+        table = settings(owner, "table", "--as", "json-lines")
+        owner.stop()
+
+    assert silent.stdout == "no changes\n"
+    assert "was compacted; the history begins there" in silent.stderr
+    assert [each["seq"] for each in json.loads(past.stdout)] == [seq]
+    assert re.search(r"set before seq \d+$", described[3])
+    assert "by" not in described[3]
+    (row,) = map(json.loads, table.stdout.splitlines())
+    assert row["settings"]["SYS.FILTER.cutoff"] == 30.0
+    assert "was compacted; the table begins there" in table.stderr
 
 
 # --- for the shell and for the eye ---
