@@ -77,6 +77,17 @@ START = {
 }
 
 
+UNIT = UnitMetadata(
+    ORPHAN,
+    "ORPHAN",
+    "rig.Filter",
+    "rig.FilterSettings",
+    (None, START),
+    DynamicSettingsMetadata(enabled=True),
+    settings_schema=SCHEMA,
+)
+
+
 @dataclass
 class Owner:
     """A program that runs `FILTER`, in an event loop of its own."""
@@ -131,18 +142,9 @@ class Owner:
 def owner(server: GraphServer) -> Iterator[Owner]:
     """A broker with a component whose program runs, and one whose program does not."""
     address = str(server.address)
-    orphan = UnitMetadata(
-        ORPHAN,
-        "ORPHAN",
-        "rig.Filter",
-        "rig.FilterSettings",
-        (None, START),
-        DynamicSettingsMetadata(enabled=True),
-        settings_schema=SCHEMA,
-    )
     running = Owner(address)
     with sync.GraphContext(address) as ctx:
-        ctx.register_metadata(GraphMetadata(components={ORPHAN: orphan}))
+        ctx.register_metadata(GraphMetadata(components={ORPHAN: UNIT}))
         running.start()
         try:
             yield running
@@ -240,6 +242,13 @@ def test_a_change_has_its_json(owner: Owner) -> None:
     assert done["before"] == START
     assert done["settings"] == {**START, "notch": {"hz": 60.0}}
     assert as_json(owner, "get", FILTER)["seq"] == done["seq"]
+
+
+def test_a_value_is_read_by_the_schema_of_the_component(owner: Owner) -> None:
+    told(owner, "set", FILTER, "label=30")
+
+    assert owner.settings["label"] == "30"
+    assert "  ezgraph[" in told(owner, "ls", FILTER)
 
 
 def test_a_change_may_depend_on_what_the_settings_are(owner: Owner) -> None:
@@ -380,6 +389,8 @@ def test_a_component_that_left_still_has_its_history(owner: Owner) -> None:
 
     assert "removed" in lines[-1]
     assert settings(owner, "get", FILTER).exit_code == 1
+    owner.start()
+    assert "  cutoff 40.0, order 2, " in told(owner, "history", FILTER).splitlines()[-1]
 
 
 def test_settings_over_time_are_columns(owner: Owner) -> None:
@@ -425,6 +436,7 @@ def test_where_history_was_compacted_it_is_said_and_nothing_is_made_up(tmp_path:
         retention=Retention(events=60, max_pinned_events=0),
     )
     with GraphServer(config=config) as server, sync.GraphContext(server.address) as ctx:
+        ctx.register_metadata(GraphMetadata(components={ORPHAN: UNIT}))
         owner = Owner(str(server.address))
         owner.start()
         told(owner, "set", FILTER, "cutoff=30", "--reason", "forgotten")
@@ -444,8 +456,9 @@ def test_where_history_was_compacted_it_is_said_and_nothing_is_made_up(tmp_path:
     assert [each["seq"] for each in json.loads(past.stdout)] == [seq]
     assert re.search(r"set before seq \d+$", described[3])
     assert "by" not in described[3]
-    (row,) = map(json.loads, table.stdout.splitlines())
-    assert row["settings"]["SYS.FILTER.cutoff"] == 30.0
+    rows = [json.loads(line) for line in table.stdout.splitlines()]
+    assert [row["component"] for row in rows] == [ORPHAN, FILTER]
+    assert rows[1]["settings"]["SYS.FILTER.cutoff"] == 30.0
     assert "was compacted; the table begins there" in table.stderr
 
 
