@@ -103,6 +103,7 @@ if TYPE_CHECKING:
     )
     from ezgraph.graph.streams import (
         SettingsEvents,
+        SettingsSnapshot,
     )
     from ezgraph.protocol.events import (
         Event,
@@ -259,6 +260,7 @@ _HOME = {
     "SettingsChangedEvent": "ezgraph.protocol.settings",
     "SettingsEventType": "ezgraph.protocol.settings",
     "SettingsEvents": "ezgraph.graph.streams",
+    "SettingsSnapshot": "ezgraph.graph.streams",
     "SettingsFieldMetadata": "ezgraph.protocol.metadata",
     "SettingsSchemaMetadata": "ezgraph.protocol.metadata",
     "SettingsSnapshotValue": "ezgraph.protocol.settings",
@@ -370,6 +372,7 @@ __all__ = [
     "SettingsFieldMetadata",
     "SettingsRefusedError",
     "SettingsSchemaMetadata",
+    "SettingsSnapshot",
     "SettingsSnapshotValue",
     "SnapshotProcess",
     "SnapshotSession",

@@ -33,15 +33,18 @@ class EventLines:
         told = words.tell(event.body)
         today = None if self._dated else dt.datetime.now(dt.UTC).astimezone().date()
         what = self._what(event, told)
-        if event.source.reason:
-            what.append((f"  because: {visible(event.source.reason)}", "italic"))
+        asked_by = event.body.asked_by if isinstance(event.body, SettingsChanged) else None
+        reason = event.source.reason or (asked_by.reason if asked_by else None)
+        if reason:
+            what.append((f"  because: {visible(reason)}", "italic"))
+        asked = [(f"  asked by {words.who(asked_by)}", "")] if asked_by else []
         paper().line(
             (f"{event.seq:>6}  ", "bold"),
             (f"{words.moment(event.wall_time, today=today)}  ", "dim"),
             (f"{told.verb:<{_VERB_WIDTH}}  ", told.style),
             (f"{_key(event):<{_KEY_WIDTH}}  ", "cyan"),
             middle=what,
-            end=[(f"  by {words.who(event.source)}", "dim")],
+            end=[*asked, (f"  by {words.who(event.source)}", "dim")],
         )
 
     def _what(self, event: Event, told: words.Told) -> list[Part]:

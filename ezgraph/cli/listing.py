@@ -141,7 +141,7 @@ class Listing:
                 entry.change.layer.value,
                 age(self.wall_time - entry.wall_time),
                 str(entry.seq),
-                who(entry.source),
+                who(entry.change.asked_by or entry.source),
             ]
             for address, entry in sorted(self.state.settings.items())
         ]
@@ -181,6 +181,7 @@ def _setting_record(address: str, entry: SettingEntry) -> dict[str, Any]:
         "value": as_json.plain(entry.value),
         "reported_time": entry.change.reported_time,
         "source": as_json.plain(entry.source),
+        "asked_by": as_json.plain(entry.change.asked_by),
     }
 
 

@@ -18,28 +18,27 @@ from ezgraph.cli.options import (
     target,
 )
 from ezgraph.cli.paper import is_terminal, tell
-from ezgraph.errors import CompactedError
-from ezgraph.protocol.events import AccessRefused
+from ezgraph.protocol.events import AccessRefused, SettingsChanged
 from ezgraph.protocol.key_text import KeyFilter, parse_filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ezgraph.cli.when import When
-    from ezgraph.protocol.events import Event
+    from ezgraph.protocol.events import Event, Source
 
-_WHEN = "a seq, or a time: 14:03, 2026-11-22T14:03:22, 10m or 2h (ago)"
+WHEN = "a seq, or a time: 14:03, 2026-11-22T14:03:22, 10m or 2h (ago)"
 
 
 def log(
     ctx: typer.Context,
     after: Annotated[
         str | None,
-        typer.Option(metavar="SEQ|TIME", help=f"Only what came after {_WHEN}.", show_default=False),
+        typer.Option(metavar="SEQ|TIME", help=f"Only what came after {WHEN}.", show_default=False),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option(metavar="SEQ|TIME", help=f"Only up to {_WHEN}.", show_default=False),
+        typer.Option(metavar="SEQ|TIME", help=f"Only up to {WHEN}.", show_default=False),
     ] = None,
     key: Annotated[
         str,
@@ -95,44 +94,38 @@ def _write_newest(
 
 def concerns(event: Event, text: str) -> bool:
     """Return whether a name of who caused it, or was refused, has ``text`` in it; in any case."""
-    source, body = event.source, event.body
-    names = (
-        body.who if isinstance(body, AccessRefused) else None,
-        source.session_id,
-        source.process_id,
-        source.client,
-        source.program,
-        source.host,
-        source.login,
-        source.key_name,
-    )
+    body = event.body
+    refused = body.who if isinstance(body, AccessRefused) else None
+    asked_by = body.asked_by if isinstance(body, SettingsChanged) else None
+    names = [refused, *_names(event.source), *(_names(asked_by) if asked_by else ())]
     return any(text.casefold() in str(name).casefold() for name in names if name is not None)
 
 
+def _names(source: Source) -> Iterator[object]:
+    yield from (source.session_id, source.process_id, source.client, source.program)
+    yield from (source.host, source.login, source.key_name)
+
+
 def _stored(broker: Target, wanted: KeyFilter, start: When, end: When | None) -> Iterator[Event]:
-    """Yield the stored events in (start, end], chunk by chunk.
+    """Yield the stored events in (start, end], told where history before was compacted.
 
     Times are compared with each event's own: the broker's wall clock may have been set back.
     """
-    from ezgraph.cli.guest import ask, guest
-    from ezgraph.protocol.commands import ReadEvents
-    from ezgraph.protocol.replies import EventRange
-    from ezgraph.wire import codec
+    from ezgraph.cli.guest import guest
+    from ezgraph.cli.journaled import stored
 
     through = end.seq if end is not None else None
     with guest(broker) as session:
-        position, goal = start.seq or 0, through
-        while goal is None or position < goal:
-            asked = ReadEvents(list(wanted.prefix), position, through)
-            try:
-                part = ask(session, asked, EventRange, timeout_s=broker.timeout_s)
-            except CompactedError as error:
-                tell(f"what was before seq {error.floor:,} was compacted; the log begins there")
-                position = error.floor - 1
-                continue
-            goal = part.head if goal is None else min(goal, part.head)
-            for encoded in part.events:
-                event = codec.decode_event(encoded)
-                if start.is_before(event) and not (end is not None and end.is_before(event)):
-                    yield event
-            position = part.through
+        found = stored(
+            session,
+            wanted.prefix,
+            after=start.seq or 0,
+            through=through,
+            timeout_s=broker.timeout_s,
+            on_floor=lambda floor: tell(
+                f"what was before seq {floor:,} was compacted; the log begins there"
+            ),
+        )
+        for event in found:
+            if start.is_before(event) and not (end is not None and end.is_before(event)):
+                yield event

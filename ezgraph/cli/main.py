@@ -22,6 +22,7 @@ from ezgraph.cli import (
     roles,
     runs,
     serve,
+    settings,
     show,
     verify,
     watch,
@@ -107,6 +108,7 @@ app.command(rich_help_panel=_LOOK)(render.graph)
 app.command(rich_help_panel=_LOOK)(render.snapshot)
 app.command(rich_help_panel=_LOOK)(watch.watch)
 app.command(rich_help_panel=_LOOK)(log.log)
+app.add_typer(settings.app, rich_help_panel=_CHANGE)
 app.command(rich_help_panel=_CHANGE)(change.connect)
 app.command(rich_help_panel=_CHANGE)(change.disconnect)
 app.command(rich_help_panel=_CHANGE)(change.pause)

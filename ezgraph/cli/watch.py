@@ -69,10 +69,14 @@ def watch(
     One line each: seq, time, what happened, key, details, who. When the broker goes, it waits and
     goes on where it was: no event is shown twice and none is left out. Ctrl-C ends it (code 0).
     """
+    wanted = parse_filter(prefix)
+    follow(target(ctx, Given(address, context, keys, timeout)), wanted, after, as_json=as_json)
+
+
+def follow(broker: Target, wanted: KeyFilter, after: int | None, *, as_json: bool) -> None:
+    """Show events as they happen, until Ctrl-C."""
     from ezgraph.cli.lines import EventLines, write_json
 
-    wanted = parse_filter(prefix)
-    broker = target(ctx, Given(address, context, keys, timeout))
     write = write_json if as_json else EventLines(dated=False).write
     try:
         _follow(broker, wanted, after, write, as_json=as_json)

@@ -25,9 +25,13 @@ class When:
 
     def is_before(self, event: Event) -> bool:
         """Return whether ``event`` came later than this."""
+        return self.comes_before(event.seq, event.wall_time)
+
+    def comes_before(self, seq: int, wall_time: float) -> bool:
+        """Return whether what has this seq and time came later than this."""
         if self.seq is not None:
-            return event.seq > self.seq
-        return self.wall_time is None or event.wall_time > self.wall_time
+            return seq > self.seq
+        return self.wall_time is None or wall_time > self.wall_time
 
 
 def parse_when(typed: str, *, now: float) -> When:

@@ -27,6 +27,7 @@ from ezgraph.protocol.events import (
     SessionTakenOver,
     SettingsChanged,
     SettingsLayer,
+    in_words,
 )
 from ezgraph.protocol.settings import SettingsEventType
 from ezgraph.protocol.wiring import visible
@@ -85,12 +86,7 @@ def who(source: Source) -> str:
 
     Where there is not room for all of it, the rest is what is cut.
     """
-    if source.client is None and source.host is None:
-        return visible(source.program or "the broker")
-    pid = "" if source.pid is None else f"[{source.pid}]"
-    login = f" {source.login}" if source.login else ""
-    proved = f"key {source.key_name}: " if source.key_name else ""
-    return visible(f"{proved}{source.program or '?'}{pid}@{source.host or '?'}{login}")
+    return visible(in_words(source))
 
 
 # --- values ---
@@ -106,28 +102,29 @@ def fields_of(value: SettingsSnapshotValue) -> dict[str, str]:
     """Return each field of a component's settings as text; without structure the whole is one."""
     shown = value.repr_value if value.structured_value is None else value.structured_value
     if isinstance(shown, Mapping):
-        return {visible(str(name)): _inner(item) for name, item in shown.items()}
+        return {visible(str(name)): inner(item) for name, item in shown.items()}
     return {"": short(shown)}
 
 
 def short(value: Any) -> str:  # noqa: ANN401
     """Return a value on one line; large arrays by their type and shape."""
     if isinstance(value, Mapping):
-        return " ".join(f"{visible(str(name))}={_inner(item)}" for name, item in value.items())
-    return visible(value) if isinstance(value, str) else _inner(value)
+        return " ".join(f"{visible(str(name))}={inner(item)}" for name, item in value.items())
+    return visible(value) if isinstance(value, str) else inner(value)
 
 
-def _inner(value: Any) -> str:  # noqa: ANN401
+def inner(value: Any) -> str:  # noqa: ANN401
+    """Return a value on one line as it stands within others: text in quotes."""
     if isinstance(value, Mapping):
-        inside = ", ".join(f"{visible(str(name))}={_inner(item)}" for name, item in value.items())
+        inside = ", ".join(f"{visible(str(name))}={inner(item)}" for name, item in value.items())
         return f"{{{inside}}}"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_inner(item) for item in value)}]"
+        return f"[{', '.join(inner(item) for item in value)}]"
     if isinstance(value, bytes | bytearray):
         return f"<{size(len(value))}>"
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         if value.size <= SMALL_ARRAY:
-            return _inner(value.tolist())
+            return inner(value.tolist())
         return f"<{value.dtype} {'x'.join(map(str, value.shape))}>"
     return visible(repr(value))
 

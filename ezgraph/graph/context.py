@@ -30,6 +30,7 @@ from ezgraph.graph.streams import (
     EventList,
     EventStream,
     SettingsEvents,
+    SettingsSnapshot,
     present_topology,
     typed_settings,
     typed_topology,
@@ -501,15 +502,15 @@ class GraphContext:
 
     async def settings_state(
         self, *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
-    ) -> tuple[int, dict[str, SettingsSnapshotValue]]:
+    ) -> tuple[int, SettingsSnapshot]:
         """Return the effective settings of every address, and the seq they are of."""
         state, _ = await self._active().fetch_state(["settings"], timeout=timeout)
-        return state.seq, state.effective_settings()
+        return state.seq, SettingsSnapshot(state)
 
     async def settings_snapshot(
         self, *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
-    ) -> dict[str, SettingsSnapshotValue]:
-        """Return the effective settings of every address."""
+    ) -> SettingsSnapshot:
+        """Return the effective settings of every address: a dict that knows each last change."""
         return (await self.settings_state(timeout=timeout))[1]
 
     async def settings_events(

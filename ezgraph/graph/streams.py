@@ -1,4 +1,4 @@
-"""Typed streams over a subscription: settings changes and topology changes."""
+"""Typed streams over a subscription, and typed answers: settings and changes of them, topology."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ezgraph.protocol.events import (
     ProcessUnitsChanged,
     SettingsChanged,
 )
-from ezgraph.protocol.settings import SettingsChangedEvent
+from ezgraph.protocol.settings import SettingsChangedEvent, SettingsSnapshotValue
 from ezgraph.protocol.snapshot import TopologyChangedEvent, TopologyEventType
 from ezgraph.state.graph import GraphState, settings_event
 
@@ -90,11 +90,30 @@ class EventList(list[Event]):
     floor = 1
 
 
+class SettingsSnapshot(dict[str, SettingsSnapshotValue]):
+    """The effective settings of every address at ``seq``, sorted by address.
+
+    ``changes`` has the last change of each address, by which it came to be so. In a notebook it
+    shows as a table.
+    """
+
+    def __init__(self, state: GraphState) -> None:
+        super().__init__(state.effective_settings())
+        self.seq = state.seq
+        self.changes = {each.component_address: each for each in state.last_settings_changes()}
+
+    def _repr_html_(self) -> str:
+        from ezgraph.settings.faces import settings_table_html
+
+        return settings_table_html(self, self.changes)
+
+
 class SettingsEvents(list[SettingsChangedEvent]):
     """The settings events asked for, in order of seq.
 
     ``complete``: every change after the seq asked for is there. Else history below ``floor`` is
-    gone, and the list begins with the last change of each component that is present.
+    gone, and the list begins with the last change of each component that is present. In a notebook
+    it shows as a history.
     """
 
     def __init__(
@@ -103,6 +122,11 @@ class SettingsEvents(list[SettingsChangedEvent]):
         super().__init__(events)
         self.floor = floor
         self.complete = complete
+
+    def _repr_html_(self) -> str:
+        from ezgraph.settings.faces import settings_history_html
+
+        return settings_history_html(self)
 
 
 def typed_settings(event: Event) -> SettingsChangedEvent | None:

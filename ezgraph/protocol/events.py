@@ -34,6 +34,19 @@ class Source:
     reason: str | None = None
 
 
+def in_words(source: Source) -> str:
+    """Return who caused something: ``rig.py[3412]@lab1 anna``; with a key, which is proved, first.
+
+    The names are as others gave them.
+    """
+    if source.client is None and source.host is None:
+        return source.program or "the broker"
+    pid = "" if source.pid is None else f"[{source.pid}]"
+    login = f" {source.login}" if source.login else ""
+    proved = f"key {source.key_name}: " if source.key_name else ""
+    return f"{proved}{source.program or '?'}{pid}@{source.host or '?'}{login}"
+
+
 class EndReason(enum.Enum):
     """Why a lease ended."""
 

@@ -53,7 +53,8 @@ class SettingsChangedEvent:
     """One change of a component's effective settings.
 
     ``timestamp`` is the reporter's own time if it gave one, else the broker's wall clock
-    (``wall_time``), both in seconds since 1970. A removal carries the last value.
+    (``wall_time``), both in seconds since 1970. A removal carries the last value. ``by`` is who
+    wanted it, in words: who asked for it from elsewhere, or who reported it unasked.
     """
 
     seq: int
@@ -64,6 +65,7 @@ class SettingsChangedEvent:
     source_process_id: UUID | None
     value: SettingsSnapshotValue
     wall_time: float = 0.0
+    by: str = ""
 
 
 _LEAVES = frozenset({type(None), bool, int, float, str, bytes})

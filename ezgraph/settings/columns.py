@@ -66,3 +66,12 @@ def leaves(value: Any, path: Path = ()) -> dict[Path, Any]:  # noqa: ANN401
     for key, item in value.items():
         found |= leaves(item, (*path, key))
     return found
+
+
+def differ(one: Any, other: Any) -> bool:  # noqa: ANN401
+    """Return whether two values of a setting are not the same; 1, 1.0 and True are three."""
+    if type(one) is not type(other):
+        return True
+    if hasattr(one, "dtype"):
+        return bool(one.dtype != other.dtype or one.tobytes() != other.tobytes())
+    return bool(repr(one) != repr(other))

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.protocol.html_parts import LISTED_ROWS, STYLE, count, shortened, table, text
-from ezgraph.settings.columns import Path, leaves
+from ezgraph.settings.columns import Path, differ, leaves
 from ezgraph.settings.table import Change, change_of
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _change_row(change: Change, before: Mapping[Path, Any]) -> list[str]:
         _time(change.timestamp),
         text(change.component),
         _what(change, before),
-        text(change.source_session_id or ""),
+        text(change.by or change.source_session_id or ""),
     ]
 
 
@@ -112,7 +112,7 @@ def _what(change: Change, before: Mapping[Path, Any]) -> str:
     parts = [
         f"<b>{text(_dotted(path[1:]))}</b> {_held(before, path)} → {_held(change.values, path)}"
         for path in {**before, **change.values}
-        if _differ(before.get(path, _ABSENT), change.values.get(path, _ABSENT))
+        if differ(before.get(path, _ABSENT), change.values.get(path, _ABSENT))
     ]
     more = [f"<span class='quiet'>and {len(parts) - 10} more</span>"] if len(parts) > 10 else []
     kind = "registered" if change.event_type == "INITIAL" else "the same again"
@@ -121,14 +121,6 @@ def _what(change: Change, before: Mapping[Path, Any]) -> str:
 
 def _held(values: Mapping[Path, Any], path: Path) -> str:
     return text(_short(values[path])) if path in values else _GONE
-
-
-def _differ(one: Any, other: Any) -> bool:  # noqa: ANN401
-    if type(one) is not type(other):
-        return True
-    if hasattr(one, "dtype"):
-        return bool(one.dtype != other.dtype or one.tobytes() != other.tobytes())
-    return bool(repr(one) != repr(other))
 
 
 # --- numbers over time ---
@@ -203,4 +195,4 @@ def _time(seconds: float) -> str:
 
 
 def _who(change: SettingsChangedEvent) -> str:
-    return text(change.source_process_id or change.source_session_id or "")
+    return text(change.by or change.source_process_id or change.source_session_id or "")

@@ -47,6 +47,7 @@ class Change:
     event_type: str
     source_session_id: str | None
     values: Mapping[Path, Any]
+    by: str = ""
 
     @property
     def head(self) -> dict[str, Any]:
@@ -82,11 +83,11 @@ def change_of(event: SettingsChangedEvent | PipelineSettingsEvent) -> Change | N
     if event.component_address == INIT_FINAL_COMPONENT_ADDRESS:
         return None
     if isinstance(event, PipelineSettingsEvent):
-        kind, value = event.event_type, event.native()
+        kind, value, by = event.event_type, event.native(), ""
     else:
         kind, held = _KIND_OF_EVENT[event.event_type], event.value
         shown = held.repr_value if held.structured_value is None else held.structured_value
-        value = native(shown)
+        value, by = native(shown), event.by
     is_removed = kind is PipelineSettingsEventType.REMOVED
     return Change(
         event.seq,
@@ -95,6 +96,7 @@ def change_of(event: SettingsChangedEvent | PipelineSettingsEvent) -> Change | N
         kind.value,
         event.source_session_id,
         {} if is_removed else leaves(value, (event.component_address,)),
+        by,
     )
 
 
@@ -148,17 +150,20 @@ class SettingsTable:
             values = {name: value for held in now.values() for name, value in held.items()}
             yield TableRow(change, values)
 
-    def csv_lines(self) -> Iterator[str]:
-        """Return the table as lines of CSV; text as it is, other values as JSON, gaps empty."""
+    def csv_lines(self, rows: Iterable[TableRow] | None = None) -> Iterator[str]:
+        """Return the table (or some rows) as lines of CSV; text as it is, other values as JSON.
+
+        Where a setting does not exist the cell is empty.
+        """
         names = [each.name for each in self.columns]
         yield csv_line([*HEAD, *names])
-        for row in self.rows():
+        for row in self.rows() if rows is None else rows:
             cells = [row.values.get(name) for name in names]
             yield csv_line([*row.change.head.values(), *cells])
 
-    def json_lines(self) -> Iterator[str]:
-        """Return the table as lines of JSON, the settings of a row under ``settings``."""
-        for row in self.rows():
+    def json_lines(self, rows: Iterable[TableRow] | None = None) -> Iterator[str]:
+        """Return the table (or some rows) as lines of JSON, its settings under ``settings``."""
+        for row in self.rows() if rows is None else rows:
             yield json_line({**row.change.head, "settings": row.values})
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:

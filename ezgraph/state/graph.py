@@ -41,6 +41,7 @@ from ezgraph.protocol.events import (
     SettingsChanged,
     SettingsLayer,
     Source,
+    in_words,
 )
 from ezgraph.protocol.fingerprints import fingerprint
 from ezgraph.protocol.metadata import ComponentMetadata, GraphMetadata
@@ -337,4 +338,5 @@ def settings_event(
         source_process_id=source.process_id,
         value=change.value,
         wall_time=wall_time,
+        by=in_words(change.asked_by or source),
     )

@@ -45,6 +45,15 @@ EXPECTED = {
         "already wired: {'RIG/CAMERA/FRAMES': ['RIG/TRACKER/INPUT'], 'RIG/TRACKER/INPUT': []}",
         "only for a look",
     ],
+    "05_record_settings_nwb.py": [
+        "filter: now FilterSettings(cutoff=20.0, order=4), asked by anna",
+        "refused: the process that runs 'RIG/FILTER' refused the change: 50 Hz is where the mains",
+        "refused: cutoff = 9000.0 is out of bounds; it takes at least 1.0 and at most 500.0",
+        "session.nwb: 3 events, 3 intervals",
+        "s: {'RIG.FILTER.cutoff': 40.0, 'RIG.FILTER.order': 2}",
+        "UPDATED for 0.",
+        "s: {'RIG.FILTER.cutoff': 20.0, 'RIG.FILTER.order': 4}",
+    ],
 }
 
 
@@ -60,6 +69,21 @@ def run_example(name: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_example_is_tested() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED)
+
+
+def test_an_example_that_needs_an_extra_says_which() -> None:
+    path = EXAMPLES / "05_record_settings_nwb.py"
+    code = f"import runpy, sys; sys.modules['pynwb'] = None; runpy.run_path({str(path)!r}, {{}}, "
+    done = subprocess.run(
+        [sys.executable, "-c", code + "'__main__')"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "this example needs pynwb: pip install 'ezgraph[nwb]'\n"
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))

@@ -78,6 +78,7 @@ def test_registering_metadata_puts_initial_settings_into_snapshot_and_events(
             source_process_id=None,
             value=expected,
             wall_time=event.wall_time,
+            by=event.by,
         )
 
 

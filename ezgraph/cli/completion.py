@@ -1,0 +1,110 @@
+"""What the shell offers for addresses and fields: asked of the broker, silent where there is none.
+
+The shell runs ``ezgraph`` for it at each TAB, so it waits for a short time only.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ezgraph.cli.options import Given, Target, target
+from ezgraph.errors import EzGraphError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ezgraph.state.graph import GraphState
+
+TIMEOUT_S = 0.5
+
+
+def addresses(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the addresses that have settings."""
+    return [each for each in _settings(ctx) if each.startswith(incomplete)]
+
+
+def fields(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the fields of the component that was named before."""
+    return [each for each in _fields(ctx) if each.startswith(incomplete)]
+
+
+def assignments(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return ``FIELD=`` for the fields not set yet; after the ``=`` what may be chosen."""
+    given = [str(each) for each in ctx.params.get("changes") or ()]
+    name, sign, _ = incomplete.partition("=")
+    if name and sign:
+        offered = [f"{name}={choice}" for choice in _choices(ctx, name)]
+    elif (split := _split_by_bash(given, incomplete)) is not None:
+        offered = list(_choices(ctx, split))
+    else:
+        names = {each.partition("=")[0] for each in given}
+        offered = [f"{each}=" for each in _fields(ctx) if each not in names]
+    return [each for each in offered if each.startswith(incomplete)]
+
+
+def _split_by_bash(given: list[str], incomplete: str) -> str | None:
+    """Return the field whose value is wanted; bash takes FIELD=VALUE for three words.
+
+    Click, which is given them, takes a single ``=`` that is to be completed for nothing.
+    """
+    if len(given) > 1 and given[-1] == "=":
+        return given[-2]
+    is_value = len(given) > 1 and given[-2] == "="
+    return given[-1] if given and not incomplete and "=" not in given[-1] and not is_value else None
+
+
+def _settings(ctx: typer.Context) -> list[str]:
+    state = _state(ctx)
+    return [] if state is None else sorted(state.settings)
+
+
+def _fields(ctx: typer.Context) -> list[str]:
+    from ezgraph.cli.component import schema_at, shown_form
+    from ezgraph.settings.columns import leaves
+
+    state, address = _state(ctx), ctx.params.get("component")
+    entry = None if state is None else state.settings.get(str(address))
+    if state is None or entry is None:
+        return []
+    schema, form = schema_at(state, str(address)), shown_form(entry.value)
+    names = [each.name for each in schema.fields] if schema is not None else []
+    held = leaves(form) if isinstance(form, dict) else {}
+    return list(dict.fromkeys([*(".".join(map(str, path)) for path in held), *names]))
+
+
+def _choices(ctx: typer.Context, field: str) -> Iterator[str]:
+    from ezgraph.cli.component import schema_at
+    from ezgraph.cli.typed import choice_text, choices_of, nodes_at
+
+    state = _state(ctx)
+    if state is not None:
+        nodes = nodes_at(schema_at(state, str(ctx.params.get("component"))), field)
+        yield from map(choice_text, choices_of(nodes))
+        kinds = [node.get("type") for node in nodes]
+        yield from ["true", "false"] if "boolean" in kinds else []
+        yield from ["none"] if "null" in kinds else []
+
+
+def _state(ctx: typer.Context) -> GraphState | None:
+    from ezgraph.cli.component import fetch
+    from ezgraph.cli.guest import guest
+
+    with suppress(EzGraphError, OSError):
+        broker = _broker(ctx)
+        with guest(broker) as session:
+            return fetch(session, timeout_s=broker.timeout_s)
+    return None
+
+
+def _broker(ctx: typer.Context) -> Target:
+    """Return the broker that the words typed so far name; options before the command too."""
+    words: dict[str, Any] = {}
+    above: Any = ctx
+    while above is not None:
+        for name in ("address", "context", "keys"):
+            words[name] = words.get(name) or above.params.get(name)
+        above = above.parent
+    return target(ctx, Given(**words, timeout_s=TIMEOUT_S))
