@@ -32,7 +32,7 @@ def main() -> None:
             print(f"refused, and nothing has changed: {error}")
 
         process.register(["RIG/STIMULATOR"])
-        events = ctx.subscribe_settings_events()
+        events = ctx.subscribe_settings_events(after_seq=ctx.sync())  # what comes from here on
         process.report_settings_update("RIG/STIMULATOR", StimulatorSettings())
         process.report_settings_update("RIG/STIMULATOR", StimulatorSettings(current_ua=80.0))
         for event in events:
