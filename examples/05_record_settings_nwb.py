@@ -13,8 +13,6 @@ import datetime as dt
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -22,24 +20,20 @@ from typing import Annotated
 from ezgraph import (
     GraphContext,
     GraphServer,
-    PipelineSettingsEvent,
     PipelineSettingsEventType,
     ProcessControlClient,
-    SettingsChangedEvent,
-    SettingsEventType,
-    SettingsSnapshotValue,
 )
-from ezgraph.clock import SystemClock
 from ezgraph.errors import OutOfBoundsError, VetoedError
-from ezgraph.protocol.routed import SettingsChangeRequest
-from ezgraph.settings import INIT_FINAL_COMPONENT_ADDRESS, Setting, Settings, settings_schema
+from ezgraph.settings import (
+    INIT_FINAL_COMPONENT_ADDRESS,
+    PipelineSettingsProducer,
+    PipelineSettingsProducerSettings,
+    Setting,
+    Settings,
+    SettingsHost,
+)
 
 UNIT = "RIG/FILTER"
-KINDS = {
-    SettingsEventType.INITIAL_SETTINGS: PipelineSettingsEventType.INITIAL,
-    SettingsEventType.SETTINGS_UPDATED: PipelineSettingsEventType.UPDATED,
-    SettingsEventType.SETTINGS_REMOVED: PipelineSettingsEventType.REMOVED,
-}
 
 
 class FilterSettings(Settings):
@@ -47,62 +41,28 @@ class FilterSettings(Settings):
     order: Annotated[int, Setting(choices=(1, 2, 4))] = 2
 
 
-class Filter:
-    """A unit of the rig; `settings` is what it goes by."""
+def keep_off_the_mains(wanted: FilterSettings, present: FilterSettings) -> None:
+    """Refuse what the schema cannot know of; what it can never comes here."""
+    if wanted.cutoff == 50.0 != present.cutoff:
+        raise VetoedError("50 Hz is where the mains hum")
 
-    def __init__(self) -> None:
-        self.settings = FilterSettings()
 
-    def value(self) -> SettingsSnapshotValue:
-        fields = asdict(self.settings)
-        return SettingsSnapshotValue(None, fields, fields, settings_schema(FilterSettings))
-
-    async def change(self, request: SettingsChangeRequest) -> SettingsSnapshotValue:
-        """Take a change that somebody asks for; what does not fit the schema never comes here."""
-        wanted = replace(self.settings, **request.changes)
-        if wanted.cutoff == 50.0:
-            raise VetoedError("50 Hz is where the mains hum")
-        self.settings = wanted
-        print(f"  filter: now {wanted}, asked by {request.asked_by.split('@')[0]}")
-        return self.value()
+def show_change(now: FilterSettings, before: FilterSettings) -> None:
+    print(f"  filter: {before} -> {now}")
 
 
 async def run_rig(address: str, stop: asyncio.Event, ready: asyncio.Event) -> None:
-    unit = Filter()
     async with ProcessControlClient(address, program="rig") as rig:
-        await rig.register([UNIT])
-        rig.take_changes(UNIT, unit.change)
-        await rig.report_settings_update(UNIT, unit.value())
+        host = SettingsHost(
+            rig,
+            UNIT,
+            FilterSettings(),
+            validators=[keep_off_the_mains],
+            callbacks=[show_change],
+        )
+        await host.start()
         ready.set()
         await stop.wait()
-
-
-async def settings_events(ctx: GraphContext) -> AsyncIterator[PipelineSettingsEvent]:
-    """Yield what is set now, the sentinel that ends it, and then each change."""
-    offset = SystemClock().wall() - time.monotonic()
-    seq, snapshot = await ctx.settings_state()
-    changes = ctx.subscribe_settings_events(after_seq=seq)
-    start = [snapshot.changes[address] for address in snapshot]
-    for each in start:
-        yield message(each, PipelineSettingsEventType.INITIAL, offset)
-    initial = PipelineSettingsEventType.INITIAL
-    yield PipelineSettingsEvent(seq, time.monotonic(), INIT_FINAL_COMPONENT_ADDRESS, initial, "")
-    async for each in changes:
-        yield message(each, KINDS[each.event_type], offset)
-
-
-def message(
-    change: SettingsChangedEvent, kind: PipelineSettingsEventType, offset: float
-) -> PipelineSettingsEvent:
-    return PipelineSettingsEvent(
-        change.seq,
-        change.wall_time - offset,
-        change.component_address,
-        kind,
-        change.value.repr_value,
-        change.value.structured_value,
-        change.source_session_id,
-    )
 
 
 async def record(address: str, path: Path, started: asyncio.Event) -> None:
@@ -116,14 +76,15 @@ async def record(address: str, path: Path, started: asyncio.Event) -> None:
     def new_file() -> NWBFile:
         return NWBFile("a filter and its settings", "rig-1", began)
 
-    async with GraphContext(address, program="recorder") as ctx:
-        with NWBSettingsSink(path, new_file, zero_s=zero_s) as sink:
-            async for event in settings_events(ctx):
-                if event.event_type is PipelineSettingsEventType.REMOVED:
-                    break  # the rig has left: the last interval ends here
-                sink.append(event)
-                if event.component_address == INIT_FINAL_COMPONENT_ADDRESS:
-                    started.set()
+    producer = PipelineSettingsProducer(PipelineSettingsProducerSettings(graph_address=address))
+    with NWBSettingsSink(path, new_file, zero_s=zero_s) as sink:
+        async for event in producer:
+            if event.event_type is PipelineSettingsEventType.REMOVED:
+                break  # the rig has left: the last interval ends here
+            sink.append(event)
+            if event.component_address == INIT_FINAL_COMPONENT_ADDRESS:
+                started.set()
+    await producer.close()
 
 
 async def change_settings(address: str) -> None:

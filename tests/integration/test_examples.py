@@ -46,7 +46,7 @@ EXPECTED = {
         "only for a look",
     ],
     "05_record_settings_nwb.py": [
-        "filter: now FilterSettings(cutoff=20.0, order=4), asked by anna",
+        "-> FilterSettings(cutoff=20.0, order=4)",
         "refused: the process that runs 'RIG/FILTER' refused the change: 50 Hz is where the mains",
         "refused: cutoff = 9000.0 is out of bounds; it takes at least 1.0 and at most 500.0",
         "session.nwb: 3 events, 3 intervals",
