@@ -305,6 +305,7 @@ class BrokerEngine:
             self._decided(events)
         self.core.routing.expire(heard_through)
         self._answers += (_Answer(*each) for each in take_all(self.core.routing.outgoing))
+        self._answers += (_Answer(*each) for each in self.core.called(now=now, wall=wall))
         if self._compaction.may_compact:
             self._compact(now, wall)
         if self._transactions:

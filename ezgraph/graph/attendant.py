@@ -194,11 +194,13 @@ class Attendant:
             return _vetoed(
                 request, f"its program takes no changes of {request.address!r} while it runs"
             )
-        if self._is_stale(request):
+        if self.is_stale(request):
             said = f"the settings of {request.address!r} have changed meanwhile; read them again"
             return _vetoed(request, said, StaleWriteError.code)
         try:
             value = settings_value(await changer(request))
+        except StaleWriteError as error:
+            return _vetoed(request, str(error), error.code)
         except VetoedError as error:
             return _vetoed(request, str(error))
         except Exception as error:
@@ -208,7 +210,12 @@ class Attendant:
             request.address, value, None, request.reason, answers=request.request_id
         )
 
-    def _is_stale(self, request: SettingsChangeRequest) -> bool:
+    def is_stale(self, request: SettingsChangeRequest) -> bool:
+        """Return whether a change is wanted only of settings that are others by now.
+
+        Asked before a change is made; a changer that waits for anything asks again, just before it
+        makes the change, and raises `StaleWriteError`.
+        """
         if request.expected_seq is None:
             return False
         address = request.address
