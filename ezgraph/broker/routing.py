@@ -246,8 +246,11 @@ class Routing:
                 self._early.popitem(last=False)
 
     def _change_of(self, owner: Lease, report: ReportSettings) -> Route | None:
-        route = self._of(owner, report.answers)
-        return route if route is not None and route.line == report.address else None
+        """Return the change that an owner reports; after a restart it may wait in line again."""
+        route = self.routes.get(report.answers) if report.answers is not None else None
+        if route is None or route.line != report.address:
+            return None
+        return route if route.owner in (None, owner.client) else None
 
     # --- answers ---
 
