@@ -2,8 +2,8 @@
 
 Each request is answered once. One that is handed over again (its asker, or the broker, had reason
 to think it was lost) is known by its id: while it is being worked on it is not begun again, and
-afterwards the same answer is given again. Answers are remembered for the latest `REMEMBERED` requests, and
-`REMEMBERED_BYTES`.
+afterwards the same answer is given again. Answers are remembered for the latest `REMEMBERED`
+requests, and `REMEMBERED_BYTES`.
 
 A change that is wanted only if the settings are still those of some seq is refused where this
 process has reported others since, or is about to: the broker could not know of that yet.
