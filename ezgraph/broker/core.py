@@ -33,7 +33,7 @@ from ezgraph.broker.admission import Admission, Cluster, ForeignTokenError, hold
 from ezgraph.broker.audit import Audit
 from ezgraph.broker.connections import Connections, Descriptor
 from ezgraph.broker.quotas import refuse_beyond
-from ezgraph.broker.routing import Routing
+from ezgraph.broker.routing import Addressed, Routing
 from ezgraph.errors import (
     EzGraphError,
     ForbiddenError,
@@ -89,7 +89,7 @@ from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.protocol.snapshot import ClientInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from ezgraph.broker.connections import Connection
@@ -250,7 +250,7 @@ class BrokerCore:
             lease.heard_seq = self.state.seq
         if isinstance(command, Heartbeat):
             lease.main_loop_age_s = command.main_loop_age_s
-            return Outcome(Beat(self.state.seq, wall, now))
+            return Outcome(self._beat(lease, now=now, wall=wall))
         answers = lease.answers
         answers.forget_below(request.lowest_open)
         answered = answers.reply_to(request.request_id)
@@ -265,6 +265,21 @@ class BrokerCore:
         if isinstance(command, _ROUTED):
             return self._route(lease, came, request.request_id, command, now)
         return self._execute(lease, request, came.identity, now=now, wall=wall)
+
+    def _beat(self, lease: Lease, *, now: float, wall: float) -> Beat:
+        is_heard = lease.kind != "process" or lease.is_main_bound
+        return Beat(self.state.seq, wall, now, is_heard)
+
+    def called(self, *, now: float, wall: float) -> Iterator[Addressed]:
+        """Yield, once, how owners that cannot be handed requests are told on what else they have.
+
+        A program that asks nothing does not notice that its connection, or the broker, is another.
+        """
+        for lease in self.routing.unreached():
+            for peer, connection in lease.connections.items():
+                if not connection.is_main and not connection.closed:
+                    beat = self._beat(lease, now=now, wall=wall)
+                    yield Addressed(peer, 0, beat, connection.descriptor)
 
     def _execute(
         self,
@@ -513,6 +528,7 @@ class BrokerCore:
         """The peer at ``descriptor`` is gone; a lease with no connection left is suspended."""
         for lease in self._connections.close(descriptor):
             self._suspend_if_gone(lease, now)
+            self.routing.owner_is_away(lease)
 
     def _welcome(self, lease: Lease, identity: Identity | None) -> Welcome:
         scope, limits = scope_of(self.access, identity), self._config.limits

@@ -309,6 +309,7 @@ class BrokerEngine:
             routing.expire(heard_through)
         if routing.outgoing:
             self._answers += (_Answer(*each) for each in take_all(routing.outgoing))
+        self._answers += (_Answer(*each) for each in self.core.called(now=now, wall=wall))
         if self._compaction.may_compact:
             self._compact(now, wall)
         if self._transactions:

@@ -137,6 +137,11 @@ class Lease:
     answers: Answers = field(default_factory=Answers)
     suspended_at: float | None = None
 
+    @property
+    def is_main_bound(self) -> bool:
+        """Whether there is a connection that requests to its units can be handed to."""
+        return any(each.is_main and not each.closed for each in self.connections.values())
+
     def due(self) -> float:
         """Return when the lease ends unless something is heard."""
         silent = self.last_heard + self.ttl_s

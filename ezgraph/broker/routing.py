@@ -80,6 +80,7 @@ class Routing:
         self._state = state
         self._leases = leases
         self._limits = limits
+        self._unreached: dict[str, Lease] = {}
         self._early: OrderedDict[str, tuple[str, SettingsSet]] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -245,8 +246,11 @@ class Routing:
                 self._early.popitem(last=False)
 
     def _change_of(self, owner: Lease, report: ReportSettings) -> Route | None:
-        route = self._of(owner, report.answers)
-        return route if route is not None and route.line == report.address else None
+        """Return the change that an owner reports; after a restart it may wait in line again."""
+        route = self.routes.get(report.answers) if report.answers is not None else None
+        if route is None or route.line != report.address:
+            return None
+        return route if route.owner in (None, owner.client) else None
 
     # --- answers ---
 
@@ -347,6 +351,18 @@ class Routing:
                 handed, at = Handed(route.handed), connection.descriptor
                 self.outgoing.append(Addressed(peer, HANDED_ID, handed, at))
                 return
+        self._unreached[owner.client] = owner
+
+    def owner_is_away(self, owner: Lease) -> None:
+        """A connection has closed; if it was the one for requests, that may have been cut off."""
+        if self.routes.handed_to(owner.client) and not owner.is_main_bound:
+            self._unreached[owner.client] = owner
+
+    def unreached(self) -> list[Lease]:
+        """Return, once, the owners that could not be handed a request."""
+        owners = [each for each in self._unreached.values() if not each.is_main_bound]
+        self._unreached.clear()
+        return owners
 
     def owner_is_back(self, owner: Lease) -> None:
         """Hand an owner, on its new connection, what it has not answered."""

@@ -259,6 +259,11 @@ class ClientEngine:
         self.core.move_to(addresses.index(address), self._clock.monotonic())
         self.flush()
 
+    def rebind(self) -> None:
+        """Say RESUME: the broker does not know the connection that requests to units come on."""
+        self.core.move_to(self.core.dial, self._clock.monotonic())
+        self.flush()
+
     def tick(self) -> None:
         """Repeat what is overdue; give up what is past its deadline."""
         now = self._clock.monotonic()

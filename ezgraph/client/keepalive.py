@@ -70,8 +70,9 @@ class KeepAlive(threading.Thread):
     """Renews one lease until `stop`.
 
     ``lost`` is the refusal that ended the lease. ``found`` is the address at which the broker was
-    found after a silence, or gave another welcome; who reads it sets it to None. ``on_news`` is
-    called, in this thread, when either is set.
+    found after a silence, or gave another welcome; who reads it sets it to None.
+    ``is_main_unbound``: the session is to say RESUME on its own connection; who does so sets it
+    back. ``on_news`` is called, in this thread, when one of them is set.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class KeepAlive(threading.Thread):
         super().__init__(name=f"ezgraph-keepalive-{welcome.client[:8]}", daemon=True)
         self.lost: Refusal | None = None
         self.found: Address | None = None
+        self.is_main_unbound = False
         self._addresses = addresses
         self._wanted = address
         self._nonce = hello.nonce
@@ -222,6 +224,9 @@ class KeepAlive(threading.Thread):
             self._answered(line)
             if isinstance(reply, Welcome):
                 self._compare(line, reply)
+            elif not reply.is_main_bound:
+                self.is_main_unbound = True
+                self._on_news()
 
     def _compare(self, line: _Line, welcome: Welcome) -> None:
         """What this key may read has changed, or moved: the session is to listen there."""

@@ -288,6 +288,9 @@ class Shell(ABC):
         elif (found := keepalive.found) is not None:
             keepalive.found = None
             engine.reconnect(found, self._addresses)
+        if keepalive.is_main_unbound:
+            keepalive.is_main_unbound = False
+            engine.rebind()
 
     def _late(self, what: str, timeout: float) -> DeadlineError:
         return DeadlineError(

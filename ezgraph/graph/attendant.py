@@ -1,9 +1,9 @@
 """How a process answers what its units are asked: pings, statistics, requests, changes of settings.
 
 Each request is answered once. One that is handed over again (its asker, or the broker, had reason
-to think it was lost) is known by its id: while it is being worked on it is left alone, afterwards
-the same answer is given again. Answers are remembered for the latest `REMEMBERED` requests, and
-`REMEMBERED_BYTES`.
+to think it was lost) is known by its id: while it is being worked on it is not begun again, and
+afterwards the same answer is given again. Answers are remembered for the latest `REMEMBERED`
+requests, and `REMEMBERED_BYTES`.
 
 A change that is wanted only if the settings are still those of some seq is refused where this
 process has reported others since, or is about to: the broker could not know of that yet.
@@ -82,6 +82,7 @@ class Attendant:
         self._who = who
         self._changers: dict[str, ChangeHandler] = {}
         self._busy: set[str] = set()
+        self._asked_again: set[str] = set()
         self._answers: OrderedDict[str, AnswerRequest] = OrderedDict()
         self._answer_bytes = 0
         self._reporting: Counter[str] = Counter()
@@ -117,6 +118,7 @@ class Attendant:
         """Answer one request that was handed to this process."""
         request_id = request.request_id
         if request_id in self._busy:
+            self._asked_again.add(request_id)
             return
         known = self._answers.get(request_id)
         if known is not None:
@@ -131,8 +133,11 @@ class Attendant:
                 answer = _failed_to_send(answer, unsendable)
                 await self._send(answer)
             self._remember(answer)
+            if request_id in self._asked_again:  # by a broker that may not know the answer
+                await self._send(answer)
         finally:
             self._busy.discard(request_id)
+            self._asked_again.discard(request_id)
 
     def _remember(self, answer: AnswerRequest) -> None:
         answers = self._answers
@@ -194,11 +199,13 @@ class Attendant:
             return _vetoed(
                 request, f"its program takes no changes of {request.address!r} while it runs"
             )
-        if self._is_stale(request):
+        if self.is_stale(request):
             said = f"the settings of {request.address!r} have changed meanwhile; read them again"
             return _vetoed(request, said, StaleWriteError.code)
         try:
             value = settings_value(await changer(request))
+        except StaleWriteError as error:
+            return _vetoed(request, str(error), error.code)
         except VetoedError as error:
             return _vetoed(request, str(error))
         except Exception as error:
@@ -208,7 +215,12 @@ class Attendant:
             request.address, value, None, request.reason, answers=request.request_id
         )
 
-    def _is_stale(self, request: SettingsChangeRequest) -> bool:
+    def is_stale(self, request: SettingsChangeRequest) -> bool:
+        """Return whether a change is wanted only of settings that are others by now.
+
+        Asked before a change is made; a changer that waits for anything asks again, just before it
+        makes the change, and raises `StaleWriteError`.
+        """
         if request.expected_seq is None:
             return False
         address = request.address

@@ -96,11 +96,16 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The lease is renewed; the broker's clocks at that moment, in seconds."""
+    """The lease is renewed; the broker's clocks at that moment, in seconds.
+
+    ``is_main_bound`` False: this process runs units, and what they are asked cannot be handed to
+    it until its main connection says RESUME.
+    """
 
     head: int
     wall_time: float
     mono_time: float
+    is_main_bound: bool = True
 
 
 @dataclass(frozen=True, slots=True)

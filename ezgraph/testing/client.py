@@ -422,6 +422,11 @@ class SimulatedClient:
         self.engine.reconnect(address, self.addresses)
         self._arm()
 
+    def rebind(self) -> None:
+        """The keep-alive was told that requests to units cannot reach it."""
+        self.engine.rebind()
+        self._arm()
+
     def _collect(self, record: WatchRecord) -> None:
         """Note what is at hand; take it only if the program reads."""
         at_hand = list(record.watch.ready)
@@ -541,6 +546,8 @@ class SimulatedKeepAlive:
                 self._answered(line)
                 if isinstance(reply, Welcome):
                     self._compare(line, reply)
+                elif not reply.is_main_bound:
+                    client.rebind()
         self.turn()
 
     def _compare(self, line: _Line, welcome: Welcome) -> None:

@@ -121,6 +121,13 @@ EXPECTED = {
         "commands, 4 read scopes",
         "commands, 16 read scopes",
     ],
+    "p": [
+        *(
+            f"remote change to confirmed answer, p50, {each}"
+            for each in ("memory", "SQLite NORMAL", "SQLite FULL")
+        ),
+        "flatten and sanitize 200 fields",
+    ],
 }
 
 

@@ -50,7 +50,13 @@ ARGUMENTS: dict[str, Any] = {
     "value": {"gain": 1},
     "seq": 10**9,
     "subscription": None,
+    "address": "SYS/A",
+    "field_path": "gain",
+    "unit": "SYS/A",
+    "operation": "PING",
 }
+LOCAL = {"set_request_handler", "take_changes", "take_no_changes"}
+"""What only notes what is to be done when somebody asks."""
 
 
 def public_calls(client: object) -> list[str]:
@@ -58,7 +64,7 @@ def public_calls(client: object) -> list[str]:
     return sorted(
         name
         for name, _ in inspect.getmembers(type(client), inspect.isfunction)
-        if not name.startswith("_") and name not in ENDING
+        if not name.startswith("_") and name not in ENDING | LOCAL
     )
 
 

@@ -390,6 +390,21 @@ def test_a_report_that_comes_before_its_asker_has_come_back_is_kept_for_them(pos
     assert post.sent() == []
 
 
+def test_a_report_of_a_change_that_waits_in_line_again_is_its_answer(post: Post) -> None:
+    post.change(OTHER)
+    post.change(ASKER, request_id=900)
+    post.sent()
+    lease = post.desk.core.leases.get(post.asker)
+    assert lease is not None
+
+    seq = post.report(route_id(lease, 900), gain=2)
+
+    assert post.told() == [SettingsSet(seq, value(gain=2))]
+    body = post.desk.events[-1].body
+    assert isinstance(body, SettingsChanged)
+    assert body.asked_by is not None
+
+
 def test_reports_that_nobody_asks_for_are_not_kept_for_ever(post: Post) -> None:
     for n in range(500):
         post.report(f"nobody:{n}:1", gain=n)
