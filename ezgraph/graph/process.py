@@ -85,8 +85,12 @@ class ProcessControlClient:
                 keys=self._broker.keys,
             )
             session.on_handed = self._handed
-            await session.open(timeout=timeout)
-            self._session = session
+            self._session = session  # requests may come with the welcome
+            try:
+                await session.open(timeout=timeout)
+            except BaseException:
+                self._session = None
+                raise
         return self
 
     async def close(self) -> None:
