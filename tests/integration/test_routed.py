@@ -108,6 +108,8 @@ class Filter:
                 await self.process.close()
             case 17:
                 return {"cutoff": object()}
+            case _:
+                pass
         self.settings.update(request.changes)
         return reported(**self.settings)
 
@@ -291,6 +293,8 @@ async def handle(request: ProcessControlRequest) -> Any:
             return bytes(3 << 20)
         case "unsendable":
             return ProcessControlResponse("", ok=True, payload="text")  # type: ignore[arg-type]
+        case _:
+            pass
     raise NotImplementedError
 
 

@@ -21,14 +21,13 @@ from ezgraph.protocol.events import (
     ProcessOpened,
     ProcessUnitsChanged,
     SettingsChanged,
-    SettingsEventType,
     SettingsLayer,
     Source,
     key_of,
 )
 from ezgraph.protocol.replies import HANDED_ID, Handed, Refusal, SettingsSet
 from ezgraph.protocol.routed import SettingsChangeRequest
-from ezgraph.protocol.settings import SettingsSnapshotValue
+from ezgraph.protocol.settings import SettingsEventType, SettingsSnapshotValue
 from ezgraph.state.graph import GraphState
 from ezgraph.testing import SequentialIds
 
