@@ -50,7 +50,7 @@ from ezgraph.testing import running_broker
 from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Iterator
     from pathlib import Path
 
     from ezgraph.protocol.routed import ProcessControlRequest, SettingsChangeRequest
@@ -294,8 +294,13 @@ async def handle(request: ProcessControlRequest) -> Any:
         case "unsendable":
             return ProcessControlResponse("", ok=True, payload="text")  # type: ignore[arg-type]
         case _:
+<<<<<<< HEAD
             raise NotImplementedError
     return None
+=======
+            pass
+    raise NotImplementedError
+>>>>>>> rtests
 
 
 CODES = {
@@ -400,6 +405,29 @@ def test_a_handler_runs_once_though_the_asker_repeats_itself(server: GraphServer
             assert len(runs) == 1
 
     asyncio.run(scenario())
+
+
+def test_who_takes_the_owner_over_makes_at_once_what_had_waited_for_the_one_before(
+    server: GraphServer,
+) -> None:
+    async def scenario() -> None:
+        async with rig(server.address) as (ctx, unit):
+            async with asyncio.TaskGroup() as tasks, asyncio.timeout(5):
+                hangs = tasks.create_task(failing(ctx.update_setting(UNIT, "order", 15)))
+                waits = tasks.create_task(ctx.update_setting(UNIT, "order", 2))
+                await ctx.process_ping(UNIT)
+                process = ProcessControlClient(server.address, resume=unit.process.resume_token)
+                Filter(process)
+                async with process:
+                    assert (await waits).structured_value == SETTINGS | {"order": 2}
+            assert isinstance(hangs.result(), OwnerGoneError)
+
+    asyncio.run(scenario())
+
+
+async def failing(call: Awaitable[object]) -> BaseException | None:
+    (result,) = await asyncio.gather(call, return_exceptions=True)
+    return result if isinstance(result, BaseException) else None
 
 
 # --- roles ---
