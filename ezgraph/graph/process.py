@@ -86,19 +86,13 @@ class ProcessControlClient:
                 resume=self._predecessor,
                 keys=self._broker.keys,
             )
-<<<<<<< HEAD
             session.on_handed = self._begin
-            await session.open(timeout=timeout)
-            self._session = session
-=======
-            session.on_handed = self._handed
             self._session = session  # requests may come with the welcome
             try:
                 await session.open(timeout=timeout)
             except BaseException:
                 self._session = None
                 raise
->>>>>>> rtests
         return self
 
     async def close(self) -> None:

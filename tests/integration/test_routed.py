@@ -294,13 +294,8 @@ async def handle(request: ProcessControlRequest) -> Any:
         case "unsendable":
             return ProcessControlResponse("", ok=True, payload="text")  # type: ignore[arg-type]
         case _:
-<<<<<<< HEAD
             raise NotImplementedError
     return None
-=======
-            pass
-    raise NotImplementedError
->>>>>>> rtests
 
 
 CODES = {

@@ -336,10 +336,6 @@ def test_an_expected_seq_is_looked_at_again_when_it_is_its_turn(post: Post) -> N
     sent = dict(post.sent())
     refusal = sent[ASKER]
     assert isinstance(sent[OTHER], SettingsSet)
-<<<<<<< HEAD
-    refusal = sent[ASKER]
-=======
->>>>>>> rtests
     assert isinstance(refusal, Refusal)
     assert refusal.code == "stale"
     assert post.is_idle
@@ -422,19 +418,12 @@ def test_a_reason_that_is_too_long_and_open_requests_without_end_are_refused() -
     refusal = post.change(reason="because of this")
     assert isinstance(refusal, Refusal)
     assert "max_reason_characters" in refusal.message
-<<<<<<< HEAD
-    nobody = RequestProcess("SYS/NOBODY", "x")
-    replies = [post.desk.outcome(OTHER, nobody, request_id=n + 1).reply for n in range(8)]
-    assert isinstance(replies[-1], Refusal)
-    assert "max_open_requests" in replies[-1].message
-=======
     replies = [
         post.desk.ask(OTHER, RequestProcess("SYS/NOBODY", "x"), request_id=n) for n in range(1, 9)
     ]
     last = replies[-1]
     assert isinstance(last, Refusal)
     assert "max_open_requests" in last.message
->>>>>>> rtests
 
 
 def test_routes_that_ended_are_not_kept_in_the_queue_until_their_time(post: Post) -> None:
