@@ -1,4 +1,4 @@
-"""How long a settings producer takes from nothing to its sentinel; a row of section f."""
+"""How long a settings producer takes from nothing to its sentinel; a row of section p."""
 
 from __future__ import annotations
 

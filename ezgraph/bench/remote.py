@@ -6,7 +6,8 @@ comes back the same way: two round trips, the second one of a report that is sto
 figure is one round trip of an asyncio client of the echo, so that three times that leaves one
 round trip's time for all that is decided and stored on the way.
 
-The last row flattens and sanitizes settings of 200 fields, as the tables of settings do.
+One more row flattens and sanitizes settings of 200 fields, as the tables of settings do, and the
+last one starts a settings producer beside as many components as section f has.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ezgraph.bench.bare import AsyncDealer
 from ezgraph.bench.children import Child, answer, be, say
+from ezgraph.bench.producer import GOAL_PRODUCER_START, producer_starts
 from ezgraph.bench.rows import MS, US, Row, alone, at_most, at_most_of_bare, compared
 from ezgraph.bench.workbench import (
     DURABILITIES,
@@ -69,6 +71,10 @@ def change_settings(scale: Scale, progress: Progress) -> list[Row]:
             ours[each].append(asyncio.run(_change_us(brokers[each], scale.seconds)))
     progress(f"p: settings of {_FIELDS} fields")
     flat = [_flatten_ms(scale.seconds) for _ in range(scale.rounds)]
+    components = scale.components[1]
+    progress(f"p: a settings producer of {components:,} components")
+    with broker() as alone_here:
+        starts = asyncio.run(producer_starts(alone_here.address, components, scale.rounds))
     return [
         *(
             compared(
@@ -83,6 +89,13 @@ def change_settings(scale: Scale, progress: Progress) -> list[Row]:
         ),
         alone(
             "p", f"flatten and sanitize {_FIELDS} fields", "ms", flat, goal=at_most(2.0, "ms")
+        ),
+        alone(
+            "p",
+            f"a settings producer begins with {components:,} components",
+            "s",
+            starts,
+            goal=GOAL_PRODUCER_START,
         ),
     ]
 

@@ -127,6 +127,7 @@ EXPECTED = {
             for each in ("memory", "SQLite NORMAL", "SQLite FULL")
         ),
         "flatten and sanitize 200 fields",
+        "a settings producer begins with 10 components",
     ],
 }
 
