@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hmac
 import math
+from collections import OrderedDict
 from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
@@ -97,8 +98,8 @@ class Admission:
         self._epoch_ends = dict(epoch_ends)
         self._by_holder: dict[str, Lease] = {}
         self._of_key: dict[str, set[str]] = {}
-        self._spent: dict[str, None] = {}
-        self._absent: dict[str, Answers] = {}
+        self._spent: OrderedDict[str, None] = OrderedDict()
+        self._absent: OrderedDict[str, Answers] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Admission leases={len(self.leases)} spent={len(self._spent)}>"
@@ -297,12 +298,12 @@ class Admission:
 
     def _forget_absent(self) -> None:
         while len(self._absent) > _ABSENT_GUESTS:
-            del self._absent[next(iter(self._absent))]
+            self._absent.popitem(last=False)
 
     def _spend(self, holder: str) -> None:
         self._spent[holder] = None
         if len(self._spent) > _SPENT_HOLDERS:
-            del self._spent[next(iter(self._spent))]
+            self._spent.popitem(last=False)
 
     # --- a restart ---
 

@@ -12,6 +12,7 @@ what a connection asked that has closed is not answered, for another may be hear
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,7 @@ class Connections:
     def __init__(self) -> None:
         self._bound: dict[bytes, Connection] = {}
         self._by_descriptor: dict[Descriptor, set[bytes]] = {}
-        self._gone: dict[Descriptor | None, None] = {}
+        self._gone: OrderedDict[Descriptor | None, None] = OrderedDict()
 
     def __contains__(self, peer: bytes) -> bool:
         return peer in self._bound
@@ -122,7 +123,7 @@ class Connections:
         """Close what came in on ``descriptor``; return the leases it belonged to."""
         self._gone[descriptor] = None
         if len(self._gone) > _GONE_DESCRIPTORS:
-            del self._gone[next(iter(self._gone))]
+            self._gone.popitem(last=False)
         closed = [self._bound[peer] for peer in self._by_descriptor.pop(descriptor, ())]
         for connection in closed:
             connection.closed = True

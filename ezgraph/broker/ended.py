@@ -6,6 +6,7 @@ broker remembers what the latest events of its journal tell.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ class EndedLeases:
     """What the latest leases to end have lost, by client id."""
 
     def __init__(self) -> None:
-        self._lost: dict[str, Lost] = {}
+        self._lost: OrderedDict[str, Lost] = OrderedDict()
         self._things = 0
 
     def __len__(self) -> int:
@@ -52,7 +53,7 @@ class EndedLeases:
         self._lost[lost.client] = lost
         self._things += _things(lost)
         while len(self._lost) > MAX_LEASES or (self._things > MAX_THINGS and len(self._lost) > 1):
-            oldest = self._lost.pop(next(iter(self._lost)))
+            _, oldest = self._lost.popitem(last=False)
             self._things -= _things(oldest)
 
     def restore(self, history: Iterable[Event]) -> None:

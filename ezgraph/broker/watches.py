@@ -12,6 +12,7 @@ after a cut is told what it truly missed, which mostly is nothing.
 from __future__ import annotations
 
 import heapq
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ class Watches:
 
     def __init__(self, max_prefixes: int) -> None:
         self._by_prefix: dict[bytes, _Watched] = {}
-        self._left: dict[bytes, None] = {}
+        self._left: OrderedDict[bytes, None] = OrderedDict()  # its first is found at once
         self._queue: list[tuple[float, bytes]] = []
         self._max_prefixes = max_prefixes
         self._budget = float(NOTES_PER_S)

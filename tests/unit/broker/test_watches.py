@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -216,3 +218,26 @@ def test_nothing_is_due_without_watchers() -> None:
     watches = Watches(10)
 
     assert (watches.next_due(), watches.due(now=5.0)) == (None, [])
+
+
+def left_one_after_another(kept: int) -> float:
+    """The time of a prefix that comes and goes where so many that were left are kept."""
+    watches = Watches(max_prefixes=kept)
+    for number in range(2 * kept):
+        watches.add(b"edge/%d/" % number, head=0, now=0.0)
+        watches.remove(b"edge/%d/" % number, now=0.0)
+    gc.disable()  # its time grows with everything else in this process
+    try:
+        begin = time.process_time()
+        for number in range(2_000):
+            watches.add(b"process/%d/" % number, head=0, now=0.0)
+            watches.remove(b"process/%d/" % number, now=0.0)
+        return time.process_time() - begin
+    finally:
+        gc.enable()
+
+
+def test_a_prefix_that_comes_and_goes_costs_the_same_however_many_were_left() -> None:
+    few = min(left_one_after_another(1_000) for _ in range(3))
+    many = min(left_one_after_another(100_000) for _ in range(2))
+    assert many < 5 * few, (few, many)
