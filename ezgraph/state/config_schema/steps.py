@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 MAX_STEPS = 50_000
-MAX_DEPTH = 96
-"""Words within words; each takes some six frames of Python's thousand."""
+MAX_DEPTH = 200
+"""Words within words; each takes some three frames of Python's thousand."""
 
 
 class TooMuchError(Exception):

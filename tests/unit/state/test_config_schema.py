@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import numpy as np
@@ -30,6 +30,9 @@ from ezgraph.state.config_schema.document import (
 from ezgraph.state.config_schema.judge import Judge
 from ezgraph.state.config_schema.steps import MAX_STEPS
 from ezgraph.state.config_schema.words import Validator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VARIANT: dict[str, Any] = {
     "type": "object",
@@ -271,8 +274,8 @@ def test_no_reference_is_ever_fetched() -> None:
         server.setblocking(False)
         port = server.getsockname()[1]
         for word in ("$ref", "$schema", "$dynamicRef"):
-            for place in ({}, {"not": {}}, {"properties": {"a": {}}}):
-                schema = {**place, word: f"http://127.0.0.1:{port}/schema.json"}
+            for wrap in (dict, lambda inner: {"properties": {"a": inner}}):
+                schema = wrap({word: f"http://127.0.0.1:{port}/schema.json"})
                 with pytest.raises(InvalidSchemaError):
                     check_schema(schema)
 
@@ -354,6 +357,19 @@ def test_steps_grow_with_the_value_and_are_the_same_again() -> None:
 
 def test_a_value_nested_as_deep_as_the_bus_carries_is_judged() -> None:
     assert violation({"properties": {"a": {"properties": {"a": {"type": "object"}}}}}, DEEP) is None
+
+
+def test_the_answer_is_the_same_however_deep_the_caller_stands() -> None:
+    judge = Judge({"anyOf": [{"type": "null"}, {"items": {"$ref": "#"}}]})
+    value: list[Any] = []
+    for _ in range(90):
+        value = [value]
+
+        assert deep(300, lambda: judge.finding(value)) == judge.finding(value)  # noqa: B023
+
+
+def deep(frames: int, call: Callable[[], Any]) -> Any:
+    return deep(frames - 1, call) if frames else call()
 
 
 def test_one_judgement_does_not_spend_the_steps_of_another() -> None:
