@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ezgraph.cli.options import (
-    AddressOption,
-    ContextOption,
-    Given,
-    JsonOption,
-    KeysOption,
-    Target,
-    TimeoutOption,
-    target,
-)
+from ezgraph.cli.options import JsonOption, Target, on_broker
 from ezgraph.cli.paper import is_terminal, say, tell
 from ezgraph.protocol.key_text import KeyFilter, parse_filter
 
@@ -44,8 +35,9 @@ _SILENT_S = 8.0
 _PROBE_S = 2.0
 
 
+@on_broker
 def watch(
-    ctx: typer.Context,
+    broker: Target,
     prefix: PrefixArgument = "",
     after: Annotated[
         int | None,
@@ -59,10 +51,6 @@ def watch(
         ),
     ] = None,
     as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """Show events as they happen.
 
@@ -70,7 +58,7 @@ def watch(
     goes on where it was: no event is shown twice and none is left out. Ctrl-C ends it (code 0).
     """
     wanted = parse_filter(prefix)
-    follow(target(ctx, Given(address, context, keys, timeout)), wanted, after, as_json=as_json)
+    follow(broker, wanted, after, as_json=as_json)
 
 
 def follow(broker: Target, wanted: KeyFilter, after: int | None, *, as_json: bool) -> None:
