@@ -22,6 +22,8 @@
     │   │   ├── NotAChoiceError           none of the field's choices
     │   │   ├── ReadOnlyFieldError        the field is shown, not changed
     │   │   └── SchemaVersionError        the schema is of a newer ezgraph
+    │   ├── InvalidSchemaError            no JSON Schema that values can be judged by; says where
+    │   ├── SchemaViolationError          a value does not fit the JSON Schema of its type
     │   ├── InvalidCommandError           a field outside the grammar or the limits
     │   ├── LiveSessionsError             shutdown refused: sessions are alive
     │   ├── ForbiddenError                the key's role does not allow it
@@ -30,7 +32,7 @@
     │   ├── WrongClusterError             the broker at this address keeps another history
     │   ├── ProtocolVersionError          client and broker speak different protocol versions
     │   ├── RequestTooOldError            a request id the broker no longer remembers
-    │   └── UnsupportedError              this broker does not know the command
+    │   └── UnsupportedError              this broker does not know the command, or lacks an extra
     ├── SessionError                      the call needs a session that is not there
     │   ├── NoSessionError                no active session: use `async with`
     │   ├── SessionExpiredError           the lease ran out; what it owned is gone
@@ -193,6 +195,21 @@ class SchemaVersionError(SettingsRefusedError):
     code = "schema_version"
 
 
+class InvalidSchemaError(RefusedError):
+    """No JSON Schema that values can be judged by; the message says what is wrong and where."""
+
+    code = "invalid_schema"
+
+
+class SchemaViolationError(RefusedError):
+    """A value does not fit the JSON Schema of its type; the message says what is wrong, and where.
+
+    Where is a JSON pointer into the value: ``/parameters/gain``.
+    """
+
+    code = "schema_violation"
+
+
 class InvalidCommandError(RefusedError):
     """A field of the command lies outside the grammar or the limits."""
 
@@ -242,7 +259,7 @@ class RequestTooOldError(RefusedError):
 
 
 class UnsupportedError(RefusedError):
-    """This broker does not know the command."""
+    """This broker does not know the command, or lacks the extra that it takes; names it."""
 
     code = "unsupported"
 
