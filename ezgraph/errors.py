@@ -22,6 +22,8 @@
     │   │   ├── NotAChoiceError           none of the field's choices
     │   │   ├── ReadOnlyFieldError        the field is shown, not changed
     │   │   └── SchemaVersionError        the schema is of a newer ezgraph
+    │   ├── PreconditionFailedError       a condition of a configuration change does not hold
+    │   ├── UnknownConfigKeyError (KeyError)  there is no such configuration entry
     │   ├── InvalidSchemaError            no JSON Schema that values can be judged by; says where
     │   ├── SchemaViolationError          a value does not fit the JSON Schema of its type
     │   ├── InvalidCommandError           a field outside the grammar or the limits
@@ -193,6 +195,21 @@ class SchemaVersionError(SettingsRefusedError):
     """The schema was written by a newer ezgraph, so nothing can be checked against it."""
 
     code = "schema_version"
+
+
+class PreconditionFailedError(RefusedError):
+    """A condition of a configuration change does not hold; names the key, and what is there."""
+
+    code = "precondition_failed"
+
+
+class UnknownConfigKeyError(RefusedError, KeyError):
+    """There is no such configuration entry, and no default was given."""
+
+    code = "unknown_config_key"
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError shows its repr
 
 
 class InvalidSchemaError(RefusedError):
