@@ -449,17 +449,9 @@ class BrokerCore:
                 return rules_process.update_units(state, command, _process_id(lease))
             case SetPause():
                 return rules_graph.pause(state, paused=command.paused)
-            case ChangeConfig():
+            case ChangeConfig() | SetConfigSchema():
                 session = lease.client if lease.kind == "session" else None
-                limits = self._config.limits
-                return rules_config.change(
-                    state.config, command, session, limits=limits, checks=self._checks
-                )
-            case SetConfigSchema():
-                limits = self._config.limits
-                return rules_config.set_schema(
-                    state.config, command, limits=limits, checks=self._checks
-                )
+                return self._changed_config(command, session)
             case Revert():
                 return self._owned(lease)
         assert_never(command)
@@ -497,6 +489,26 @@ class BrokerCore:
             state.apply(event)
             events.append(event)
         return tuple(events)
+
+    def seed(
+        self, command: ChangeConfig | SetConfigSchema, *, now: float, wall: float
+    ) -> tuple[Event, ...]:
+        """Change the configuration on the broker's own account: nobody's lease, nobody's role.
+
+        Raises:
+            RefusedError: it breaks a rule; nothing of it is done.
+        """
+        bodies = self._changed_config(command, None)
+        source = replace(self._broker_source, reason=command.reason)
+        return self._transaction(bodies, source, None, now=now, wall=wall) if bodies else ()
+
+    def _changed_config(
+        self, command: ChangeConfig | SetConfigSchema, session: str | None
+    ) -> tuple[Body, ...]:
+        limits, checks, config = self._config.limits, self._checks, self.state.config
+        if isinstance(command, ChangeConfig):
+            return rules_config.change(config, command, session, limits=limits, checks=checks)
+        return rules_config.set_schema(config, command, limits=limits, checks=checks)
 
     # --- leases ---
 

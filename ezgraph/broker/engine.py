@@ -63,7 +63,7 @@ from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.wire import codec, frames, values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from ezgraph.backends.base import Journal
     from ezgraph.broker.connections import Descriptor
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from ezgraph.config import BrokerConfig
     from ezgraph.ids import IdSource
     from ezgraph.names import Key
+    from ezgraph.protocol.commands import ChangeConfig, SetConfigSchema
     from ezgraph.protocol.events import Event
     from ezgraph.protocol.roles import Access, ReadScope
     from ezgraph.wire.codec import EncodedEvent
@@ -241,6 +242,18 @@ class BrokerEngine:
         if outcome.reply is not None:
             self._answers.append(_Answer(peer, request_id, outcome.reply, descriptor))
         self.stopping = self.stopping or outcome.stop
+
+    def seed(
+        self, commands: Iterable[ChangeConfig | SetConfigSchema], *, now: float, wall: float
+    ) -> None:
+        """Change the configuration on the broker's own account, before anybody asks anything.
+
+        Raises:
+            RefusedError: one breaks a rule; then this engine is used no more.
+        """
+        for command in commands:
+            if events := self.core.seed(command, now=now, wall=wall):
+                self._decided(events)
 
     def connection_closed(self, descriptor: Descriptor, *, now: float) -> None:
         """Take note that the peer at ``descriptor`` is gone."""

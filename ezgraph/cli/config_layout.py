@@ -53,6 +53,11 @@ class ConfigFile:
     blobs: int = 0
     """How many blobs of the old layout were split."""
 
+    @property
+    def kinds(self) -> list[str]:
+        """The types that it says something of, in order."""
+        return sorted({kind for kind, _ in self.values} | self.schemas.keys())
+
 
 def written(entries: Iterable[ConfigEntry], schemas: Mapping[str, Any]) -> dict[str, Any]:
     """Return entries and schemas in the new layout, in order of types and keys."""

@@ -10,17 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ezgraph.cli.config_layout import place_text
+from ezgraph.errors import SchemaViolationError, UnsupportedError
 from ezgraph.protocol.commands import ChangeConfig
 from ezgraph.protocol.config import ConfigAbsent, ConfigAtSeq, ConfigPut
+from ezgraph.state.config_schema import check_schema, violation
 from ezgraph.state.config_values import is_same_value
 from ezgraph.wire import values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ezgraph.cli.config_layout import ConfigFile, Place
     from ezgraph.protocol.config import ConfigEntry
 
+SEEDS = "ezgraph-seed"
+"""The type of the records of what a broker was started with: one key for each content."""
 MAX_PUTS = 2_000
 MAX_BYTES = 2 << 20
 """Of one transaction. What fits is one; more is several, in the order of their keys."""
@@ -77,8 +82,45 @@ def plan_import(
     return plan
 
 
-def transactions(plan: ImportPlan, reason: str | None) -> Iterator[ChangeConfig]:
-    """Yield the commands that put what a plan says, none larger than one transaction may be."""
+def refuse_violations(
+    plan: ImportPlan,
+    current: Mapping[Place, ConfigEntry],
+    schemas: Mapping[str, dict[str, Any] | None],
+) -> None:
+    """Refuse what would break a schema once all is done, before any of it is.
+
+    The broker refuses it too, but only when it comes to it. Without the validator's extra here that
+    is left to the broker.
+
+    Raises:
+        SchemaViolationError: a value does not fit; says which, and where.
+        InvalidSchemaError: values cannot be judged by a schema.
+    """
+    to_come = {place: entry.value for place, entry in current.items()}
+    to_come |= plan.new | {place: each.value for place, each in plan.overwriting.items()}
+    judged = {**schemas, **plan.schemas}
+    try:
+        for each in plan.schemas.values():
+            check_schema(each)
+        for place, value in to_come.items():
+            schema = judged.get(place[0])
+            found = None if schema is None else violation(schema, value)
+            if found is not None:
+                raise SchemaViolationError(
+                    f"{place_text(place)} does not fit the schema of its type: {found}; nothing "
+                    f"was imported"
+                )
+    except UnsupportedError:
+        return
+
+
+def transactions(
+    plan: ImportPlan, reason: str | None, last: Sequence[ConfigPut] = ()
+) -> Iterator[ChangeConfig]:
+    """Yield the commands that put what a plan says, none larger than one transaction may be.
+
+    ``last`` is put in the last of them, which is there then.
+    """
     puts: list[ConfigPut] = []
     conditions: list[ConfigAbsent | ConfigAtSeq] = []
     size_bytes = 0
@@ -94,5 +136,5 @@ def transactions(plan: ImportPlan, reason: str | None) -> Iterator[ChangeConfig]
             ConfigAbsent(*place) if over is None else ConfigAtSeq(*place, over.before.seq)
         )
         size_bytes += own_bytes
-    if puts:
-        yield ChangeConfig(puts, [], [*conditions], reason)
+    if puts or last:
+        yield ChangeConfig([*puts, *last], [], [*conditions], reason)

@@ -88,7 +88,7 @@ def _follow(
     with guest(broker, patience_s=math.inf) as session:
         subscription = session.watch(wanted.prefix, after)
         is_live = False
-        silence = _Silence(session, subscription)
+        silence = Silence(session, subscription)
         while True:
             match subscription.next_within(_LOOK_S):
                 case None:
@@ -107,7 +107,7 @@ def _follow(
                     pass
 
 
-class _Silence:
+class Silence:
     """Notices when the broker is silent, asks whether it lives, and says so once; or why."""
 
     def __init__(self, session: Session, subscription: Subscription) -> None:
