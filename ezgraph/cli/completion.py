@@ -77,14 +77,22 @@ class KeyedCommand(TyperCommand):
     """
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:  # noqa: ANN401 - Typer's Click
-        words = [ctx.params.get(name) for name in ("key", "prefix", "value")]
-        typed = "".join([*(str(word) for word in words if word), *ctx.args])
-        if not typed.endswith(":") and incomplete != ":":
-            return super().shell_complete(ctx, incomplete)
+        """Return what is offered."""
         if incomplete == ":":
-            typed, incomplete = f"{typed}:", ""
-        keys = config_keys(ctx, typed + incomplete)
-        return [Offered(each.removeprefix(typed)) for each in keys]
+            ctx.args, incomplete = [*ctx.args, ":"], ""
+        return [Offered(each) for each in rest_of_key(ctx, incomplete)] or super().shell_complete(
+            ctx, incomplete
+        )
+
+
+def rest_of_key(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return what may stand behind the last colon of a key that was broken into words."""
+    words = [ctx.params.get(name) for name in ("key", "prefix", "value")]
+    broken = [*(str(word) for word in words if word), *(ctx.params.get("command") or ()), *ctx.args]
+    typed = "".join(broken)
+    if not typed.endswith(":"):
+        return []
+    return [each.removeprefix(typed) for each in config_keys(ctx, typed + incomplete)]
 
 
 def _configuration(

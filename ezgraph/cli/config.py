@@ -288,6 +288,8 @@ class _ThenCommand(completion.KeyedCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's Click
         cut = args.index("--") if "--" in args else len(args)
         left = super().parse_args(ctx, args[:cut])
+        if ctx.resilient_parsing and cut == len(args):
+            return left  # the shell asks; what it has is no command yet
         if ctx.params.get("command"):
             raise ConfigError(f"write -- before the command: -- {' '.join(ctx.params['command'])}")
         ctx.params["command"] = args[cut + 1 :]
@@ -303,7 +305,10 @@ def watch(
     command: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="-- COMMAND", help="A program to run for each change.", show_default=False
+            metavar="-- COMMAND",
+            help="A program to run for each change.",
+            show_default=False,
+            autocompletion=completion.rest_of_key,
         ),
     ] = None,
     after: Annotated[

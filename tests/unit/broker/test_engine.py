@@ -12,9 +12,10 @@ from ezgraph.backends.memory import MemoryBackend
 from ezgraph.backends.sqlite import SQLiteBackend
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.config import BrokerConfig, Limits, Retention
-from ezgraph.errors import JournalFailedError
+from ezgraph.errors import InvalidSchemaError, JournalFailedError
 from ezgraph.names import note_topic
 from ezgraph.protocol.commands import (
+    ChangeConfig,
     Command,
     Connect,
     Disconnect,
@@ -22,16 +23,20 @@ from ezgraph.protocol.commands import (
     Heartbeat,
     Hello,
     OpenSnapshot,
+    ReadConfig,
     ReadEvents,
     ReadSnapshot,
     ReportSettings,
     Resume,
+    SetConfigSchema,
     Shutdown,
     Sync,
     UpdateUnits,
 )
+from ezgraph.protocol.config import ConfigPut
 from ezgraph.protocol.events import HistoryCompacted
 from ezgraph.protocol.replies import (
+    ConfigPage,
     Done,
     EventRange,
     Refusal,
@@ -111,6 +116,35 @@ def test_what_is_answered_is_in_the_journal_already() -> None:
     assert bench.journal.head == 2
     assert len(bench.engine.replies()) == 1
     assert bench.engine.replies() == []
+
+
+def test_what_a_broker_begins_with_is_stored_before_anybody_is_answered() -> None:
+    bench = Bench()
+    bench.engine.seed(
+        [ChangeConfig([ConfigPut("t", ("a",), 1)]), SetConfigSchema("t", {"type": "integer"})],
+        now=10.0,
+        wall=1e9,
+    )
+    bench.engine.finish_pass(now=10.0, wall=1e9)
+    stored = bench.journal.head
+
+    bench.join(A)
+    page = bench.ask(A, ReadConfig("t"))
+
+    assert stored == 2
+    assert isinstance(page, ConfigPage)
+    assert [(entry.seq, entry.value) for entry in page.entries] == [(1, 1)]
+    assert bench.engine.state.config.schemas == {"t": {"type": "integer"}}
+
+
+def test_what_a_broker_begins_with_is_stored_altogether_or_not_at_all() -> None:
+    bench = Bench()
+    commands = [ChangeConfig([ConfigPut("t", ("a",), 1)]), SetConfigSchema("t", {"type": "nope"})]
+
+    with pytest.raises(InvalidSchemaError):
+        bench.engine.seed(commands, now=10.0, wall=1e9)
+
+    assert bench.journal.head == 0
 
 
 def test_everything_of_a_pass_is_one_append_and_one_message_per_connection() -> None:
