@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ezgraph.cli import completion
-from ezgraph.cli.options import JsonOption, ReasonOption, Target, on_broker
+from ezgraph.cli.options import JsonOption, ReasonOption, Target, after_option, on_broker
 from ezgraph.cli.paper import paper, say, tell
 from ezgraph.errors import ConfigError, UnknownConfigKeyError
 from ezgraph.protocol.config import as_config_key, config_key_text, parse_config_key
@@ -312,14 +312,7 @@ def watch(
         ),
     ] = None,
     after: Annotated[
-        int | None,
-        typer.Option(
-            "--after",
-            min=0,
-            metavar="SEQ",
-            help="Begin with what came after this seq. Default: with what is there.",
-            show_default=False,
-        ),
+        int | None, after_option("with the entries that are there, then what comes")
     ] = None,
     stop_on_failure: Annotated[
         bool,

@@ -73,6 +73,17 @@ ReasonOption = Annotated[
 ]
 
 
+def after_option(default: str) -> Any:  # noqa: ANN401 - what Typer takes
+    """Return the option that says with what a watch begins; ``default``: what it is without it."""
+    return typer.Option(
+        "--after",
+        min=0,
+        metavar="SEQ",
+        help=f"Begin with what came after this seq (0: with all there is). Default: {default}.",
+        show_default=False,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """What stood before the command's name, or after it."""

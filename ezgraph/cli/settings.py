@@ -9,7 +9,7 @@ import typer
 
 from ezgraph.cli import completion
 from ezgraph.cli.log import WHEN
-from ezgraph.cli.options import JsonOption, ReasonOption, Target, on_broker
+from ezgraph.cli.options import JsonOption, ReasonOption, Target, after_option, on_broker
 from ezgraph.cli.paper import paper, say, tell
 from ezgraph.protocol.wiring import visible
 
@@ -260,15 +260,7 @@ def _show_set(
 def watch(
     broker: Target,
     prefix: PrefixArgument = "",
-    after: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            metavar="SEQ",
-            help="Begin with what came after this seq. Default: what comes from now on.",
-            show_default=False,
-        ),
-    ] = None,
+    after: Annotated[int | None, after_option("what comes from now on")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show changes of settings as they happen; as ezgraph watch does."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ezgraph.cli.options import JsonOption, Target, on_broker
+from ezgraph.cli.options import JsonOption, Target, after_option, on_broker
 from ezgraph.cli.paper import is_terminal, say, tell
 from ezgraph.protocol.key_text import KeyFilter, parse_filter
 
@@ -39,17 +39,7 @@ _PROBE_S = 2.0
 def watch(
     broker: Target,
     prefix: PrefixArgument = "",
-    after: Annotated[
-        int | None,
-        typer.Option(
-            "--after",
-            min=0,
-            metavar="SEQ",
-            help="Begin with what came after this seq (0: with all there is). "
-            "Default: what comes from now on.",
-            show_default=False,
-        ),
-    ] = None,
+    after: Annotated[int | None, after_option("what comes from now on")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show events as they happen.

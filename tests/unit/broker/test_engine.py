@@ -139,10 +139,10 @@ def test_what_a_broker_begins_with_is_stored_before_anybody_is_answered() -> Non
 
 def test_what_a_broker_begins_with_is_stored_altogether_or_not_at_all() -> None:
     bench = Bench()
-    commands = [ChangeConfig([ConfigPut("t", ("a",), 1)]), SetConfigSchema("t", {"type": "nope"})]
+    good = ChangeConfig([ConfigPut("t", ("a",), 1)])
 
     with pytest.raises(InvalidSchemaError):
-        bench.engine.seed(commands, now=10.0, wall=1e9)
+        bench.engine.seed([good, SetConfigSchema("t", {"type": "nope"})], now=10.0, wall=1e9)
 
     assert bench.journal.head == 0
 
