@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SEEDS = "ezgraph-seed"
 """The type of the records of what a broker was started with: one key for each content."""
-MAX_PUTS = 2_000
+MAX_PUTS = 1_000
 MAX_BYTES = 2 << 20
 """Of one transaction. What fits is one; more is several, in the order of their keys."""
 

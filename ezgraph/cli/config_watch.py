@@ -162,7 +162,6 @@ class CommandRunner:
         self._command = command
         self._stop_on_failure = stop_on_failure
         self._told: dict[ConfigKey, int] = {}
-        self._is_fresh_start = False
 
     def take(self, event: ConfigWatchEvent) -> None:
         """Run the command for an event, and wait for its end.
@@ -179,15 +178,11 @@ class CommandRunner:
         """Yield what the command is to be told of."""
         kind = event.kind
         if kind is ConfigWatchKind.RESET:
-            self._is_fresh_start = True
             for key in event.vanished:
                 yield ConfigWatchEvent(ConfigWatchKind.DELETED, event.seq, event.type, key)
                 self._told.pop(key, None)
-        elif kind is ConfigWatchKind.END_OF_INITIAL:
-            self._is_fresh_start = False
         elif event.key is not None:
-            is_known = self._is_fresh_start and self._told.get(event.key) == event.seq
-            if not is_known:
+            if self._told.get(event.key) != event.seq:
                 yield event
             if kind is ConfigWatchKind.DELETED:
                 self._told.pop(event.key, None)

@@ -60,7 +60,7 @@ WHOLE = st.builds(
 
 
 @given(schema=WHOLE, value=VALUES)
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_the_verdict_is_the_validators_own(schema: dict[str, Any], value: Any) -> None:
     try:
         judge = Judge(schema)
@@ -88,7 +88,7 @@ JUNK: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(schema=JUNK, value=ours.values)
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_any_schema_is_refused_or_judges_any_value_in_bounded_steps(
     schema: Any, value: Any
 ) -> None:

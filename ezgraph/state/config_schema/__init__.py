@@ -3,7 +3,8 @@
 The schema is JSON Schema 2020-12, in one document: nothing is ever fetched. It comes from one
 client and the values from another, and the broker is one thread, so every judgement has a bound on
 its steps (`steps.MAX_STEPS`); patterns are those of RE2, which take no longer than text times
-pattern. A value that takes more steps does not fit. No clock is asked: the answer is the same on
+pattern. A value that takes more steps does not fit; values of one command that take too many
+together (`judged_together`) are refused. No clock is asked: the answer is the same on
 any host, however busy.
 
 A value is judged in its plain JSON form (`ezgraph.protocol.plain`): tuples and arrays are lists,
@@ -22,20 +23,26 @@ keep it, and the interpreter's lock, for seconds.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ezgraph.errors import UnsupportedError
+from ezgraph.errors import LimitError, UnsupportedError
+from ezgraph.state.config_schema.steps import MAX_STEPS, MAX_STEPS_TOGETHER, Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ezgraph.state.config_schema.judge import Judge
 
-__all__ = ["Violation", "check_schema", "violation"]
+__all__ = ["Violation", "check_schema", "judged_together", "violation"]
 
 _REMEMBERED = 64
+
+
+_together: ContextVar[Steps | None] = ContextVar("_together", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +74,34 @@ def violation(schema: Mapping[str, Any], value: object) -> Violation | None:
     Raises:
         InvalidSchemaError: `check_schema` would not have let this schema pass.
         UnsupportedError: the extra is not installed here; names it.
+        LimitError: within `judged_together`, all values together take too many steps.
     """
-    found = _judge(_ByIdentity(schema)).finding(value)
+    together, judge = _together.get(), _judge(_ByIdentity(schema))
+    if together is None:
+        found = judge.finding(value)
+    else:
+        found = judge.finding(value, min(together.left, MAX_STEPS))
+        together.left -= found.steps
+        if together.left <= 0:
+            raise LimitError(
+                f"to judge these values by the schemas of their types takes more than "
+                f"{MAX_STEPS_TOGETHER:,} steps, and would hold everybody up; share them between "
+                f"several changes, or make the schema simpler"
+            )
     return None if found.message is None else Violation(found.path, found.message)
+
+
+@contextmanager
+def judged_together() -> Iterator[None]:
+    """Have all judgements within share one bound on their steps: one command's, however long it is.
+
+    It can be a decorator, too.
+    """
+    before = _together.set(Steps(MAX_STEPS_TOGETHER))
+    try:
+        yield
+    finally:
+        _together.reset(before)
 
 
 class _ByIdentity:

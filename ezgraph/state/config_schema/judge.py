@@ -34,21 +34,24 @@ class Judge:
         """
         self._schema = read_schema(given)
 
-    def finding(self, value: object) -> Finding:
-        """Return the first thing wrong with a value; more than can be judged is wrong as well."""
-        steps = Steps()
+    def finding(self, value: object, most: int = MAX_STEPS) -> Finding:
+        """Return the first thing wrong with a value; what takes more than ``most`` steps is wrong.
+
+        So is what has words nested too deep.
+        """
+        steps = Steps(most)
         before = current.set(steps)
         try:
             path, message = self._first_error(value, steps)
         except (TooMuchError, RecursionError):
             path = ""
             message = (
-                f"there is too much to judge: more than {MAX_STEPS:,} steps, or words nested too "
+                f"there is too much to judge: more than {most:,} steps, or words nested too "
                 f"deep; make the value smaller or the schema simpler"
             )
         finally:
             current.reset(before)
-        return Finding(path, message, MAX_STEPS - max(steps.left, 0))
+        return Finding(path, message, most - max(steps.left, 0))
 
     def _first_error(self, value: object, steps: Steps) -> tuple[str, str | None]:
         validator = Validator(self._schema, registry=Registry())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 MAX_STEPS = 50_000
+MAX_STEPS_TOGETHER = 500_000
+"""Of all values that one command has judged: about a second."""
 MAX_DEPTH = 200
 """Words within words; each takes some three frames of Python's thousand."""
 

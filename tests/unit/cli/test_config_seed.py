@@ -106,7 +106,7 @@ def test_much_is_several_transactions_and_the_record_is_in_the_last(started: Sta
     seed = started.start_with(ConfigFile(many, {}))
 
     assert seed is not None
-    assert len(seed.commands) == 3
+    assert len(seed.commands) == 5
     assert len(started.entries()) == 5_000
     assert started.events[-1].key[:2] == ("config", SEEDS)
     assert started.events[-1].txn_first < started.events[-1].seq

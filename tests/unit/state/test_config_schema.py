@@ -15,8 +15,13 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from ezgraph.errors import InvalidSchemaError, UnsupportedError
-from ezgraph.state.config_schema import Violation, check_schema, violation
+from ezgraph.errors import InvalidSchemaError, LimitError, UnsupportedError
+from ezgraph.state.config_schema import (
+    Violation,
+    check_schema,
+    judged_together,
+    violation,
+)
 from ezgraph.state.config_schema.document import (
     _FACTS,
     _MANY,
@@ -378,6 +383,23 @@ def test_one_judgement_does_not_spend_the_steps_of_another() -> None:
     results = [violation(schema, list(range(10_000))) for _ in range(10)]
 
     assert results == [None] * 10
+
+
+def test_what_one_command_has_judged_shares_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ezgraph.state.config_schema.MAX_STEPS_TOGETHER", 3 * MAX_STEPS)
+    schema, value = {"items": {"type": "integer"}}, list(range(10_000))
+    cost = Judge(schema).finding(value).steps
+    many = 3 * MAX_STEPS // cost
+
+    with judged_together():
+        assert [violation(schema, value) for _ in range(many)] == [None] * many
+        with pytest.raises(LimitError, match="share them between several changes"):
+            violation(schema, value)
+    with judged_together():
+        assert violation(schema, value) is None
+        assert violation(schema, "x" * 10) is None
+        too_much = violation(doubled(40), {})
+    assert too_much is not None  # by itself, however much is left for others
 
 
 def test_a_schema_is_read_once_as_long_as_it_is_the_same_object() -> None:
