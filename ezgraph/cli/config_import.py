@@ -13,7 +13,7 @@ from ezgraph.cli.config_layout import place_text, read_layout, written
 from ezgraph.cli.config_plan import SEEDS, plan_import, refuse_violations, transactions
 from ezgraph.cli.paper import paper, say
 from ezgraph.cli.words import count, inner
-from ezgraph.errors import ConfigError
+from ezgraph.errors import ConfigError, UnknownConfigKeyError
 from ezgraph.protocol.wiring import visible
 
 if TYPE_CHECKING:
@@ -161,15 +161,25 @@ def exported(broker: Target, kinds: Sequence[str]) -> tuple[dict[str, Any], int]
     """Return the persistent entries and the schemas as a document, and how many were left out.
 
     What a broker was started with is its own business, and left out unless it is asked for.
+
+    Raises:
+        UnknownConfigKeyError: a type that is named has neither entries nor a schema.
     """
     from ezgraph.cli.guest import guest
     from ezgraph.client.blocking import run
 
     with guest(broker) as session:
         state, _ = run(session.fetch_state(["config"], timeout=bulk_s(broker)))
+    by_type = state.config.by_type()
+    for kind in kinds:
+        if kind not in by_type and kind not in state.config.schemas:
+            there = ", ".join(sorted({*by_type, *state.config.schemas})) or "none"
+            raise UnknownConfigKeyError(
+                f"there is no configuration of type {kind!r}; the types there are: {there}"
+            )
     wanted = [
         entry
-        for kind, entries in state.config.by_type().items()
+        for kind, entries in by_type.items()
         if kind in kinds or (not kinds and kind != SEEDS)
         for entry in entries.values()
     ]
