@@ -109,7 +109,7 @@ def test_what_cannot_be_done_says_why_and_changes_nothing(
         (["watch", "t", "--stop-on-failure"], 2, "give one behind --"),
         (["watch", "t", "a", "sh"], 2, "write -- before the command"),
         (["watch", "t", "--", "nosuch-program"], 2, "there is no program 'nosuch-program'"),
-        (["export", "file.json"], 1, "no configuration of type 'file.json'; the types there are: t"),
+        (["export", "file.json"], 1, "of type 'file.json'; the types there are: t"),
         (["import", "/nosuch.json"], 2, "cannot be read: No such file"),
     ):
         done = config(server, *words)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from ezgraph.broker import rules_config
 from ezgraph.broker.rules_config import ValueChecks
 from ezgraph.config import Limits
-from ezgraph.errors import LimitError
+from ezgraph.errors import LimitError, UnsupportedError
 from ezgraph.protocol.commands import ChangeConfig, SetConfigSchema
 from ezgraph.protocol.config import ConfigPut
 from ezgraph.protocol.events import ConfigSchemaSet, ConfigValueSet, Event, Source, key_of
@@ -49,3 +51,22 @@ def test_a_schema_that_takes_too_long_for_what_is_there_is_refused() -> None:
 
     with pytest.raises(LimitError, match="would hold everybody up"):
         rules_config.set_schema(config, command, limits=Limits(), checks=ValueChecks())
+
+
+@pytest.mark.parametrize("missing", ["jsonschema", "re2"])
+def test_a_broker_without_the_validator_refuses_schemas_and_what_would_be_judged(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("ezgraph.state.config_schema.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    config = ConfigState()
+    command = SetConfigSchema("t", {"type": "string"})
+
+    with pytest.raises(UnsupportedError, match=r"ezgraph\[jsonschema\]"):
+        rules_config.set_schema(config, command, limits=Limits(), checks=ValueChecks())
+    assert change(config, [ConfigPut("t", ("a",), "x")]) == 1
+    config.set_schema(ConfigSchemaSet("t", {"type": "string"}))  # as a journal may have it
+    with pytest.raises(UnsupportedError, match=r"ezgraph\[jsonschema\]"):
+        change(config, [ConfigPut("t", ("a",), "x")])
+    assert change(config, [ConfigPut("other", ("a",), "x")]) == 1
