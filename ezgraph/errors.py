@@ -22,6 +22,11 @@
     │   │   ├── NotAChoiceError           none of the field's choices
     │   │   ├── ReadOnlyFieldError        the field is shown, not changed
     │   │   └── SchemaVersionError        the schema is of a newer ezgraph
+    │   ├── PreconditionFailedError       a condition of a configuration change does not hold
+    │   ├── FlowError                     a flow cannot be started or stopped as asked
+    │   │   ├── FlowExistsError           a flow of that id runs already
+    │   │   ├── UnknownFlowError          no flow of that id runs
+    │   │   └── VariantTakenError         another flow, or somebody else, put that variant there
     │   ├── InvalidCommandError           a field outside the grammar or the limits
     │   ├── LiveSessionsError             shutdown refused: sessions are alive
     │   ├── ForbiddenError                the key's role does not allow it
@@ -191,6 +196,36 @@ class SchemaVersionError(SettingsRefusedError):
     """The schema was written by a newer ezgraph, so nothing can be checked against it."""
 
     code = "schema_version"
+
+
+class PreconditionFailedError(RefusedError):
+    """A condition of a configuration change does not hold; names the key, and what is there."""
+
+    code = "precondition_failed"
+
+
+class FlowError(RefusedError):
+    """A flow cannot be started or stopped as it was asked; nothing has changed."""
+
+    code = "flow"
+
+
+class FlowExistsError(FlowError):
+    """A flow of that id runs already; the message says since when, and who started it."""
+
+    code = "flow_exists"
+
+
+class UnknownFlowError(FlowError):
+    """No flow of that id runs: it was never started, or has been stopped."""
+
+    code = "unknown_flow"
+
+
+class VariantTakenError(FlowError):
+    """A processor has that variant from another flow already; the message names both."""
+
+    code = "variant_taken"
 
 
 class InvalidCommandError(RefusedError):
