@@ -11,7 +11,12 @@ could block instead, and would be some 0.1 to 0.3 ms quicker; but then the ratio
 an event loop costs and not what the bus does.) A subscriber decodes what it gets with
 `ezgraph.wire` and hands it to a coroutine, as ours do.
 
-``python -m ezgraph.bench.bare echo`` is the echo, ``… relay`` the relay.
+**Bare relay of transactions.** It gets a transaction of puts, and publishes each put under its key,
+so that every subscriber gets what is its own. That is the same number of messages, and the same
+choice among subscribers, as a broker has to make.
+
+``python -m ezgraph.bench.bare echo`` is the echo, ``… relay`` the relay, ``… transactions`` the
+last one.
 
 **Bare sessions** (`BareSession`) hold a lease each and do nothing but renew it: of these a process
 can have a thousand without being the bottleneck.
@@ -31,12 +36,14 @@ from ezgraph.bench.children import end_with_parent, say
 from ezgraph.client.identity import hello
 from ezgraph.client.sockets import secure
 from ezgraph.config import Address
-from ezgraph.protocol.commands import Goodbye, Heartbeat
+from ezgraph.names import topic_of
+from ezgraph.protocol.commands import ChangeConfig, Goodbye, Heartbeat
+from ezgraph.protocol.config import bus_key
 from ezgraph.protocol.replies import Beat, Done, Refusal, Welcome
 from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ezgraph.config import ClientKeys
     from ezgraph.protocol.commands import Command
@@ -80,6 +87,26 @@ def relay() -> None:
         count += 1
         router.send_multipart([peer, frames.reply_frame(header.request_id, Done(count))])
         pub.send_multipart([TOPIC, frame])
+
+
+def relay_transactions() -> None:
+    """Answer every transaction and publish each of its puts by itself, for ever."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    router, pub = context.socket(zmq.ROUTER), context.socket(zmq.PUB)
+    pub.set(zmq.SNDHWM, 0)
+    end_with_parent()
+    say(port=router.bind_to_random_port(_HOST), events_port=pub.bind_to_random_port(_HOST))
+    count = 0
+    while True:
+        peer, frame = router.recv_multipart()
+        header = frames.read_header(frame)
+        command = frames.read_command(frame)
+        puts = command.puts if isinstance(command, ChangeConfig) else []
+        count += len(puts)
+        router.send_multipart([peer, frames.reply_frame(header.request_id, Done(count))])
+        for put in puts:
+            topic = topic_of(bus_key(put.type, put.key))
+            pub.send_multipart([topic, request_frame(count, ChangeConfig([put]))])
 
 
 def request_frame(number: int, command: Command) -> bytes:
@@ -184,13 +211,14 @@ class AsyncDealer:
 
 
 class AsyncSubscriber:
-    """An asyncio subscriber of the relay: an async iterator of decoded commands."""
+    """An asyncio subscriber of a relay: an async iterator of decoded commands."""
 
-    def __init__(self, events_port: int) -> None:
+    def __init__(self, events_port: int, topic: bytes = TOPIC) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._socket = self._context.socket(zmq.SUB)
+        self._socket.set(zmq.RCVHWM, 0)
         self._socket.connect(f"{_HOST}:{events_port}")
-        self._socket.subscribe(TOPIC)
+        self._socket.subscribe(topic)
         self._ready: deque[Command] = deque()
         self._waiting: asyncio.Future[None] | None = None
         self._reader = _Reader(self._socket, self._take)
@@ -268,5 +296,32 @@ class BareSession:
         self._socket.send(request_frame(0, command))
 
 
+class Bystander:
+    """A bare subscriber to some topics, which counts what reaches it."""
+
+    def __init__(self, events_port: int, topics: Sequence[bytes]) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.SUB)
+        self._socket.connect(f"{_HOST}:{events_port}")
+        for topic in topics:
+            self._socket.subscribe(topic)
+
+    def __repr__(self) -> str:
+        return f"<Bystander {self._socket!r}>"
+
+    def hear(self, wait_s: float) -> list[list[bytes]]:
+        """Return the messages that came, when there was none for so long."""
+        found = []
+        while self._socket.poll(round(wait_s * 1000)):
+            found.append(self._socket.recv_multipart())
+        return found
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._context.destroy(linger=0)
+
+
+_SERVERS = {"echo": echo, "relay": relay, "transactions": relay_transactions}
+
 if __name__ == "__main__":
-    relay() if sys.argv[1:] == ["relay"] else echo()
+    _SERVERS[sys.argv[1]]()
