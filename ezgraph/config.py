@@ -219,6 +219,16 @@ class Limits:
     max_components_per_lease: int = 10_000
     max_units_per_lease: int = 10_000
     max_persistent_edges: int = 200_000
+    max_config_operations: int = 10_000
+    max_config_key_bytes: int = 1_024
+    max_config_value_bytes: int = 1 << 20
+    max_config_depth: int = 32
+    max_config_entries: int = 500_000
+    max_config_entries_per_lease: int = 10_000
+    max_config_bytes: int = 1 << 30
+    max_config_schemas: int = 1_000
+    max_config_schema_bytes: int = 64 << 10
+    max_config_judged: int = 5_000
     max_reason_characters: int = 2_000
     min_ttl_s: float = 0.5
     max_ttl_s: float = 3600.0

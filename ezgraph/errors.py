@@ -23,6 +23,9 @@
     │   │   ├── ReadOnlyFieldError        the field is shown, not changed
     │   │   └── SchemaVersionError        the schema is of a newer ezgraph
     │   ├── PreconditionFailedError       a condition of a configuration change does not hold
+    │   ├── UnknownConfigKeyError (KeyError)  there is no such configuration entry
+    │   ├── InvalidSchemaError            no JSON Schema that values can be judged by; says where
+    │   ├── SchemaViolationError          a value does not fit the JSON Schema of its type
     │   ├── FlowError                     a flow cannot be started or stopped as asked
     │   │   ├── FlowExistsError           a flow of that id runs already
     │   │   ├── UnknownFlowError          no flow of that id runs
@@ -35,7 +38,7 @@
     │   ├── WrongClusterError             the broker at this address keeps another history
     │   ├── ProtocolVersionError          client and broker speak different protocol versions
     │   ├── RequestTooOldError            a request id the broker no longer remembers
-    │   └── UnsupportedError              this broker does not know the command
+    │   └── UnsupportedError              this broker does not know the command, or lacks an extra
     ├── SessionError                      the call needs a session that is not there
     │   ├── NoSessionError                no active session: use `async with`
     │   ├── SessionExpiredError           the lease ran out; what it owned is gone
@@ -204,6 +207,30 @@ class PreconditionFailedError(RefusedError):
     code = "precondition_failed"
 
 
+class UnknownConfigKeyError(RefusedError, KeyError):
+    """There is no such configuration entry, and no default was given."""
+
+    code = "unknown_config_key"
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError shows its repr
+
+
+class InvalidSchemaError(RefusedError):
+    """No JSON Schema that values can be judged by; the message says what is wrong and where."""
+
+    code = "invalid_schema"
+
+
+class SchemaViolationError(RefusedError):
+    """A value does not fit the JSON Schema of its type; the message says what is wrong, and where.
+
+    Where is a JSON pointer into the value: ``/parameters/gain``.
+    """
+
+    code = "schema_violation"
+
+
 class FlowError(RefusedError):
     """A flow cannot be started or stopped as it was asked; nothing has changed."""
 
@@ -277,7 +304,7 @@ class RequestTooOldError(RefusedError):
 
 
 class UnsupportedError(RefusedError):
-    """This broker does not know the command."""
+    """This broker does not know the command, or lacks the extra that it takes; names it."""
 
     code = "unsupported"
 

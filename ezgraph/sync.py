@@ -16,6 +16,7 @@ from ezgraph.client.blocking import run
 from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.graph import context, process, service
 from ezgraph.graph.attendant import is_answered_by_itself
+from ezgraph.graph.config_blocking import ConfigKeys
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["GraphContext", "GraphServer", "GraphService", "ProcessControlClient"]
+__all__ = ["ConfigKeys", "GraphContext", "GraphServer", "GraphService", "ProcessControlClient"]
 
 
 def __getattr__(name: str) -> object:
@@ -388,6 +389,11 @@ class GraphContext:
     def process_stats(self, unit: str, *, timeout: float = DEFAULT_TIMEOUT_S) -> ProcessStats:
         """Return how the process that runs a unit is."""
         return run(self._context.process_stats(unit, timeout=timeout))
+
+    @property
+    def config(self) -> ConfigKeys:
+        """The configuration: entries that anybody may put, watch and delete."""
+        return ConfigKeys(self._context.config)
 
     @property
     def replica(self) -> BlockingReplica:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from ezgraph.errors import ForbiddenError, LiveSessionsError, from_code
 from ezgraph.protocol.commands import (
+    ChangeConfig,
     ChangeSettings,
     Connect,
     Disconnect,
@@ -19,10 +20,12 @@ from ezgraph.protocol.commands import (
     ReportSettings,
     RequestProcess,
     Revert,
+    SetConfigSchema,
     SetPause,
     Shutdown,
     UpdateUnits,
 )
+from ezgraph.protocol.config import ROOM as CONFIG
 from ezgraph.protocol.key_text import key_text
 from ezgraph.protocol.roles import FULL_SCOPE
 
@@ -44,6 +47,8 @@ Judged = (
     | Shutdown
     | ChangeSettings
     | RequestProcess
+    | ChangeConfig
+    | SetConfigSchema
 )
 _TELLING = frozenset(
     {"cyclic", "foreign_edge", "unknown_edge", "address_collision", "not_owner", "live_sessions"}
@@ -54,6 +59,8 @@ def demands(command: Judged) -> Iterator[tuple[str, Key]]:
     """Yield the verb and the key of everything that ``command`` would do.
 
     A key that is only a room stands for something in it: the verb is needed for anything there.
+    Whether a condition holds tells what is there, so who sets it must be able to read that; and so
+    must who has entries judged by a schema.
     """
     match command:
         case Connect() | Disconnect():
@@ -75,6 +82,14 @@ def demands(command: Judged) -> Iterator[tuple[str, Key]]:
             yield "pause", ("control", "pause")
         case Shutdown():
             yield "shutdown", ("control", "broker")
+        case ChangeConfig():
+            for change in command.changes:
+                yield "config", (CONFIG, change.type, *change.key)
+            for condition in command.conditions:
+                yield "read", (CONFIG, condition.type, *condition.key)
+        case SetConfigSchema():
+            yield "config", (CONFIG, command.type)
+            yield "read", (CONFIG, command.type)
         case Revert():
             return  # one's own
         case _:

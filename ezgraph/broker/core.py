@@ -8,7 +8,8 @@ keeps that order, and stops for good when an append fails, because the state is 
 the journal.
 
 Requests that read stored bytes, or much of the state (`ReadEvents`, `OpenSnapshot`, `ReadSnapshot`,
-`GetStatus`, `ListClients`), are let through here; the shell, which has the bytes, answers by turns.
+`GetStatus`, `ListClients`, `ReadConfig` and its like), are let through here; the shell, which has
+the bytes, answers by turns.
 
 States of a connection: unbound -> bound (HELLO, RESUME or TAKEOVER) -> unbound when its lease ends
 or is taken over.
@@ -27,13 +28,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from ezgraph._version import __version__
-from ezgraph.broker import rules_graph, rules_metadata, rules_process
+from ezgraph.broker import rules_config, rules_graph, rules_metadata, rules_process
 from ezgraph.broker.access import refuse_forbidden, refuse_unreadable, scope_of, withheld
 from ezgraph.broker.admission import Admission, Cluster, ForeignTokenError, holder_of
 from ezgraph.broker.audit import Audit
 from ezgraph.broker.connections import Connections, Descriptor
 from ezgraph.broker.quotas import refuse_beyond
+from ezgraph.broker.reads_config import wanted_under
 from ezgraph.broker.routing import Addressed, Routing
+from ezgraph.broker.rules_config import ValueChecks
 from ezgraph.errors import (
     EzGraphError,
     ForbiddenError,
@@ -45,6 +48,7 @@ from ezgraph.names import check_key
 from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.commands import (
     AnswerRequest,
+    ChangeConfig,
     ChangeSettings,
     Connect,
     Disconnect,
@@ -53,8 +57,11 @@ from ezgraph.protocol.commands import (
     Heartbeat,
     Hello,
     ListClients,
+    ListConfigTypes,
     OpenSnapshot,
     OpenWatch,
+    ReadConfig,
+    ReadConfigSchema,
     ReadEvents,
     ReadSnapshot,
     RegisterMetadata,
@@ -63,6 +70,7 @@ from ezgraph.protocol.commands import (
     RequestProcess,
     Resume,
     Revert,
+    SetConfigSchema,
     SetPause,
     Shutdown,
     Sync,
@@ -84,7 +92,15 @@ from ezgraph.protocol.events import (
     Source,
     key_of,
 )
-from ezgraph.protocol.replies import Beat, ClientList, Done, Refusal, Reply, Welcome
+from ezgraph.protocol.replies import (
+    Beat,
+    ClientList,
+    ConfigChanged,
+    Done,
+    Refusal,
+    Reply,
+    Welcome,
+)
 from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.protocol.snapshot import ClientInfo
 
@@ -103,13 +119,33 @@ if TYPE_CHECKING:
     from ezgraph.state.graph import GraphState
 
 _MAX_MESSAGE = 4_000
+DEFAULT_CHECKS = ValueChecks()
 UNBOUND = Refusal(
     "unbound", "this connection belongs to no lease; say HELLO or RESUME on it, then repeat"
 )
-Change = Connect | Disconnect | RegisterMetadata | UpdateUnits | ReportSettings | SetPause | Revert
+Change = (
+    Connect
+    | Disconnect
+    | RegisterMetadata
+    | UpdateUnits
+    | ReportSettings
+    | SetPause
+    | Revert
+    | ChangeConfig
+    | SetConfigSchema
+)
 _JOINS = (Hello, Resume, TakeOver)
 _ROUTED = (RequestProcess, ChangeSettings)
-ReadCommand = ReadEvents | OpenSnapshot | ReadSnapshot | GetStatus | ListClients
+ReadCommand = (
+    ReadEvents
+    | OpenSnapshot
+    | ReadSnapshot
+    | GetStatus
+    | ListClients
+    | ReadConfig
+    | ListConfigTypes
+    | ReadConfigSchema
+)
 
 
 class Outcome(NamedTuple):
@@ -139,10 +175,12 @@ class BrokerCore:
         floor: int,
         epoch_ends: Mapping[int, int] | None = None,
         access: Access | None = None,
+        checks: ValueChecks = DEFAULT_CHECKS,
     ) -> None:
         """``epoch_ends``: the last seq of each epoch before this one.
 
         ``access``: who is admitted, and as what; None: everybody, and for everything.
+        ``checks``: what is asked about values of the configuration.
         """
         self.state = state
         self.floor = floor
@@ -153,6 +191,7 @@ class BrokerCore:
         self.admission = Admission(cluster, config, ids, epoch_ends or {})
         self.leases = self.admission.leases
         self.routing = Routing(state, self.leases, config.limits)
+        self._checks = checks
         self._config = config
         self._cluster_id = cluster.cluster_id
         self._connections = Connections()
@@ -255,7 +294,7 @@ class BrokerCore:
         answers.forget_below(request.lowest_open)
         answered = answers.reply_to(request.request_id)
         if answered is not None:
-            return Outcome(answered)
+            return Outcome(_as_asked(command, answered, lease.answers.first_of(request.request_id)))
         is_full = len(answers) >= self._config.limits.max_open_requests
         if is_full and not self.routing.is_under_way(lease, request.request_id):
             raise LimitError(
@@ -315,6 +354,11 @@ class BrokerCore:
                 lease.reads_after = (command.after, now)
                 return Outcome(read=command, client=lease.client)
             case OpenSnapshot() | ReadSnapshot() | GetStatus() | ListClients():
+                return Outcome(read=command, client=lease.client)
+            case ReadConfig() | ListConfigTypes() | ReadConfigSchema():
+                prefix = wanted_under(command)
+                if identity is not None:
+                    refuse_unreadable(identity, scope_of(self.access, identity), prefix)
                 return Outcome(read=command, client=lease.client)
             case Hello() | Resume() | TakeOver() | Heartbeat():
                 raise AssertionError("handled before requests are")
@@ -405,6 +449,17 @@ class BrokerCore:
                 return rules_process.update_units(state, command, _process_id(lease))
             case SetPause():
                 return rules_graph.pause(state, paused=command.paused)
+            case ChangeConfig():
+                session = lease.client if lease.kind == "session" else None
+                limits = self._config.limits
+                return rules_config.change(
+                    state.config, command, session, limits=limits, checks=self._checks
+                )
+            case SetConfigSchema():
+                limits = self._config.limits
+                return rules_config.set_schema(
+                    state.config, command, limits=limits, checks=self._checks
+                )
             case Revert():
                 return self._owned(lease)
         assert_never(command)
@@ -412,13 +467,14 @@ class BrokerCore:
     def _commit(
         self, lease: Lease, bodies: Sequence[Body], request: Request, *, now: float, wall: float
     ) -> Outcome:
+        command = request.command
         if not bodies:
-            return Outcome(Done(self.state.seq))
-        source, reason = lease.source, getattr(request.command, "reason", None)
+            return Outcome(_reached(command, self.state.seq, 0))
+        source, reason = lease.source, getattr(command, "reason", None)
         if reason is not None:
             source = replace(source, reason=reason)
         events = self._transaction(bodies, source, request.request_id, now=now, wall=wall)
-        return Outcome(Done(events[-1].seq), events)
+        return Outcome(_reached(command, events[-1].seq, len(events)), events)
 
     def _transaction(
         self,
@@ -595,7 +651,8 @@ class BrokerCore:
         """Return the events that remove everything a lease owns."""
         if lease.kind == "session":
             metadata = rules_metadata.release_metadata(self.state, lease.client)
-            return [*rules_graph.release_edges(self.state, lease.client), *metadata]
+            config = rules_config.release_config(self.state.config, lease.client)
+            return [*rules_graph.release_edges(self.state, lease.client), *metadata, *config]
         if lease.kind == "process":
             return rules_process.release_process(self.state, _process_id(lease))
         return []
@@ -681,6 +738,20 @@ class _Came(NamedTuple):
 
 def _never_full(scope: ReadScope, prefix: Key) -> None:
     """There is no bound on watches until the shell, which counts them, sets one."""
+
+
+def _reached(command: Command, seq: int, changed: int) -> Done | ConfigChanged:
+    """Return what a change is answered that made so many events."""
+    if isinstance(command, ChangeConfig):
+        return ConfigChanged(seq, changed, len(command.changes) - changed)
+    return Done(seq)
+
+
+def _as_asked(command: Command, answered: Reply, first: int | None) -> Reply:
+    """Return what a repeated command was answered, where only its transaction was remembered."""
+    if isinstance(command, ChangeConfig) and isinstance(answered, Done) and first is not None:
+        return _reached(command, answered.seq, answered.seq - first + 1)
+    return answered
 
 
 def refusal_of(error: EzGraphError) -> Refusal:

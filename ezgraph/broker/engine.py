@@ -26,8 +26,10 @@ from ezgraph.broker.compaction import Compaction
 from ezgraph.broker.core import BrokerCore, refusal_of
 from ezgraph.broker.live import Pulled, Puller, Snapshots
 from ezgraph.broker.reads import Reading, Reads
+from ezgraph.broker.reads_config import ConfigRead
 from ezgraph.broker.restart import restart
 from ezgraph.broker.routing import take_all
+from ezgraph.broker.rules_config import ValueChecks
 from ezgraph.errors import (
     DivergedError,
     EzGraphError,
@@ -40,7 +42,10 @@ from ezgraph.names import topic_of
 from ezgraph.protocol.commands import (
     GetStatus,
     ListClients,
+    ListConfigTypes,
     OpenSnapshot,
+    ReadConfig,
+    ReadConfigSchema,
     ReadEvents,
     ReadSnapshot,
     Request,
@@ -55,13 +60,14 @@ from ezgraph.protocol.replies import (
     without_numbers,
 )
 from ezgraph.protocol.roles import FULL_SCOPE
-from ezgraph.wire import codec, frames
+from ezgraph.wire import codec, frames, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ezgraph.backends.base import Journal
     from ezgraph.broker.connections import Descriptor
+    from ezgraph.broker.reads_config import ConfigReadCommand
     from ezgraph.config import BrokerConfig
     from ezgraph.ids import IdSource
     from ezgraph.names import Key
@@ -171,6 +177,7 @@ class BrokerEngine:
             floor=journal.floor,
             epoch_ends={e.epoch: e.last_seq for e in journal.epochs if e.last_seq is not None},
             access=access,
+            checks=ValueChecks(size_bytes=lambda value: len(values.pack(value))),
         )
         self.core.refuse_full_watch = self._refuse_full_watch
         self.core.restore_leases(begun.history, begun.answered, now=now)
@@ -459,11 +466,17 @@ class BrokerEngine:
             return 1  # revoked while it waited
         scope = scope_of(access, identity)
         try:
-            if isinstance(reading.command, ReadEvents):
-                reply, rows = self._read_events(reading.command, scope)
-            else:
-                whose = reading.public or reading.client
-                reply = self._read(reading.command, Puller(reading.client, whose, scope), now)
+            match reading.command:
+                case ReadEvents():
+                    reply, rows = self._read_events(reading.command, scope)
+                case ReadConfig() | ListConfigTypes() | ReadConfigSchema() as command:
+                    found, rows = self._read_config(reading, command, scope)
+                    if found is None:
+                        return rows  # it goes on at its next turn
+                    reply = found
+                case command:
+                    whose = reading.public or reading.client
+                    reply = self._read(command, Puller(reading.client, whose, scope), now)
         except EzGraphError as error:
             reply = refusal_of(withheld(error, scope))
         frame = frames.reply_frame(reading.request_id, reply)
@@ -532,6 +545,19 @@ class BrokerEngine:
             events = [each for each in events if scope.has(codec.decode_event(each).key)]
         found = EventRange(events, chunk.through, journal.head, journal.floor)
         return found, max(1, min(chunk.through - after, limits.chunk_events))
+
+    def _read_config(
+        self, reading: Reading, command: ConfigReadCommand, scope: ReadScope
+    ) -> tuple[Reply | None, int]:
+        """Return what was found, or None if the read was put back in line; and the rows it took."""
+        state, limits = self.state, self.config.limits
+        begun = reading.begun
+        if begun is None or begun.scope != scope:
+            begun = ConfigRead(command, scope, state.seq)
+        reply, examined = begun.look(state.config, seq=state.seq, limits=limits)
+        if reply is None:
+            self._reads.put(reading._replace(begun=begun))
+        return reply, examined
 
     def _status(self, now: float, scope: ReadScope) -> StatusReport:
         state, size = self.state, self.journal.size_bytes()

@@ -53,6 +53,10 @@ class Answers:
         if first is not None:
             self._first_seqs[request_id] = first
 
+    def first_of(self, request_id: int) -> int | None:
+        """Return where the transaction of a request began, if that is known."""
+        return self._first_seqs.get(request_id)
+
     def used(self, request_id: int) -> None:
         """Take note that a request was asked, though it is not answered yet."""
         self.highest = max(self.highest, request_id)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ezgraph.errors import LimitError
-from ezgraph.protocol.commands import Connect, RegisterMetadata, UpdateUnits
+from ezgraph.protocol.commands import ChangeConfig, Connect, RegisterMetadata, UpdateUnits
+from ezgraph.protocol.config import config_key_text
 
 if TYPE_CHECKING:
     from ezgraph.broker.leases import Lease
@@ -43,6 +44,8 @@ def refuse_beyond(state: GraphState, lease: Lease, command: Command, limits: Lim
                 )
         case UpdateUnits():
             _refuse_units(state, lease, command, limits)
+        case ChangeConfig():
+            _refuse_transaction(command, limits)
         case _:
             pass
 
@@ -74,3 +77,23 @@ def _refuse_units(state: GraphState, lease: Lease, command: UpdateUnits, limits:
             f"{count} units for one process client, and it may run {limits.max_units_per_lease} "
             f"here (max_units_per_lease); let some go, or run several processes"
         )
+
+
+def _refuse_transaction(command: ChangeConfig, limits: Limits) -> None:
+    """Refuse one that says too much; what values take up, `rules_config` looks at."""
+    operations = command.operations
+    if len(operations) > limits.max_config_operations:
+        raise LimitError(
+            f"a transaction of {len(operations)} puts, deletes and conditions, and one may have "
+            f"{limits.max_config_operations} here (max_config_operations); share them between "
+            f"several"
+        )
+    for each in operations:
+        if sum(map(len, each.key)) > limits.max_config_key_bytes // 4:  # else it cannot be beyond
+            size_bytes = len(config_key_text(each.key).encode("utf-8", "surrogatepass"))
+            if size_bytes > limits.max_config_key_bytes:
+                raise LimitError(
+                    f"a configuration key of {size_bytes} bytes, starting "
+                    f"{config_key_text(each.key)[:40]!r}; at most {limits.max_config_key_bytes} "
+                    f"are allowed here (max_config_key_bytes): shorten its names"
+                )

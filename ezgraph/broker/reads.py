@@ -15,11 +15,15 @@ from ezgraph.errors import LimitError
 if TYPE_CHECKING:
     from ezgraph.broker.connections import Descriptor
     from ezgraph.broker.core import ReadCommand
+    from ezgraph.broker.reads_config import ConfigRead
     from ezgraph.config import Limits
 
 
 class Reading(NamedTuple):
-    """A read that waits; ``client`` asked for it on ``descriptor``, with the key ``public``."""
+    """A read that waits; ``client`` asked for it on ``descriptor``, with the key ``public``.
+
+    ``begun`` is how far one of the configuration has come at its turns before.
+    """
 
     peer: bytes
     request_id: int
@@ -27,6 +31,7 @@ class Reading(NamedTuple):
     client: str
     public: str | None
     descriptor: Descriptor | None = None
+    begun: ConfigRead | None = None
 
 
 class Reads:

@@ -11,6 +11,9 @@ from ezgraph.protocol.events import (
     Body,
     ComponentRegistered,
     ComponentRemoved,
+    ConfigSchemaSet,
+    ConfigValueDeleted,
+    ConfigValueSet,
     EdgeConnected,
     EdgeDisconnected,
     EndReason,
@@ -166,6 +169,15 @@ def tell(body: Body) -> Told:
             return Told("removed", GONE, "")
         case SettingsChanged():
             return _settings(body)
+        case ConfigValueSet():
+            held = "" if body.owner is None else f" (ends with session {visible(body.owner)})"
+            return Told("put", CHANGED, inner(body.value) + held)
+        case ConfigValueDeleted():
+            held = "" if body.owner is None else f"was session {visible(body.owner)}'s"
+            return Told("deleted", GONE, held)
+        case ConfigSchemaSet():
+            what = "has a schema" if body.schema is not None else "has no schema any more"
+            return Told("changed", CHANGED, what)
         case PauseChanged():
             return Told("paused" if body.paused else "resumed", CHANGED, "")
         case HistoryCompacted():

@@ -187,10 +187,21 @@ class Session(Shell):
         return live
 
     def watch(
-        self, prefix: Key = (), after: int | None = None, *, start_with_snapshot: bool = False
+        self,
+        prefix: Key = (),
+        after: int | None = None,
+        *,
+        start_with_snapshot: bool = False,
+        with_state: bool = True,
     ) -> Subscription:
-        """Return a subscription to everything under ``prefix``; it begins at once."""
-        return Subscription(self, Watch(prefix, after, start_with_snapshot=start_with_snapshot))
+        """Return a subscription to everything under ``prefix``; it begins at once.
+
+        See `ezgraph.client.watch.Watch`.
+        """
+        watch = Watch(
+            prefix, after, start_with_snapshot=start_with_snapshot, with_state=with_state
+        )
+        return Subscription(self, watch)
 
     async def until(self, reached: Callable[[], bool], *, timeout: float, what: str) -> None:  # noqa: ASYNC109
         """Return when ``reached()`` is true, which is looked at whenever something arrived.

@@ -61,8 +61,11 @@ from ezgraph.protocol.commands import (
     GetStatus,
     Hello,
     ListClients,
+    ListConfigTypes,
     OpenSnapshot,
     OpenWatch,
+    ReadConfig,
+    ReadConfigSchema,
     ReadEvents,
     ReadSnapshot,
     Request,
@@ -85,7 +88,18 @@ SILENCE_S = 1.0
 DEFAULT_TTL_S = 6.0
 OVER = frozenset({"session_expired", "taken_over", "diverged"})
 """Refusals of a RESUME that end the lease for this program."""
-QUESTIONS = (Sync, ListClients, GetStatus, OpenSnapshot, ReadSnapshot, ReadEvents, OpenWatch)
+QUESTIONS = (
+    Sync,
+    ListClients,
+    GetStatus,
+    OpenSnapshot,
+    ReadSnapshot,
+    ReadEvents,
+    OpenWatch,
+    ReadConfig,
+    ListConfigTypes,
+    ReadConfigSchema,
+)
 """Commands that change nothing."""
 _FATAL = OVER | {"wrong_cluster", "protocol_version", "invalid_command"}
 

@@ -484,6 +484,9 @@ class ClientEngine:
 
     def _pull_for(self, feed: Feed) -> None:
         feed.pulling = True
+        if not feed.watch.with_state:
+            self._go_on_from_head(feed)
+            return
 
         def take(state: GraphState | EzGraphError, floor: int) -> None:
             feed.pulling = False
@@ -496,6 +499,15 @@ class ClientEngine:
 
         at_least = max(feed.watch.position, feed.watch.floor - 1)
         self.pull_snapshot([], self._clock.monotonic() + self.patience_s, take, at_least=at_least)
+
+    def _go_on_from_head(self, feed: Feed) -> None:
+        """Whatever is read after this on the same connection is not older than the head it gets."""
+
+        def go_on(head: int) -> None:
+            watch, feed.pulling = feed.watch, False
+            watch.snapshot_taken(head, Compacted(watch.floor, None, diverged=watch.diverged))
+
+        self._ask_head(feed, go_on)
 
     def _subscribe(self, prefix: bytes) -> None:
         """Subscribe to events first and to notes second: the welcome then covers both."""

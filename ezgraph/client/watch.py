@@ -61,6 +61,8 @@ class Progress:
 class Compacted:
     """History up to ``floor`` is gone; ``snapshot`` is the state to go on from, at its seq.
 
+    None: the watcher asked to go without it.
+
     ``diverged``: what was delivered last is no part of the broker's history; an older backup was
     restored since.
     """
@@ -77,11 +79,18 @@ class Watch:
     """What one watcher has, lacks, and wants next.
 
     ``after``: deliver what came after that seq; None: what comes from now on.
-    ``start_with_snapshot``: begin with a snapshot in place of history.
+    ``start_with_snapshot``: begin with a snapshot in place of history. ``with_state`` False: who
+    takes the items reads what they need by themselves where history is gone; then `Compacted` comes
+    without a snapshot, and what follows it came after the head at that moment.
     """
 
     def __init__(
-        self, prefix: Key, after: int | None = None, *, start_with_snapshot: bool = False
+        self,
+        prefix: Key,
+        after: int | None = None,
+        *,
+        start_with_snapshot: bool = False,
+        with_state: bool = True,
     ) -> None:
         self.prefix = check_key(prefix)
         self.depth = len(self.prefix)
@@ -92,6 +101,7 @@ class Watch:
         self.floor = 0
         self.diverged = False
         self.last_heard = 0.0
+        self.with_state = with_state
         self._after = after
         self._start_unknown = False
         self._early_welcome: Note | None = None
@@ -223,7 +233,8 @@ class Watch:
 
     def begin_anew(self) -> None:
         """What may be read has changed: one that keeps a state takes another snapshot of it."""
-        if self._snapshot_first and self.phase in (Phase.READING, Phase.LIVE, Phase.SNAPSHOT):
+        keeps_state = self._snapshot_first or not self.with_state
+        if keeps_state and self.phase in (Phase.READING, Phase.LIVE, Phase.SNAPSHOT):
             self._held = []
             self._stash.clear()
             self.phase = Phase.SNAPSHOT

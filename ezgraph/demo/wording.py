@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
+from ezgraph.protocol.config import config_key_text
 from ezgraph.protocol.events import (
     AccessRefused,
     ComponentRegistered,
     ComponentRemoved,
+    ConfigSchemaSet,
+    ConfigValueDeleted,
+    ConfigValueSet,
     EdgeConnected,
     EdgeDisconnected,
     EndReason,
@@ -84,6 +88,13 @@ def describe(event: Event, before: GraphState) -> Wording:
             return Wording("-", f"process client of {who} ends: {_ENDINGS[body.reason]}")
         case ProcessUnitsChanged():
             return _units(body, before)
+        case ConfigValueSet():
+            text = f"configuration {body.type} {config_key_text(body.key)}"
+            return Wording("~", f"{text}: {show_value(body.value)}")
+        case ConfigValueDeleted():
+            return Wording("-", f"configuration {body.type} {config_key_text(body.key)} is gone")
+        case ConfigSchemaSet():
+            return Wording("~", f"configuration {body.type} has another schema")
         case PauseChanged():
             return Wording("~", "publishers pause" if body.paused else "publishers go on")
         case HistoryCompacted():

@@ -18,6 +18,7 @@ from ezgraph.errors import (
     NoSessionError,
     ProcessRequestError,
 )
+from ezgraph.graph.config import ConfigKeys
 from ezgraph.graph.declared import Declared, declare_again
 from ezgraph.graph.sessions import (
     SNAPSHOT_ROOMS,
@@ -251,15 +252,20 @@ class GraphContext:
 
     async def _change(self, command: Command, timeout: float) -> int:  # noqa: ASYNC109
         """Do it; return the seq it reached, when the replica (if any) is there too."""
-        if (replica := self._replica) is None:
+        if self._replica is None:
             done = await self._ask(command, Done, timeout)
             self._declared.note(command)
             return done.seq
         deadline = Deadline(timeout)
         done = await self._ask(command, Done, timeout)
-        self._declared.note(command)
-        await replica.reach(done.seq, timeout=deadline.left())
+        await self._changed(command, done.seq, deadline.left())
         return done.seq
+
+    async def _changed(self, command: Command, seq: int, timeout: float) -> None:  # noqa: ASYNC109
+        """Take note of what was done; return when the replica (if any) is there too."""
+        self._declared.note(command)
+        if (replica := self._replica) is not None:
+            await replica.reach(seq, timeout=timeout)
 
     # --- changing ---
 
@@ -338,6 +344,15 @@ class GraphContext:
         if is_new and self._replica is not None:
             self._replica.restart()
         return await declare_again(self._declared, self._change, deadline.left())
+
+    @property
+    def config(self) -> ConfigKeys:
+        """The configuration: entries that anybody may put, watch and delete.
+
+        Raises:
+            NoSessionError: there is no active session.
+        """
+        return ConfigKeys(self._active(), self._changed)
 
     # --- asking others ---
 

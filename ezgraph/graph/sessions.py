@@ -119,7 +119,12 @@ class AnySession(Protocol):
         ...
 
     def watch(
-        self, prefix: Key = ..., after: int | None = ..., *, start_with_snapshot: bool = ...
+        self,
+        prefix: Key = ...,
+        after: int | None = ...,
+        *,
+        start_with_snapshot: bool = ...,
+        with_state: bool = ...,
     ) -> AnySubscription:
         """Subscribe."""
         ...

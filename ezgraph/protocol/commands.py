@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from ezgraph.protocol.config import ConfigCondition, ConfigDelete, ConfigPut
 from ezgraph.protocol.metadata import GraphMetadata
+from ezgraph.protocol.patterns import NamePattern
 from ezgraph.protocol.settings import SettingsSnapshotValue
 
 
@@ -238,6 +240,69 @@ class ChangeSettings:
     timeout_s: float = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeConfig:
+    """Put and delete entries of the configuration as one transaction, if all conditions hold.
+
+    It is answered by `ConfigChanged`. No key may be named twice in ``puts`` and ``deletes``.
+    """
+
+    puts: list[ConfigPut] = field(default_factory=list)
+    deletes: list[ConfigDelete] = field(default_factory=list)
+    conditions: list[ConfigCondition] = field(default_factory=list)
+    reason: str | None = None
+
+    @property
+    def changes(self) -> list[ConfigPut | ConfigDelete]:
+        """All puts and deletes."""
+        return [*self.puts, *self.deletes]
+
+    @property
+    def operations(self) -> list[ConfigPut | ConfigDelete | ConfigCondition]:
+        """All puts, deletes and conditions."""
+        return [*self.puts, *self.deletes, *self.conditions]
+
+
+@dataclass(frozen=True, slots=True)
+class SetConfigSchema:
+    """Have values of a type of configuration judged by a JSON Schema from now on; None: by none."""
+
+    type: str
+    schema: dict[str, Any] | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadConfig:
+    """Ask for entries of a type, in order of their keys, in one page.
+
+    Those whose keys begin with ``prefix``, and, if ``match`` is given, have as many names as it
+    has, each of which matches. They come after the key ``after``, and ``limit`` of them at most (0:
+    as many as the broker gives). Without ``with_values`` only the keys are given.
+    """
+
+    type: str
+    prefix: tuple[str, ...] = ()
+    match: list[NamePattern] | None = None
+    after: tuple[str, ...] = ()
+    limit: int = 0
+    with_values: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ListConfigTypes:
+    """Ask which types of configuration have entries or a schema, in order, after ``after``."""
+
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadConfigSchema:
+    """Ask for the schema of a type of configuration."""
+
+    type: str
+
+
 Command = (
     Hello
     | Resume
@@ -262,6 +327,11 @@ Command = (
     | RequestProcess
     | AnswerRequest
     | ChangeSettings
+    | ChangeConfig
+    | SetConfigSchema
+    | ReadConfig
+    | ListConfigTypes
+    | ReadConfigSchema
 )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 from uuid import UUID
 
 from ezgraph.names import Key
+from ezgraph.protocol.config import ROOM as CONFIG_ROOM
 from ezgraph.protocol.metadata import ComponentMetadata
 from ezgraph.protocol.settings import SettingsEventType, SettingsSnapshotValue
 
@@ -209,6 +210,39 @@ class PauseChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigValueSet:
+    """An entry of the configuration has this value; ``owner`` (None: persistent) holds it.
+
+    ``value_bytes`` is what the value takes up, encoded. ``created_seq`` is since when there is such
+    an entry; 0: by this very event.
+    """
+
+    type: str
+    key: tuple[str, ...]
+    value: Any
+    owner: str | None = None
+    value_bytes: int = 0
+    created_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigValueDeleted:
+    """An entry of the configuration, which ``owner`` held (None: it was persistent), is gone."""
+
+    type: str
+    key: tuple[str, ...]
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigSchemaSet:
+    """Values of this type of configuration are judged by ``schema`` from now on; None: by none."""
+
+    type: str
+    schema: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryCompacted:
     """What lies below ``floor`` can no longer be replayed; its effect stands in a checkpoint."""
 
@@ -246,6 +280,9 @@ Body = (
     | ComponentRemoved
     | SettingsChanged
     | PauseChanged
+    | ConfigValueSet
+    | ConfigValueDeleted
+    | ConfigSchemaSet
     | HistoryCompacted
     | AccessRefused
 )
@@ -297,6 +334,10 @@ def key_of(body: Body) -> Key:
             return ("settings", body.address)
         case PauseChanged():
             return ("control", "pause")
+        case ConfigValueSet() | ConfigValueDeleted():
+            return (CONFIG_ROOM, body.type, *body.key)
+        case ConfigSchemaSet():
+            return (CONFIG_ROOM, body.type)
         case HistoryCompacted():
             return ("control", "history")
         case AccessRefused():
@@ -318,6 +359,10 @@ def slot_of(body: Body) -> tuple[Slot, bool]:
             return ("process", str(body.process_id), "units"), bool(body.units)
         case PauseChanged():
             return key_of(body), body.paused
+        case ConfigValueSet() | ConfigValueDeleted():
+            return key_of(body), isinstance(body, ConfigValueSet)
+        case ConfigSchemaSet():
+            return key_of(body), body.schema is not None
         case SessionOpened() | ProcessOpened() | GraphRegistered() | ComponentRegistered():
             return key_of(body), True
         case SessionTakenOver() | ProcessTakenOver():

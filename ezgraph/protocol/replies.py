@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from ezgraph.protocol.config import ConfigEntry
 from ezgraph.protocol.events import EndReason
 from ezgraph.protocol.routed import ProcessControlResponse, Routed
 from ezgraph.protocol.settings import SettingsSnapshotValue
@@ -210,6 +212,53 @@ class SettingsSet:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigChanged:
+    """The configuration was changed, as one transaction that ends with ``seq``.
+
+    ``changed`` puts and deletes did something, each by an event of its own; ``unchanged`` asked for
+    what is there already. If all were, there is no event, and ``seq`` is the head.
+    """
+
+    seq: int
+    changed: int
+    unchanged: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigPage:
+    """Entries of a type of configuration, in order, as they are at ``seq``.
+
+    Or their keys, if only these were asked for. ``next_after`` asks for the rest (``after``); None:
+    there is none. The broker began to look at ``began_seq``: what changed between the two seqs
+    before the first of the entries may be missing.
+    """
+
+    seq: int
+    began_seq: int
+    entries: list[ConfigEntry] = field(default_factory=list)
+    keys: list[tuple[str, ...]] = field(default_factory=list)
+    next_after: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigTypes:
+    """Types of configuration, in order; ``next_after`` asks for the rest, None: there is none."""
+
+    seq: int
+    types: list[str]
+    next_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigSchemaShown:
+    """The schema of a type of configuration at ``seq``; None: it has none."""
+
+    seq: int
+    type: str
+    schema: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Handed:
     """A request to a unit that the asked client runs; no answer to a request of its own."""
 
@@ -245,5 +294,9 @@ Reply = (
     | ClientList
     | ProcessControlResponse
     | SettingsSet
+    | ConfigChanged
+    | ConfigPage
+    | ConfigTypes
+    | ConfigSchemaShown
     | Handed
 )

@@ -12,9 +12,13 @@ run       take units for a process                              ``component/ADDR
 report    report the settings of units one runs                 ``settings/ADDRESS``
 set       have an owner change its settings                     ``settings/ADDRESS``
 request   have a process do what its units understand           ``component/ADDRESS``
+config    put and delete entries of the configuration    ``config/TYPE/NAME/…``
 pause     ask publishers to pause, or to go on                  ``control/pause``
 shutdown  stop the broker                                       ``control/broker``
 ========  ====================================================  =========================
+
+A schema of configuration is set with ``config`` on all of its type (``config/TYPE``). What a change
+of configuration is to depend on (its conditions), one must be able to read.
 
 What needs no verb: holding a lease and all that renews, reverts or ends it (``HELLO``, ``RESUME``,
 ``TAKEOVER``, heartbeats, goodbyes), ``SYNC``, and the status (without numbers, for who may not
@@ -24,8 +28,8 @@ Reading is the one verb that also bounds what is *published* to a client: keys w
 patterns share a **read scope**, a stream of events of its own on a port of its own.
 
 Four roles are always there: `observer`, `operator`, `admin`, and ``owner:PREFIX`` for each prefix
-of addresses. An owner may change what is at ``PREFIX`` and below, and connect whatever leads there:
-who receives decides.
+of addresses. An owner may change what is at ``PREFIX`` and below, connect whatever leads there (who
+receives decides), and change the configuration whose keys begin with such a name.
 """
 
 from __future__ import annotations
@@ -42,7 +46,8 @@ if TYPE_CHECKING:
     from ezgraph.names import Key
 
 VERBS = (
-    "read", "connect", "register", "run", "report", "set", "request", "pause", "shutdown",
+    "read", "connect", "register", "run", "report", "set", "request", "config", "pause",
+    "shutdown",
 )
 OWNER = "owner:"
 PUBLIC_BYTES = 32
@@ -113,7 +118,7 @@ def _role(name: str, comment: str, grants: dict[str, Patterns]) -> Role:
     return Role(name, MappingProxyType(grants), comment)
 
 
-_CHANGES = ("connect", "register", "run", "report", "set", "request", "pause")
+_CHANGES = ("connect", "register", "run", "report", "set", "request", "config", "pause")
 OBSERVER = _role("observer", "reads everything, changes nothing", {"read": EVERYTHING})
 OPERATOR = _role(
     "operator", "reads and changes everything", dict.fromkeys(("read", *_CHANGES), EVERYTHING)
@@ -143,6 +148,7 @@ def owner_of(prefix: str) -> Role:
             "request": components,
             "report": settings,
             "set": settings,
+            "config": named(NamePattern("config", is_open=False), anything),
         },
     )
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from ezgraph.protocol.metadata import GraphMetadata
 
 if TYPE_CHECKING:
+    from ezgraph.protocol.config import ConfigEntry
     from ezgraph.protocol.settings import SettingsSnapshotValue
 
 PERSISTENT = "persistent"
@@ -45,7 +46,8 @@ class GraphSnapshot:
     """The state of the rig at one ``seq``. Everything is in sorted order.
 
     ``edge_owners`` shows owners as session ids or ``"persistent"``. ``settings`` are the
-    effective values by component address. ``filtered``: it has only what the key may read.
+    effective values by component address. ``config`` are the entries of the configuration by type
+    and key; None: they were not asked for. ``filtered``: it has only what the key may read.
     """
 
     seq: int
@@ -57,6 +59,7 @@ class GraphSnapshot:
     settings: dict[str, SettingsSnapshotValue] = field(default_factory=dict)
     paused: bool = False
     filtered: bool = False
+    config: dict[str, dict[tuple[str, ...], ConfigEntry]] | None = None
 
     def _repr_html_(self) -> str:
         """Return the picture of the graph for a notebook."""

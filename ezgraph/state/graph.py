@@ -8,6 +8,7 @@ Invariants between events of a transaction's end:
 
 * the edges form a DAG; every owner in it is persistent or an open session;
 * a component's session is open; a unit's process is open;
+* an entry of the configuration is persistent, or its session is open;
 * the effective settings of an address are the live value a process reported, else the initial
   value of its component; an address with neither has no entry.
 
@@ -24,6 +25,9 @@ from ezgraph.protocol.events import (
     AccessRefused,
     ComponentRegistered,
     ComponentRemoved,
+    ConfigSchemaSet,
+    ConfigValueDeleted,
+    ConfigValueSet,
     EdgeConnected,
     EdgeDisconnected,
     Event,
@@ -58,6 +62,7 @@ from ezgraph.protocol.snapshot import (
     SnapshotProcess,
     SnapshotSession,
 )
+from ezgraph.state.config import ConfigState
 from ezgraph.state.dag import DAG
 
 if TYPE_CHECKING:
@@ -127,6 +132,7 @@ class GraphState:
         self.dag = DAG()
         self.components: dict[str, ComponentEntry] = {}
         self.settings: dict[str, SettingEntry] = {}
+        self.config = ConfigState()
         self.paused = False
         self.filtered = False
 
@@ -134,7 +140,8 @@ class GraphState:
         return (
             f"<GraphState epoch={self.epoch} seq={self.seq} sessions={len(self.sessions)} "
             f"processes={len(self.processes)} edges={len(self.dag.edge_owners)} "
-            f"components={len(self.components)} settings={len(self.settings)}>"
+            f"components={len(self.components)} settings={len(self.settings)} "
+            f"config={len(self.config)}>"
         )
 
     @classmethod
@@ -203,6 +210,12 @@ class GraphState:
                 self._apply_units(body)
             case ProcessClosed():
                 self.processes.pop(body.process_id, None)
+            case ConfigValueSet():
+                self.config.put(event, body)
+            case ConfigValueDeleted():
+                self.config.delete(body)
+            case ConfigSchemaSet():
+                self.config.set_schema(body)
             case PauseChanged():
                 self.paused = body.paused
             case HistoryCompacted() | AccessRefused():
@@ -298,6 +311,7 @@ class GraphState:
                 for process_id, entry in sorted(self.processes.items())
             },
             settings=self._settings_with_initial(),
+            config=self.config.by_type(),
             paused=self.paused,
             filtered=self.filtered,
         )
@@ -307,6 +321,7 @@ class GraphState:
 
         Two states at the same seq with equal fingerprints are equal.
         """
+        config = [self.config.entries, self.config.schemas]
         return fingerprint(
             "ezgraph.state",
             [
@@ -320,6 +335,7 @@ class GraphState:
                 self.unit_owner,
                 self.components,
                 self.settings,
+                *(config if any(config) else ()),  # without any: as it was before there was any
             ],
         )
 

@@ -214,9 +214,11 @@ class SimulatedClient:
         """Return when so many seconds are over, as this client's own clock shows it."""
         return self.clock.monotonic() + seconds
 
-    def watch(self, prefix: Key = (), after: int | None = None) -> WatchRecord:
+    def watch(
+        self, prefix: Key = (), after: int | None = None, *, with_state: bool = True
+    ) -> WatchRecord:
         """Watch a prefix; what it is given is recorded at once."""
-        watch = Watch(prefix, after)
+        watch = Watch(prefix, after, with_state=with_state)
         record = WatchRecord(self.name, watch, after)
         self.watches.append(record)
         record.feed = self.engine.open_feed(watch, lambda: self._collect(record))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ezgraph.protocol.replies import Reply, Welcome
     from ezgraph.protocol.routed import Routed
     from ezgraph.state.graph import GraphState
+    from ezgraph.testing.client import WatchRecord
     from ezgraph.testing.network import Network
 
 
@@ -164,12 +165,17 @@ class SimulatedSession:
         return state, floor
 
     def watch(
-        self, prefix: Key = (), after: int | None = None, *, start_with_snapshot: bool = False
+        self,
+        prefix: Key = (),
+        after: int | None = None,
+        *,
+        start_with_snapshot: bool = False,
+        with_state: bool = True,
     ) -> _Items:
         """Return what a watcher is given, as an async iterator that never suspends."""
         if start_with_snapshot:
             raise ContextClosedError("only replicas start with a snapshot here")
-        return _Items(self.client, prefix, after)
+        return _Items(self.client, self.client.watch(prefix, after, with_state=with_state))
 
     def open_feed(self, watch: Watch, on_ready: Callable[[], None]) -> Feed:
         """Feed a watcher."""
@@ -191,8 +197,8 @@ class SimulatedSession:
 class _Items:
     """The items of a watcher, one by one."""
 
-    def __init__(self, client: SimulatedClient, prefix: Key, after: int | None) -> None:
-        self._record = client.watch(prefix, after)
+    def __init__(self, client: SimulatedClient, record: WatchRecord) -> None:
+        self._record = record
         self._client = client
         self._taken = 0
 

@@ -1,0 +1,140 @@
+"""What happens to entries of the configuration, from what is there on."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ezgraph.client.watch import Compacted
+from ezgraph.graph.config_reading import EntriesRead, read_entries
+from ezgraph.protocol.commands import ReadConfig
+from ezgraph.protocol.config import ConfigEntry, ConfigKey, bus_key, config_key_text
+from ezgraph.protocol.events import ConfigValueDeleted, ConfigValueSet, Event
+from ezgraph.state.config import config_entry
+
+if TYPE_CHECKING:
+    from ezgraph.graph.sessions import AnySession
+
+_PATIENCE_S = 60.0
+
+
+class ConfigWatchKind(enum.StrEnum):
+    """What a `ConfigWatchEvent` says; each is equal to its text."""
+
+    INITIAL = "initial"
+    END_OF_INITIAL = "end_of_initial"
+    PUT = "put"
+    DELETED = "deleted"
+    RESET = "reset"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigWatchEvent:
+    """One thing that a `ConfigWatch` says, and the seq since which it is so.
+
+    ``initial``: ``entry`` is there. ``end_of_initial``: that was all, as of ``seq``. ``put``:
+    ``entry`` is what was put. ``deleted``: the entry of ``key`` is gone. ``reset``: history that
+    was still to be told is gone; of the entries told of before, those with the keys ``vanished``
+    are there no more, and all that is there follows as ``initial``. ``previous`` is the entry that
+    was there before a put or a delete, if the watch knows it.
+    """
+
+    kind: ConfigWatchKind
+    seq: int
+    type: str
+    key: ConfigKey | None = None
+    entry: ConfigEntry | None = None
+    previous: ConfigEntry | None = None
+    vanished: tuple[ConfigKey, ...] = ()
+
+    @property
+    def value(self) -> Any:  # noqa: ANN401
+        """The value that is there now; None also where there is none."""
+        return None if self.entry is None else self.entry.value
+
+    @property
+    def key_text(self) -> str:
+        """The key as text; empty where the event is about no single key."""
+        return "" if self.key is None else config_key_text(self.key)
+
+
+class ConfigWatch:
+    """An async iterator of `ConfigWatchEvent`, with ``aclose()``.
+
+    It says first what is there: an ``initial`` for each entry, in order of their keys, all as of
+    one seq, and one ``end_of_initial``, also when there is nothing. Then every ``put`` and
+    ``deleted`` in order of seq, each once, a transaction never in part, across reconnects and
+    restarts of the broker. Where history that it has not told yet was compacted (or an older backup
+    was restored, or what may be read has changed), it begins anew, with a ``reset``.
+
+    With ``after_seq`` it begins with the changes after that seq.
+
+    It ends with an error when the broker is gone for good, or the session is.
+    """
+
+    def __init__(
+        self, session: AnySession, kind: str, prefix: ConfigKey, after_seq: int | None
+    ) -> None:
+        self._session = session
+        self._type, self._prefix = kind, prefix
+        self._subscription = session.watch(bus_key(kind, prefix), after_seq, with_state=False)
+        self._is_to_read = after_seq is None
+        self._has_begun = False
+        self._position = after_seq or 0
+        self._known: dict[ConfigKey, ConfigEntry] = {}
+        self._ready: deque[ConfigWatchEvent] = deque()
+
+    def __repr__(self) -> str:
+        under = config_key_text(self._prefix)
+        return f"<ConfigWatch {self._type} {under!r} seq={self._position} known={len(self._known)}>"
+
+    def __aiter__(self) -> ConfigWatch:
+        return self
+
+    async def __anext__(self) -> ConfigWatchEvent:
+        """Return the next event; wait for it."""
+        while not self._ready:
+            if self._is_to_read:
+                command = ReadConfig(self._type, self._prefix)
+                self._begin(await read_entries(self._session, command, _PATIENCE_S))
+            else:
+                self._take(await self._subscription.__anext__())
+        return self._ready.popleft()
+
+    async def aclose(self) -> None:
+        """End the watch; a waiting consumer ends with it."""
+        await self._subscription.aclose()
+
+    def _begin(self, read: EntriesRead) -> None:
+        """Say what is there."""
+        if self._has_begun:
+            vanished = tuple(key for key in self._known if key not in read.entries)
+            self._say(ConfigWatchKind.RESET, read.seq, vanished=vanished)
+        for key, entry in read.entries.items():
+            self._say(ConfigWatchKind.INITIAL, entry.seq, key=key, entry=entry)
+        self._say(ConfigWatchKind.END_OF_INITIAL, read.seq)
+        self._known, self._position = dict(read.entries), read.seq
+        self._is_to_read, self._has_begun = False, True
+
+    def _take(self, item: object) -> None:
+        if isinstance(item, Compacted):
+            self._is_to_read = self._has_begun = True
+        elif isinstance(item, Event) and item.seq > self._position:
+            self._position = item.seq
+            self._tell(item)
+
+    def _tell(self, event: Event) -> None:
+        body, seq = event.body, event.seq
+        if isinstance(body, ConfigValueSet):
+            previous = self._known.get(body.key)
+            entry = config_entry(seq, event.wall_time, event.source, body)
+            self._known[body.key] = entry
+            self._say(ConfigWatchKind.PUT, seq, key=body.key, entry=entry, previous=previous)
+        elif isinstance(body, ConfigValueDeleted):
+            previous = self._known.pop(body.key, None)
+            self._say(ConfigWatchKind.DELETED, seq, key=body.key, previous=previous)
+
+    def _say(self, kind: ConfigWatchKind, seq: int, **about: Any) -> None:  # noqa: ANN401
+        self._ready.append(ConfigWatchEvent(kind, seq, self._type, **about))
