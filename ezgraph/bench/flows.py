@@ -16,7 +16,7 @@ import itertools
 import time
 from contextlib import ExitStack
 from statistics import median
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ezgraph.backends.base import Backend, Journal, Record
 from ezgraph.bench.bare import AsyncDealer
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ezgraph.bench.scale import Scale
+    from ezgraph.config import Address
 
 Start: TypeAlias = "Callable[[int], Awaitable[object]]"
 """Starts the flow of that number, and returns when that was answered."""
@@ -88,7 +89,7 @@ class _Rig:
         """Start the relay, the brokers, and the processors of each."""
         relay = stack.enter_context(Child("ezgraph.bench.bare", "transactions"))
         self._port = int(relay.said["port"])
-        self._brokers = {
+        self._brokers: dict[str, Address] = {
             each: stack.enter_context(broker(backend_url(each, where))).address
             for each in _DURABILITIES
         }
@@ -153,7 +154,7 @@ class _Rig:
         for number in itertools.islice(self._numbers, self._scale.flows):
             begin_ns = time.monotonic_ns()
             await start(number)
-            said = await asyncio.to_thread(lambda n=number: ask_all(children, flow=n))
+            said = await _known(children, number)
             times.append((max(each["whole_ns"] for each in said) - begin_ns) * _NS * MS)
             if name != "relay":
                 self._events.append(sum(each["events"] for each in said))
@@ -177,7 +178,7 @@ class _Rig:
         """One more, which is not counted, so that what came before it is not either."""
         number = next(self._numbers)
         await start(number)
-        await asyncio.to_thread(lambda: ask_all(children, flow=number))
+        await _known(children, number)
         await stop(number)
         await asyncio.sleep(_PAUSE_S)
 
@@ -201,6 +202,11 @@ class _Rig:
             goal=exactly(self._keys),
         )
         yield alone("q", f"what they fetched, {what}", "", self._fetches, goal=exactly(0))
+
+
+async def _known(children: list[Child], number: int) -> list[dict[str, Any]]:
+    """Return what each child says of a flow when all of its processors know it."""
+    return await asyncio.to_thread(lambda: ask_all(children, flow=number))
 
 
 def _shares(processors: int, each_has: int, variants: int) -> Iterator[tuple[str, str, str]]:

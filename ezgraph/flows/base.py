@@ -9,82 +9,41 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from ezgraph.names import Key
-
-
-class Entry(Protocol):
-    """What stands under a key; see `ezgraph.protocol.config.ConfigEntry`."""
-
-    @property
-    def key(self) -> Key:
-        """Its names."""
-        ...
-
-    @property
-    def value(self) -> object:
-        """Its value."""
-        ...
-
-    @property
-    def seq(self) -> int:
-        """When it was put."""
-        ...
-
-    @property
-    def created_seq(self) -> int:
-        """When it was put for the first time since it was absent."""
-        ...
-
-    @property
-    def author(self) -> str:
-        """Who put it."""
-        ...
-
-    @property
-    def wall_time(self) -> float:
-        """When it was put, in seconds since 1970."""
-        ...
-
-
-class Changed(Protocol):
-    """What a transaction came to."""
-
-    @property
-    def seq(self) -> int:
-        """The seq it reached."""
-        ...
+    from ezgraph.protocol.config import ConfigEntry
+    from ezgraph.protocol.replies import ConfigChanged
 
 
 class Transaction(Protocol):
     """Puts, deletes and conditions that are sent together."""
 
     @property
-    def result(self) -> Changed:
-        """What it came to, when it is done."""
+    def result(self) -> ConfigChanged | None:
+        """What it came to; None: it is not done."""
         ...
 
-    def put(self, kind: str, key: Key, value: object) -> None:
-        """Put a value."""
+    def put(self, kind: str, key: Key, value: object, /) -> None:
+        """Have an entry with this value."""
         ...
 
-    def delete(self, kind: str, key: Key) -> None:
-        """Delete an entry."""
+    def delete(self, kind: str, key: Key, /) -> None:
+        """Have no such entry."""
         ...
 
-    def require_absent(self, kind: str, key: Key) -> None:
-        """Only if there is none."""
+    def require_absent(self, kind: str, key: Key, /) -> None:
+        """Only if there is no such entry."""
         ...
 
-    def require_seq(self, kind: str, key: Key, seq: int) -> None:
-        """Only if it was last put at ``seq``."""
+    def require_seq(self, kind: str, key: Key, seq: int, /) -> None:
+        """Only if the entry is that of this seq."""
         ...
 
-    def require_created(self, kind: str, key: Key, seq: int) -> None:
-        """Only if it has been there since ``seq``."""
+    def require_created(self, kind: str, key: Key, seq: int, /) -> None:
+        """Only if the entry has been there since this seq."""
         ...
 
 
 class WatchEvent(Protocol):
-    """One thing that a watch tells."""
+    """One thing that a watch says; see `ezgraph.graph.config_watch.ConfigWatchEvent`."""
 
     @property
     def kind(self) -> str:
@@ -92,18 +51,18 @@ class WatchEvent(Protocol):
         ...
 
     @property
-    def key(self) -> Key:
-        """The names after the type."""
+    def seq(self) -> int:
+        """Since when it is so."""
+        ...
+
+    @property
+    def key(self) -> Key | None:
+        """The entry's key; None: it is about no single entry."""
         ...
 
     @property
     def value(self) -> object:
-        """The value, where there is one."""
-        ...
-
-    @property
-    def seq(self) -> int:
-        """Its number."""
+        """The value that is there now."""
         ...
 
 
@@ -115,7 +74,11 @@ class Watch(Protocol):
         ...
 
     async def __anext__(self) -> WatchEvent:
-        """Return the next event."""
+        """Return the next event; wait for it."""
+        ...
+
+    def take_arrived(self) -> WatchEvent | None:
+        """Return the next event if it is there."""
         ...
 
     async def aclose(self) -> None:
@@ -124,24 +87,26 @@ class Watch(Protocol):
 
 
 class Config(Protocol):
-    """The configuration interface."""
+    """The configuration interface; see `ezgraph.graph.config.ConfigKeys`."""
 
-    async def entry(self, kind: str, key: Key, *, timeout: float = ...) -> Entry | None:  # noqa: ASYNC109
-        """Return what stands under a key."""
+    async def entry(self, kind: str, key: Key, /, *, timeout: float = ...) -> ConfigEntry | None:  # noqa: ASYNC109
+        """Return an entry."""
         ...
 
-    def scan(self, kind: str, prefix: Key = ..., *, timeout: float = ...) -> AsyncIterator[Entry]:
-        """Return the entries under a prefix."""
+    def scan(
+        self, kind: str, prefix: Key = ..., /, *, timeout: float = ...
+    ) -> AsyncIterator[ConfigEntry]:
+        """Yield the entries whose keys begin with ``prefix``."""
         ...
 
-    def watch(self, kind: str, prefix: Key = ...) -> Watch:
-        """Watch the entries under a prefix."""
+    def watch(self, kind: str, prefix: Key = ..., /) -> Watch:
+        """Watch the entries whose keys begin with ``prefix``."""
         ...
 
     def txn(
         self, *, reason: str | None = ..., timeout: float = ...
     ) -> AbstractAsyncContextManager[Transaction]:
-        """Begin a transaction, which is sent at the end of the block."""
+        """Return a transaction that is sent at the end of the block."""
         ...
 
 

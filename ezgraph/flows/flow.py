@@ -20,8 +20,9 @@ from ezgraph.names import check_key
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ezgraph.flows.base import Bus, Config, Entry
+    from ezgraph.flows.base import Bus, Config, Transaction
     from ezgraph.names import Key
+    from ezgraph.protocol.config import ConfigEntry
 
 
 async def start_flow(
@@ -62,7 +63,7 @@ async def start_flow(
                 txn.put(ACTIVE_FLOW, key, value)
     except PreconditionFailedError as error:
         raise await _why_not(config, record, error, deadline) from error
-    return txn.result.seq
+    return _seq_of(txn)
 
 
 async def stop_flow(
@@ -96,10 +97,16 @@ async def stop_flow(
             entry = await _record_of(config, name, deadline)
             written = await _still_there(config, _written(entry), deadline)
         else:
-            return txn.result.seq
+            return _seq_of(txn)
 
 
-async def _record_of(config: Config, name: Key, deadline: Deadline) -> Entry:
+def _seq_of(txn: Transaction) -> int:
+    if txn.result is None:
+        raise AssertionError("a block that ended well has sent its transaction")
+    return txn.result.seq
+
+
+async def _record_of(config: Config, name: Key, deadline: Deadline) -> ConfigEntry:
     entry = await config.entry(FLOW, name, timeout=deadline.left())
     if entry is None:
         raise UnknownFlowError(
@@ -109,7 +116,7 @@ async def _record_of(config: Config, name: Key, deadline: Deadline) -> Entry:
     return entry
 
 
-def _written(entry: Entry) -> dict[Key, int]:
+def _written(entry: ConfigEntry) -> dict[Key, int]:
     """Return the keys that a flow's start put, each with the seq at which it came to be."""
     record = read_record(entry.key[0], entry.value)
     return {key: entry.created_seq + 1 + place for place, key in enumerate(record.keys)}
@@ -152,13 +159,13 @@ async def _why_not(
     )
 
 
-def _listed(entry: Entry) -> dict[Key, int]:
+def _listed(entry: ConfigEntry) -> dict[Key, int]:
     try:
         return _written(entry)
     except UnknownFlowError:
         return {}  # no record of ours
 
 
-def _since(entry: Entry) -> str:
+def _since(entry: ConfigEntry) -> str:
     moment = dt.datetime.fromtimestamp(entry.wall_time, dt.UTC)
     return f"seq {entry.created_seq} ({moment:%Y-%m-%d %H:%M:%S} UTC), started by {entry.author}"

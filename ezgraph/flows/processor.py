@@ -3,102 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self, assert_never
+from typing import TYPE_CHECKING, Any, Self
 
 from ezgraph.config import DEFAULT_TIMEOUT_S
 from ezgraph.errors import ContextClosedError, DeadlineError, EzGraphError
+from ezgraph.flows.attendance import Attendance
 from ezgraph.flows.base import config_of
-from ezgraph.flows.record import ACTIVE_FLOW
-from ezgraph.flows.variants import Change, Start, Step, Stop, Variants
-from ezgraph.names import check_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
-    from ezgraph.flows.base import Bus, Config, Watch, WatchEvent
-    from ezgraph.flows.variants import Version
-
-log = logging.getLogger(__name__)
-
-
-class Attendance:
-    """What both forms of a flow processor are: variants, kept as a watch says, by handlers."""
-
-    def __init__(
-        self,
-        config: Config,
-        processor_id: str,
-        on_start: Callable[[str, Any], object],
-        on_change: Callable[[str, Any], object],
-        on_stop: Callable[[str], object],
-    ) -> None:
-        self.processor_id = check_key((processor_id,))[0]
-        self.variants = Variants()
-        self._config = config
-        self._on_start = on_start
-        self._on_change = on_change
-        self._on_stop = on_stop
-
-    def __repr__(self) -> str:
-        return f"{self.processor_id!r} {self.variants.summary()}"
-
-    def watch(self) -> Watch:
-        """Return a new watch of what this processor is to run."""
-        return self._config.watch(ACTIVE_FLOW, (self.processor_id,))
-
-    def take(self, event: WatchEvent) -> None:
-        """Note what a watch tells."""
-        match event.kind:
-            case "reset":
-                self.variants.begin_picture()
-            case "end_of_initial":
-                self.variants.end_picture()
-            case _ if len(event.key) != 2:
-                log.warning(
-                    "no variant of a flow, left alone key=%s: one is (processor, variant); "
-                    "`ezgraph config import` splits the old layout",
-                    event.key,
-                )
-            case "deleted":
-                self.variants.delete(event.key[1])
-            case _:
-                self.variants.put(event.key[1], event.value, event.seq)
-
-    async def do(self, step: Step) -> None:
-        """Call the handler of a step. What it raises is logged, and the others go on."""
-        try:
-            said = self._call(step)
-            if inspect.isawaitable(said):
-                await said
-        except Exception as error:  # noqa: BLE001 - it is logged there
-            self.failed(step, error)
-        else:
-            self.variants.done()
-
-    def failed(self, step: Step, error: BaseException) -> None:
-        """Note, and log, what the handler of a step raised."""
-        seq = "-" if isinstance(step, Stop) else step.version.seq
-        log.error(
-            "a handler failed processor=%s step=%s variant=%s seq=%s",
-            self.processor_id, type(step).__name__, step.variant, seq, exc_info=error,
-        )
-        self.variants.done(error)
-
-    def _call(self, step: Step) -> object:
-        match step:
-            case Start():
-                return self._on_start(step.variant, step.version.value)
-            case Change():
-                return self._on_change(step.variant, step.version.value)
-            case Stop():
-                return self._on_stop(step.variant)
-            case _:
-                assert_never(step)
+    from ezgraph.flows.base import Bus, Watch
+    from ezgraph.flows.variants import Step, Version
 
 
 class FlowProcessor:
@@ -255,9 +174,8 @@ class FlowProcessor:
     async def _do(self, step: Step) -> None:
         try:
             await self._attendance.do(step)
-        except asyncio.CancelledError as error:
+        except asyncio.CancelledError:
             own = asyncio.current_task()
             if own is None or own.cancelling():
-                raise
-            self._attendance.failed(step, error)  # what the handler waited for was cancelled
+                raise  # else it was what the handler waited for that was cancelled
         await asyncio.sleep(0)  # handlers that never wait leave room for what arrives

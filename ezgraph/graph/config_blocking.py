@@ -44,6 +44,10 @@ class BlockingConfigWatch:
         except StopAsyncIteration:
             raise StopIteration from None
 
+    def take_arrived(self) -> ConfigWatchEvent | None:
+        """Return the next event if it is there already, else None; do not wait."""
+        return self._watch.take_arrived()
+
     def close(self) -> None:
         """End the watch."""
         run(self._watch.aclose())

@@ -103,6 +103,14 @@ class ConfigWatch:
                 self._take(await self._subscription.__anext__())
         return self._ready.popleft()
 
+    def take_arrived(self) -> ConfigWatchEvent | None:
+        """Return the next event if it is there already, else None; do not wait."""
+        while not self._ready and not self._is_to_read:
+            if (item := self._subscription.take_arrived()) is None:
+                return None
+            self._take(item)
+        return self._ready.popleft() if self._ready else None
+
     async def aclose(self) -> None:
         """End the watch; a waiting consumer ends with it."""
         await self._subscription.aclose()

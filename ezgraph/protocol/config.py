@@ -171,8 +171,8 @@ class ConfigEntry:
     """What a configuration key has, since the event ``seq``, which is its version.
 
     ``owner`` is the session that it ends with; None: it is persistent. ``author`` is who put it,
-    in words, ``wall_time`` when, by the broker's clock in seconds since 1970. ``created_seq`` is since
-    when there is such an entry: another put leaves it as it is.
+    in words, ``wall_time`` when, by the broker's clock in seconds since 1970. ``created_seq`` is
+    since when there is such an entry: another put leaves it as it is.
     """
 
     type: str
