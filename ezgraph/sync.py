@@ -274,9 +274,11 @@ class GraphContext:
         """Declare again what this context has declared, in a new session if this one is lost."""
         return run(self._context.redeclare(timeout=timeout))
 
-    def snapshot(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphSnapshot:
+    def snapshot(
+        self, *, with_config: bool = False, timeout: float = DEFAULT_TIMEOUT_S
+    ) -> GraphSnapshot:
         """Return the state of the rig at one seq."""
-        return run(self._context.snapshot(timeout=timeout))
+        return run(self._context.snapshot(with_config=with_config, timeout=timeout))
 
     def state(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphState:
         """Return the state itself."""

@@ -77,6 +77,7 @@ from ezgraph.protocol.commands import (
     TakeOver,
     UpdateUnits,
 )
+from ezgraph.protocol.config import ROOM as CONFIG
 from ezgraph.protocol.events import (
     AccessRefused,
     Body,
@@ -724,6 +725,11 @@ class BrokerCore:
                 if scope.has(("component", address))
             ),
             units=sorted(process.units) if process else [],
+            config=[
+                key
+                for key in (state.config.of_session(lease.client) if session else [])
+                if scope.has((CONFIG, *key))
+            ],
         )
 
 
@@ -749,9 +755,13 @@ def _reached(command: Command, seq: int, changed: int) -> Done | ConfigChanged:
 
 def _as_asked(command: Command, answered: Reply, first: int | None) -> Reply:
     """Return what a repeated command was answered, where only its transaction was remembered."""
-    if isinstance(command, ChangeConfig) and isinstance(answered, Done) and first is not None:
-        return _reached(command, answered.seq, answered.seq - first + 1)
-    return answered
+    match command, answered:
+        case ChangeConfig(), ConfigChanged(seq=seq, changed=changed):
+            return _reached(command, seq, changed)
+        case ChangeConfig(), Done(seq=seq) if first is not None:
+            return _reached(command, seq, seq - first + 1)
+        case _:
+            return answered
 
 
 def refusal_of(error: EzGraphError) -> Refusal:

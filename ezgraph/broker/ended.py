@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ezgraph.protocol.events import (
     Body,
     ComponentRemoved,
+    ConfigValueDeleted,
     EdgeDisconnected,
     ProcessClosed,
     ProcessUnitsChanged,
@@ -85,6 +86,8 @@ def _add(lost: Lost, body: Body) -> None:
             lost.edges.append(Edge(body.from_topic, body.to_topic))
         case ComponentRemoved():
             lost.components.append(body.address)
+        case ConfigValueDeleted():
+            lost.config.append((body.type, *body.key))
         case ProcessUnitsChanged():
             lost.units.extend(body.removed)
         case SettingsChanged():
@@ -94,4 +97,5 @@ def _add(lost: Lost, body: Body) -> None:
 
 
 def _things(lost: Lost) -> int:
-    return len(lost.edges) + len(lost.components) + len(lost.units) + len(lost.settings)
+    settings = len(lost.settings) + len(lost.config)
+    return len(lost.edges) + len(lost.components) + len(lost.units) + settings

@@ -592,6 +592,7 @@ class BrokerEngine:
             scope_ports=sorted(ports[number] for number in self.broadcasts),
             keys=self.admitted,
             access_warning=self.access_warning,
+            config_entries=len(state.config),
         )
 
     # --- the end ---

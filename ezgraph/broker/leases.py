@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import chain, repeat, takewhile
 from typing import TYPE_CHECKING
 
 from ezgraph.errors import RequestTooOldError
-from ezgraph.protocol.replies import Answered, Done
+from ezgraph.protocol.replies import Answered, ConfigChanged, Done
 
 GRACE_S = 0.7
 MOST_ENDED = 250
@@ -76,13 +76,22 @@ class Answers:
 
     def export(self, client: str) -> Answered:
         """Return what a checkpoint keeps of it: the changes that were made, by their seqs."""
-        done = {n: reply.seq for n, reply in self._by_request.items() if isinstance(reply, Done)}
-        return Answered(client, self._lowest, self.highest, list(done), list(done.values()))
+        done = {
+            number: (reply.seq, reply.changed if isinstance(reply, ConfigChanged) else 0)
+            for number, reply in self._by_request.items()
+            if isinstance(reply, Done | ConfigChanged)
+        }
+        seqs, changes = [seq for seq, _ in done.values()], [count for _, count in done.values()]
+        return Answered(
+            client, self._lowest, self.highest, list(done), seqs, changes if any(changes) else []
+        )
 
     def restore(self, kept: Answered) -> None:
         """Remember what a checkpoint kept."""
-        for request_id, seq in zip(kept.requests, kept.seqs, strict=False):
-            self.remember(request_id, Done(seq))
+        changes = chain(kept.config_changes, repeat(0))
+        for request_id, seq, changed in zip(kept.requests, kept.seqs, changes, strict=False):
+            reply = ConfigChanged(seq, changed, 0) if changed else Done(seq)
+            self.remember(request_id, reply)
         self.highest = max(self.highest, kept.highest)
         self.forget_below(kept.lowest)
 

@@ -34,12 +34,16 @@ def event(each: Event) -> dict[str, object]:
 
 
 def snapshot(taken: GraphSnapshot) -> dict[str, object]:
-    """Return a snapshot as one object; edges are a list, as JSON has no pairs for keys."""
+    """Return a snapshot as one object; edges and configuration are lists, as keys are pairs."""
     whole = {each.name: getattr(taken, each.name) for each in fields(taken)}
     edges = [
         {"from_topic": edge.from_topic, "to_topic": edge.to_topic, "owners": owners}
         for edge, owners in taken.edge_owners.items()
     ]
     del whole["edge_owners"]
+    if taken.config is not None:
+        whole["config"] = [
+            entry.to_json() for entries in taken.config.values() for entry in entries.values()
+        ]
     head = {name: whole.pop(name) for name in ("seq", "epoch", "paused")}
     return {**head, "edges": edges, **whole}

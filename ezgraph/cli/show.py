@@ -116,6 +116,7 @@ def _status_rows(report: StatusReport, address: str) -> list[tuple[str, list[Par
                 (
                     f"{count(report.sessions, 'session')}, {count(report.processes, 'process')}, "
                     f"{count(report.components, 'component')}, {count(report.edges, 'edge')}, "
+                    f"{count(report.config_entries, 'config key')}, "
                     f"{report.watched_prefixes:,} watched",
                     "",
                 )

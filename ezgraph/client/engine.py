@@ -493,7 +493,7 @@ class ClientEngine:
             if isinstance(state, EzGraphError):
                 feed.watch.fail(state)
             else:
-                item = Compacted(floor, state, diverged=feed.watch.diverged)
+                item = Compacted(floor, state, diverged=feed.watch.diverged, seq=state.seq)
                 feed.watch.snapshot_taken(state.seq, item)
             self._serve(feed)
 
@@ -505,7 +505,8 @@ class ClientEngine:
 
         def go_on(head: int) -> None:
             watch, feed.pulling = feed.watch, False
-            watch.snapshot_taken(head, Compacted(watch.floor, None, diverged=watch.diverged))
+            item = Compacted(watch.floor, None, diverged=watch.diverged, seq=head)
+            watch.snapshot_taken(head, item)
 
         self._ask_head(feed, go_on)
 

@@ -59,9 +59,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Compacted:
-    """History up to ``floor`` is gone; ``snapshot`` is the state to go on from, at its seq.
+    """History up to ``floor`` is gone; ``snapshot`` is the state to go on from, at ``seq``.
 
-    None: the watcher asked to go without it.
+    None: the watcher goes on from ``seq`` without it.
 
     ``diverged``: what was delivered last is no part of the broker's history; an older backup was
     restored since.
@@ -70,6 +70,7 @@ class Compacted:
     floor: int
     snapshot: Any
     diverged: bool = False
+    seq: int = 0
 
 
 Item = Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
 
@@ -38,6 +39,7 @@ from ezgraph.graph.streams import (
 )
 from ezgraph.names import Key, check_key
 from ezgraph.protocol.commands import (
+    ChangeConfig,
     ChangeSettings,
     Command,
     Connect,
@@ -51,7 +53,14 @@ from ezgraph.protocol.commands import (
     SetPause,
     Sync,
 )
-from ezgraph.protocol.replies import ClientList, Done, EventRange, SettingsSet, StatusReport
+from ezgraph.protocol.replies import (
+    ClientList,
+    ConfigChanged,
+    Done,
+    EventRange,
+    SettingsSet,
+    StatusReport,
+)
 from ezgraph.protocol.routed import (
     ProcessControlOperation,
     ProcessControlResponse,
@@ -252,13 +261,13 @@ class GraphContext:
 
     async def _change(self, command: Command, timeout: float) -> int:  # noqa: ASYNC109
         """Do it; return the seq it reached, when the replica (if any) is there too."""
-        if self._replica is None:
+        deadline = None if self._replica is None else Deadline(timeout)
+        done: Done | ConfigChanged
+        if isinstance(command, ChangeConfig):
+            done = await self._ask(command, ConfigChanged, timeout)
+        else:
             done = await self._ask(command, Done, timeout)
-            self._declared.note(command)
-            return done.seq
-        deadline = Deadline(timeout)
-        done = await self._ask(command, Done, timeout)
-        await self._changed(command, done.seq, deadline.left())
+        await self._changed(command, done.seq, deadline.left() if deadline else timeout)
         return done.seq
 
     async def _changed(self, command: Command, seq: int, timeout: float) -> None:  # noqa: ASYNC109
@@ -331,19 +340,22 @@ class GraphContext:
         """Declare again what this context has declared; return the seq reached.
 
         After a `SessionExpiredError` (or `DivergedError`) a new session is opened first; its
-        ``session_id`` is a new one. Metadata and edges follow. The replica goes on from a new
-        snapshot; subscriptions that ended are to be opened again, with ``after_seq=`` the last
-        seq they gave. In a session that lives nothing changes.
+        ``session_id`` is a new one. Metadata, edges and ephemeral configuration follow. The
+        replica goes on from a new snapshot; subscriptions that ended are to be opened again, with
+        ``after_seq=`` the last seq they gave. In a session that lives nothing changes.
 
         Raises:
             RefusedError: something cannot be declared any more (an address is taken, an edge
-                would close a loop). The rest was declared; all refusals are in its notes.
+                would close a loop, somebody else has put an entry of the configuration). The
+                rest was declared; all refusals are in its notes.
         """
         session, deadline = self._active(), Deadline(timeout)
         is_new = await session.reopen(timeout=timeout)
         if is_new and self._replica is not None:
             self._replica.restart()
-        return await declare_again(self._declared, self._change, deadline.left())
+        return await declare_again(
+            self._declared, self._change, deadline.left(), is_new=is_new
+        )
 
     @property
     def config(self) -> ConfigKeys:
@@ -492,10 +504,16 @@ class GraphContext:
 
     # --- asking ---
 
-    async def snapshot(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphSnapshot:  # noqa: ASYNC109
-        """Return the state of the rig at one seq."""
-        state, _ = await self._active().fetch_state(SNAPSHOT_ROOMS, timeout=timeout)
-        return state.snapshot()
+    async def snapshot(
+        self, *, with_config: bool = False, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> GraphSnapshot:
+        """Return the state of the rig at one seq; its configuration, which may be large, if asked.
+
+        Else `GraphSnapshot.config` is None.
+        """
+        rooms = (*SNAPSHOT_ROOMS, "config") if with_config else SNAPSHOT_ROOMS
+        state, _ = await self._active().fetch_state(rooms, timeout=timeout)
+        return state.snapshot() if with_config else replace(state.snapshot(), config=None)
 
     async def state(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphState:  # noqa: ASYNC109
         """Return the state itself, as it was at its seq."""

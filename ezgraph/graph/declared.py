@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ezgraph.clock import Deadline
 from ezgraph.errors import RefusedError
 from ezgraph.protocol.commands import (
+    ChangeConfig,
     Command,
     Connect,
     Disconnect,
@@ -16,13 +17,17 @@ from ezgraph.protocol.commands import (
     Sync,
     UpdateUnits,
 )
+from ezgraph.protocol.config import ConfigAbsent, ConfigKey, ConfigPut
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
 
 class Declared:
-    """The edges, metadata, units and settings of one client, by what it was told `Done` to."""
+    """What one client owns, by what it was told to be done.
+
+    That is its edges, metadata, units, settings, and ephemeral configuration.
+    """
 
     def __init__(self) -> None:
         self._forget()
@@ -32,11 +37,13 @@ class Declared:
         self._metadata: RegisterMetadata | None = None
         self._units: dict[str, None] = {}
         self._reports: dict[str, ReportSettings] = {}
+        self._ephemeral: dict[tuple[str, ConfigKey], ConfigPut] = {}
 
     def __repr__(self) -> str:
         return (
             f"<Declared edges={len(self._edges)} metadata={self._metadata is not None} "
-            f"units={len(self._units)} settings={len(self._reports)}>"
+            f"units={len(self._units)} settings={len(self._reports)} "
+            f"config={len(self._ephemeral)}>"
         )
 
     @property
@@ -57,6 +64,8 @@ class Declared:
                 self._note_units(command)
             case ReportSettings():
                 self._reports[command.address] = command
+            case ChangeConfig():
+                self._note_config(command)
             case Revert():
                 self._forget()
             case _:
@@ -68,22 +77,40 @@ class Declared:
             self._units.pop(unit, None)
             self._reports.pop(unit, None)
 
-    def commands(self) -> Iterator[Command]:
-        """Yield what declares it all again: owners first, then what refers to them."""
+    def _note_config(self, command: ChangeConfig) -> None:
+        for change in command.changes:
+            if isinstance(change, ConfigPut) and change.ephemeral:
+                self._ephemeral[change.type, change.key] = change
+            else:
+                self._ephemeral.pop((change.type, change.key), None)
+
+    def commands(self, *, is_new: bool) -> Iterator[Command]:
+        """Yield what declares it all again: owners first, then what refers to them.
+
+        Ephemeral configuration only if the session ``is_new``, and what somebody else has put
+        meanwhile is left to them: in a session that lives, who has put an entry last has it.
+        """
         if self._units:
             yield UpdateUnits(list(self._units), [])
         if self._metadata is not None:
             yield self._metadata
         yield from list(self._edges.values())
         yield from list(self._reports.values())
+        if is_new:
+            for put in list(self._ephemeral.values()):
+                yield ChangeConfig(puts=[put], conditions=[ConfigAbsent(put.type, put.key)])
 
 
 async def declare_again(
     declared: Declared,
     change: Callable[[Command, float], Awaitable[int]],
     timeout: float,  # noqa: ASYNC109
+    *,
+    is_new: bool,
 ) -> int:
     """Do all of it by ``change``, within ``timeout`` seconds altogether; return the seq reached.
+
+    ``is_new``: in a session that was opened in place of the one in which it was declared.
 
     Raises:
         RefusedError: the first refusal; the rest was done, and its notes name all refusals.
@@ -91,7 +118,7 @@ async def declare_again(
     deadline = Deadline(timeout)
     refusals: list[RefusedError] = []
     seq = await change(Sync(), timeout)
-    for command in list(declared.commands()):
+    for command in list(declared.commands(is_new=is_new)):
         try:
             seq = await change(command, deadline.left())
         except RefusedError as refusal:

@@ -133,8 +133,10 @@ class ProcessControlClient:
         Like `GraphContext.redeclare`; the ``client_id`` of a new lease is a new one.
         """
         deadline = Deadline(timeout)
-        await self._active().reopen(timeout=timeout)
-        return await declare_again(self._declared, self._change, deadline.left())
+        is_new = await self._active().reopen(timeout=timeout)
+        return await declare_again(
+            self._declared, self._change, deadline.left(), is_new=is_new
+        )
 
     async def register(
         self, units: Iterable[str], *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109

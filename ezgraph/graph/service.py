@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ezgraph.client import aio
@@ -114,8 +115,8 @@ class GraphService:
         return (await self._state(["edge"], timeout)).dag
 
     async def snapshot(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphSnapshot:  # noqa: ASYNC109
-        """Return the state of the rig at one seq."""
-        return (await self._state(SNAPSHOT_ROOMS, timeout)).snapshot()
+        """Return the state of the rig at one seq, without its configuration."""
+        return replace((await self._state(SNAPSHOT_ROOMS, timeout)).snapshot(), config=None)
 
     async def status(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> StatusReport:  # noqa: ASYNC109
         """Return how the broker is."""

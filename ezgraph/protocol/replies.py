@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ezgraph.protocol.config import ConfigEntry
+from ezgraph.protocol.config import ConfigEntry, config_key_text
 from ezgraph.protocol.events import EndReason
 from ezgraph.protocol.routed import ProcessControlResponse, Routed
 from ezgraph.protocol.settings import SettingsSnapshotValue
@@ -23,7 +23,8 @@ class Done:
 class Lost:
     """What a lease owned when it ended, in the transaction that ends with ``seq``.
 
-    ``settings`` are the addresses whose live values went with their process.
+    ``settings`` are the addresses whose live values went with their process; ``config`` is the type
+    and the key of each ephemeral entry of the configuration.
     """
 
     client: str
@@ -33,12 +34,14 @@ class Lost:
     components: list[str] = field(default_factory=list)
     units: list[str] = field(default_factory=list)
     settings: list[str] = field(default_factory=list)
+    config: list[tuple[str, ...]] = field(default_factory=list)
 
     def __str__(self) -> str:
         named = {
             "edge": [f"{edge.from_topic} -> {edge.to_topic}" for edge in self.edges],
             "component": self.components,
             "unit": self.units,
+            "config key": [f"{kind} {config_key_text(key)}" for kind, *key in self.config],
         }
         parts = [_counted(each, names) for each, names in named.items() if names]
         return " and ".join(parts) or "nothing"
@@ -171,6 +174,7 @@ class StatusReport:
     access_warning: str | None = None
     filtered: bool = False
     scope_ports: list[int] = field(default_factory=list)
+    config_entries: int = 0
 
 
 def without_numbers(report: StatusReport) -> StatusReport:
@@ -181,6 +185,7 @@ def without_numbers(report: StatusReport) -> StatusReport:
         processes=0,
         edges=0,
         components=0,
+        config_entries=0,
         watched_prefixes=0,
         backend="",
         journal_bytes=0,
@@ -270,7 +275,8 @@ class Answered:
     """Which requests of a lease may still be repeated, as a checkpoint keeps it.
 
     ``seqs[i]`` is the last seq of the transaction that request ``requests[i]`` caused; ids up to
-    ``highest`` were used, those below ``lowest`` are done with.
+    ``highest`` were used, those below ``lowest`` are done with. ``config_changes[i]`` is how many
+    entries of the configuration that request changed.
     """
 
     client: str
@@ -278,6 +284,7 @@ class Answered:
     highest: int
     requests: list[int]
     seqs: list[int]
+    config_changes: list[int] = field(default_factory=list)
 
 
 HANDED_ID = (1 << 64) - 1

@@ -89,7 +89,10 @@ class TopologyChangedEvent:
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """Who holds a lease on the broker. Times are seconds before the listing was made."""
+    """Who holds a lease on the broker. Times are seconds before the listing was made.
+
+    ``config`` is the type and the key of each ephemeral entry of the configuration.
+    """
 
     id: str
     kind: str
@@ -106,3 +109,4 @@ class ClientInfo:
     edges: list[Edge] = field(default_factory=list)
     components: list[str] = field(default_factory=list)
     units: list[str] = field(default_factory=list)
+    config: list[tuple[str, ...]] = field(default_factory=list)

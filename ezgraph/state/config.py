@@ -138,6 +138,11 @@ class ConfigState:
         """Return an entry, or None."""
         return self.entries.get((kind, *key))
 
+    @property
+    def owners(self) -> set[str]:
+        """The sessions that own entries."""
+        return set(self._of_session)
+
     def of_session(self, session_id: str) -> list[Key]:
         """Return ``(type, *key)`` of what a session owns, in order."""
         return sorted(self._of_session.get(session_id, ()))

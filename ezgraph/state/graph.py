@@ -137,11 +137,12 @@ class GraphState:
         self.filtered = False
 
     def __repr__(self) -> str:
+        config = f" config={len(self.config)}" if len(self.config) else ""
         return (
             f"<GraphState epoch={self.epoch} seq={self.seq} sessions={len(self.sessions)} "
             f"processes={len(self.processes)} edges={len(self.dag.edge_owners)} "
-            f"components={len(self.components)} settings={len(self.settings)} "
-            f"config={len(self.config)}>"
+            f"components={len(self.components)} settings={len(self.settings)}"
+            f"{config}>"
         )
 
     @classmethod

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ezgraph.client.watch import Compacted, Progress
 from ezgraph.errors import EzGraphError
 from ezgraph.protocol.events import Event
-from ezgraph.protocol.replies import Done, Refusal
+from ezgraph.protocol.replies import ConfigChanged, Done, Refusal
 from ezgraph.verify.calls import CallSeen, check_effect, check_ended
 from ezgraph.verify.effects import is_true
 from ezgraph.verify.findings import BrokenPromiseError, Place, demand_none
@@ -75,7 +75,7 @@ def _take(check: WatchCheck, item: Any, place: Place) -> Any:  # noqa: ANN401
         case Progress():
             return check.progress(item.seq, place)
         case Compacted():
-            return check.compacted(item.snapshot.seq, place, diverged=item.diverged)
+            return check.compacted(item.seq, place, diverged=item.diverged)
         case _:
             raise AssertionError(f"a watcher was given {item!r}")
 
@@ -113,6 +113,8 @@ def _outcome(result: object) -> Outcome | None:
     match result:
         case Done():
             return result
+        case ConfigChanged(seq=seq):
+            return Done(seq)
         case EzGraphError():
             return Refusal(result.code, str(result))
         case None:

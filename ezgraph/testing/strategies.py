@@ -21,6 +21,7 @@ from hypothesis.extra import numpy as arrays
 
 from ezgraph.names import MAX_SEGMENTS, Key
 from ezgraph.protocol.commands import (
+    ChangeConfig,
     Command,
     Connect,
     Disconnect,
@@ -29,6 +30,15 @@ from ezgraph.protocol.commands import (
     Revert,
     SetPause,
     UpdateUnits,
+)
+from ezgraph.protocol.config import (
+    ConfigAbsent,
+    ConfigAtSeq,
+    ConfigDelete,
+    ConfigHasValue,
+    ConfigKey,
+    ConfigPresent,
+    ConfigPut,
 )
 from ezgraph.protocol.events import Body, Event, Source, key_of
 from ezgraph.protocol.metadata import (
@@ -43,6 +53,11 @@ from ezgraph.protocol.settings import EnumValue, SettingsSnapshotValue
 
 TOPICS = ("a", "b", "a/b")
 ADDRESSES = ("SYS", "SYS/A")
+CONFIG_TYPES = ("flow", "flow2")
+CONFIG_KEYS: tuple[ConfigKey, ...] = (
+    ("a",), ("a", "b"), ("a", "b", "c"), ("ab",), ("a:b",), ("a/", "%"), ("\0", "ü"),
+)
+"""Each the beginning of another, or what a careless separator would take for one."""
 
 segments = st.text(min_size=1, max_size=12) | st.text("%25F/\0a", min_size=1, max_size=6)
 """Segments of keys: any text, `/`, `%`, control characters and NUL among it."""
@@ -153,6 +168,8 @@ def _of(hint: Any) -> st.SearchStrategy[Any]:  # noqa: ANN401
         return st.one_of(*map(_of, arguments))
     if origin is list:
         return st.lists(_of(arguments[0]), max_size=3)
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return st.lists(_of(arguments[0]), max_size=3).map(tuple)
     if origin is tuple:
         return st.tuples(*map(_of, arguments))
     if origin is dict:
@@ -240,13 +257,40 @@ class Step(NamedTuple):
     command: Command | None
 
 
+_kind, _key = st.sampled_from(CONFIG_TYPES), st.sampled_from(CONFIG_KEYS)
+config_values = st.sampled_from([None, 0, 1, 1.0, True, "", "text", [1], {"a": [1, {"b": None}]}])
+"""Few, so that what is put is often there already; some are equal, and yet not the same."""
+
+config_conditions = st.one_of(
+    st.builds(ConfigAbsent, _kind, _key),
+    st.builds(ConfigPresent, _kind, _key),
+    st.builds(ConfigAtSeq, _kind, _key, st.integers(0, 30)),
+    st.builds(ConfigHasValue, _kind, _key, config_values),
+)
+
+
+def config_changes(*, ephemeral: bool) -> st.SearchStrategy[Command]:
+    """Return transactions on few entries, so that they meet; ``ephemeral``: some puts are."""
+    kept = st.booleans() if ephemeral else st.just(value=False)
+    own = st.builds(ConfigPut, _kind, _key, config_values, kept)
+    return st.builds(
+        ChangeConfig,
+        puts=st.lists(own, max_size=3),
+        deletes=st.lists(st.builds(ConfigDelete, _kind, _key), max_size=2),
+        conditions=st.just([]) | st.lists(config_conditions, max_size=2),
+    )
+
+
 _of_edges: st.SearchStrategy[Command] = st.one_of(
     st.builds(Connect, _topics, _topics),
     st.builds(Connect, _topics, _topics, reason=st.none() | st.text(max_size=3)),
     st.builds(Disconnect, _topics, _topics),
 )
 _of_sessions: st.SearchStrategy[Command] = st.one_of(
-    _of_edges, st.builds(RegisterMetadata, metadata), st.builds(Revert)
+    _of_edges,
+    st.builds(RegisterMetadata, metadata),
+    config_changes(ephemeral=True),
+    st.builds(Revert),
 )
 _reports = st.builds(ReportSettings, _address, settings_values, st.none() | st.floats(0, 1e9))
 _of_processes: st.SearchStrategy[Command] = st.one_of(
@@ -256,7 +300,9 @@ _of_processes: st.SearchStrategy[Command] = st.one_of(
     _reports,
     _reports,
 )
-_of_guests: st.SearchStrategy[Command] = st.one_of(_of_edges, st.builds(SetPause, st.booleans()))
+_of_guests: st.SearchStrategy[Command] = st.one_of(
+    _of_edges, st.builds(SetPause, st.booleans()), config_changes(ephemeral=False)
+)
 
 changes: st.SearchStrategy[Command] = st.one_of(_of_sessions, _of_processes, _of_guests)
 """Commands on a few topics and addresses, so that cycles, collisions and refusals happen."""

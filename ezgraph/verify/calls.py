@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ezgraph.errors import DeadlineError, RefusedError, from_code
-from ezgraph.protocol.commands import AnswerRequest, Command, Goodbye
+from ezgraph.protocol.commands import AnswerRequest, ChangeConfig, Command, Goodbye
+from ezgraph.protocol.config import config_key_text
 from ezgraph.protocol.replies import Done, Refusal
 from ezgraph.verify.effects import CHANGES, is_true
 from ezgraph.verify.findings import Finding, Place
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 LEAST_WORDS = 20
 """A message with fewer characters cannot say what happened and what to do."""
+MOST_SHOWN = 5
 _ADDRESS = re.compile(r"[\w.\]]:\d+\b")
 
 Outcome = Done | Refusal | str
@@ -56,6 +58,8 @@ class CallSeen:
 
 def shown(command: Command | None) -> str:
     """Return what a command is about, in a few words."""
+    if isinstance(command, ChangeConfig):
+        return " ".join(config_key_text(each.key) for each in command.operations[:MOST_SHOWN])
     words = [
         str(value)
         for name in ("from_topic", "to_topic", "address", "paused", "added", "removed")

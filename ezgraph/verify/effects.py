@@ -6,21 +6,34 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ezgraph.protocol.commands import (
+    ChangeConfig,
     Command,
     Connect,
     Disconnect,
     RegisterMetadata,
     ReportSettings,
     Revert,
+    SetConfigSchema,
     SetPause,
     UpdateUnits,
 )
 from ezgraph.protocol.fingerprints import canonical
 
 if TYPE_CHECKING:
+    from ezgraph.state.config import ConfigState
     from ezgraph.state.graph import GraphState
 
-CHANGES = Connect | Disconnect | RegisterMetadata | ReportSettings | Revert | SetPause | UpdateUnits
+CHANGES = (
+    Connect
+    | Disconnect
+    | RegisterMetadata
+    | ReportSettings
+    | Revert
+    | SetPause
+    | UpdateUnits
+    | ChangeConfig
+    | SetConfigSchema
+)
 """The commands that change something, other than the end of a lease."""
 
 
@@ -38,7 +51,9 @@ def is_true(state: GraphState, command: Command, client: str, kind: str) -> bool
             return client in state.sessions and same(state.metadata_of(client), command.metadata)
         case Revert() if kind == "session":
             session = state.sessions.get(client)
-            return session is not None and not state.edges_of(client) and not session.components
+            if session is None or state.config.count_of(client):
+                return False
+            return not state.edges_of(client) and not session.components
         case UpdateUnits():
             added, removed = set(command.added), set(command.removed)
             units = _units_of(state, client)
@@ -46,8 +61,25 @@ def is_true(state: GraphState, command: Command, client: str, kind: str) -> bool
         case ReportSettings():
             entry = state.settings.get(command.address)
             return entry is not None and same(entry.value, command.value)
+        case ChangeConfig():
+            return _is_so(state.config, command, owner)
+        case SetConfigSchema():
+            return same(state.config.schemas.get(command.type), command.schema)
         case _:
             return True
+
+
+def _is_so(config: ConfigState, command: ChangeConfig, owner: str | None) -> bool:
+    """Return whether the entries are there that were put, as they were put, and none deleted."""
+    if any(config.get(each.type, each.key) is not None for each in command.deletes):
+        return False
+    for put in command.puts:
+        held = config.get(put.type, put.key)
+        if held is None or held.owner != (owner if put.ephemeral else None):
+            return False
+        if not same(held.value, put.value):
+            return False
+    return True
 
 
 def _units_of(state: GraphState, client: str) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ezgraph.protocol.replies import Done, Refusal
+from ezgraph.protocol.replies import ConfigChanged, Done, Refusal
 from ezgraph.verify.calls import (
     CallSeen,
     check_effect,
@@ -427,7 +427,9 @@ class TraceCheck:
         check = self._watch(body.watch, place)
         if check is not None:
             self._add(check.compacted(body.seq, place, diverged=body.diverged))
-            self._ask_fingerprint(body.seq, body.fingerprint, place, "the snapshot it was given")
+            if body.fingerprint:
+                who = "the snapshot it was given"
+                self._ask_fingerprint(body.seq, body.fingerprint, place, who)
 
     def _unwatched(self, body: Unwatched, place: Place, _mono: float) -> None:
         """What was at hand may still be taken after this."""
@@ -449,10 +451,13 @@ class TraceCheck:
         self._evidence.faults.append(FaultSeen(place.wall or 0.0, body.fault, body.pid))
 
 
+_DONE = (Done.__name__, ConfigChanged.__name__)
+
+
 def _outcome(body: Answered) -> Outcome:
     if body.code is not None:
         return Refusal(body.code, body.message or "")
-    if body.reply == "Done" and body.seq is not None:
+    if body.reply in _DONE and body.seq is not None:
         return Done(body.seq)
     return body.reply or "nothing"
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ezgraph.protocol.events import (
     ComponentRemoved,
+    ConfigValueDeleted,
     EdgeDisconnected,
     ProcessClosed,
     SessionClosed,
@@ -71,6 +72,9 @@ def _ending_lacks(before: GraphState, events: Sequence[Event]) -> Iterator[str]:
             removed = {b.address for b in bodies if isinstance(b, ComponentRemoved)}
             held = before.sessions[owner].components
             initial = {a for a in held if _is_initial(before, a)}
+            dropped = {(b.type, *b.key) for b in bodies if isinstance(b, ConfigValueDeleted)}
+            own = set(before.config.of_session(owner))
+            yield from _differ(f"configuration of session {owner}", own, dropped)
             yield from _differ(f"edges of session {owner}", set(before.dag.edges_of(owner)), gone)
             yield from _differ(f"components of session {owner}", held, removed)
             yield from _differ(f"initial values of session {owner}", initial - settled, set())
@@ -98,6 +102,8 @@ def state_lacks(state: GraphState) -> Iterator[str]:
     owners = {owner for held in state.dag.edge_owners.values() for owner in held}
     if dead := owners - {None} - state.sessions.keys():
         yield f"edges outlive their sessions {sorted(map(str, dead))}"
+    if dead_sessions := state.config.owners - state.sessions.keys():
+        yield f"configuration outlives its sessions {sorted(dead_sessions)}"
     if loop := _topics_in_loops(state.dag.graph):
         yield f"the edges have a loop through {loop}"
     for address, component in state.components.items():

@@ -34,7 +34,7 @@ from ezgraph.clock import Clock, SystemClock
 from ezgraph.config import DEFAULT_TIMEOUT_S
 from ezgraph.errors import EzGraphError
 from ezgraph.protocol.commands import Goodbye
-from ezgraph.protocol.replies import Done, EventRange
+from ezgraph.protocol.replies import ConfigChanged, Done, EventRange
 from ezgraph.verify.calls import shown
 from ezgraph.verify.effects import CHANGES
 from ezgraph.verify.records import (
@@ -82,6 +82,7 @@ log = logging.getLogger(__name__)
 FINGERPRINT_EVERY_S = 0.5
 _FINGERPRINT_SHARE = 0.05
 _DIGEST_BYTES = 8
+_DONE = (Done, ConfigChanged)
 
 
 def digest_of(event: Event) -> str:
@@ -238,8 +239,9 @@ class _Watching:
         if isinstance(item, Progress):
             self._write(Progressed(number, item.seq, left))
         elif isinstance(item, Compacted):
-            state: GraphState = item.snapshot
-            shown = (state.epoch, state.seq, item.floor, state.fingerprint())
+            state: GraphState | None = item.snapshot
+            epoch, fingerprint = (0, "") if state is None else (state.epoch, state.fingerprint())
+            shown = (epoch, item.seq, item.floor, fingerprint)
             self._write(Skipped(number, *shown, item.diverged, left))
         else:
             key = "/".join(item.key)
@@ -362,7 +364,7 @@ class RecordingEngine(ClientEngine):
     def program_is_told(self, command: Command, reply: Reply | None) -> None:
         """Say that the program gets the reply to such a command, or an error."""
         call, replica = self._by_program.pop(id(command), 0), self.replica
-        if replica is not None and isinstance(reply, Done) and not isinstance(command, Goodbye):
+        if replica is not None and isinstance(reply, _DONE) and not isinstance(command, Goodbye):
             self._write(Returned(self.number, call, reply.seq, replica.seq))
 
     def submit(

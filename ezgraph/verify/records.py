@@ -202,7 +202,10 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The consumer took a snapshot in place of history (`Compacted`, or a replica's first)."""
+    """The consumer took a snapshot in place of history (`Compacted`, or a replica's first).
+
+    ``fingerprint`` is empty where it reads by itself what it needs.
+    """
 
     watch: int
     epoch: int

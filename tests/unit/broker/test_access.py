@@ -23,6 +23,7 @@ from ezgraph.errors import (
     RefusedError,
 )
 from ezgraph.protocol.commands import (
+    ChangeConfig,
     ChangeSettings,
     Command,
     Connect,
@@ -31,10 +32,12 @@ from ezgraph.protocol.commands import (
     ReportSettings,
     RequestProcess,
     Revert,
+    SetConfigSchema,
     SetPause,
     Shutdown,
     UpdateUnits,
 )
+from ezgraph.protocol.config import ConfigDelete, ConfigPresent, ConfigPut
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
 from ezgraph.protocol.patterns import parse_pattern
 from ezgraph.protocol.roles import (
@@ -76,6 +79,22 @@ NEEDED: list[tuple[Command, list[tuple[str, tuple[str, ...]]]]] = [
     (ChangeSettings("X", {"gain": 1}), [("set", ("settings", "X"))]),
     (RequestProcess("X", "PING"), [("request", ("component", "X"))]),
     (SetPause(paused=True), [("pause", ("control", "pause"))]),
+    (
+        ChangeConfig(
+            [ConfigPut("flow", ("a", "b"), 1)],
+            [ConfigDelete("flow", ("c",))],
+            [ConfigPresent("other", ("d",))],
+        ),
+        [
+            ("config", ("config", "flow", "a", "b")),
+            ("config", ("config", "flow", "c")),
+            ("read", ("config", "other", "d")),
+        ],
+    ),
+    (
+        SetConfigSchema("flow", {}),
+        [("config", ("config", "flow")), ("read", ("config", "flow"))],
+    ),
     (Shutdown(), [("shutdown", ("control", "broker"))]),
     (Revert(), []),
 ]
@@ -93,6 +112,30 @@ def test_every_change_is_judged_and_every_verb_is_needed_by_something() -> None:
     assert set(get_args(Change)) | others == set(get_args(Judged))
     assert {type(command) for command, _ in NEEDED} == set(get_args(Judged))
     assert {verb for _, wanted in NEEDED for verb, _ in wanted} | {"read"} == set(VERBS)
+
+
+def test_an_owner_changes_the_configuration_of_what_is_at_its_prefix_and_no_other() -> None:
+    owner = Identity("rig", "0" * 64, owner_of("RIG"))
+    refuse_forbidden(owner, ChangeConfig([ConfigPut("flow", ("RIG", "x"), 1)]))
+    refuse_forbidden(owner, ChangeConfig([], [ConfigDelete("other", ("RIG/AMP",))]))
+
+    for command in (
+        ChangeConfig([ConfigPut("flow", ("RIG", "x"), 1), ConfigPut("flow", ("RIGGED",), 1)]),
+        ChangeConfig([], [ConfigDelete("RIG", ("x",))]),
+        SetConfigSchema("flow", None),
+    ):
+        with pytest.raises(ForbiddenError, match=r"may not config config/"):
+            refuse_forbidden(owner, command)
+
+
+def test_who_may_not_read_an_entry_can_make_nothing_depend_on_it() -> None:
+    writer = Role("writer", {"config": (parse_pattern("config/flow"),)})
+    blind = Identity("blind", "0" * 64, writer)
+    put = ConfigPut("flow", ("a",), 1)
+    refuse_forbidden(blind, ChangeConfig([put]))
+
+    with pytest.raises(ForbiddenError, match=r"may not read config/flow/a;"):
+        refuse_forbidden(blind, ChangeConfig([put], [], [ConfigPresent("flow", ("a",))]))
 
 
 def test_one_key_that_the_role_lacks_refuses_the_whole_command() -> None:

@@ -12,6 +12,9 @@ from ezgraph.protocol.events import (
     Body,
     ComponentRegistered,
     ComponentRemoved,
+    ConfigSchemaSet,
+    ConfigValueDeleted,
+    ConfigValueSet,
     EdgeConnected,
     EdgeDisconnected,
     EndReason,
@@ -114,6 +117,20 @@ KINDS: list[tuple[Body, tuple[str, ...], tuple[str, ...], bool]] = [
         ("settings", "SYS/A"),
         False,
     ),
+    (
+        ConfigValueSet("flow", ("a", "b"), None, "s"),
+        ("config", "flow", "a", "b"),
+        ("config", "flow", "a", "b"),
+        True,
+    ),
+    (
+        ConfigValueDeleted("flow", ("a", "b"), "s"),
+        ("config", "flow", "a", "b"),
+        ("config", "flow", "a", "b"),
+        False,
+    ),
+    (ConfigSchemaSet("flow", {}), ("config", "flow"), ("config", "flow"), True),
+    (ConfigSchemaSet("flow", None), ("config", "flow"), ("config", "flow"), False),
     (PauseChanged(paused=True), ("control", "pause"), ("control", "pause"), True),
     (PauseChanged(paused=False), ("control", "pause"), ("control", "pause"), False),
 ]
@@ -149,6 +166,8 @@ def test_what_ends_something_clears_the_slot_that_its_beginning_filled() -> None
             EdgeDisconnected("a", "b", None, topology_changed=True),
         ),
         (PauseChanged(paused=True), PauseChanged(paused=False)),
+        (ConfigValueSet("flow", ("a",), 1, "s"), ConfigValueDeleted("flow", ("a",))),
+        (ConfigSchemaSet("flow", {}), ConfigSchemaSet("flow", None)),
     ]
 
     for begin, end in pairs:

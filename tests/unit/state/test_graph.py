@@ -11,6 +11,9 @@ from ezgraph.protocol.events import (
     Body,
     ComponentRegistered,
     ComponentRemoved,
+    ConfigSchemaSet,
+    ConfigValueDeleted,
+    ConfigValueSet,
     EdgeConnected,
     EdgeDisconnected,
     EndReason,
@@ -29,6 +32,7 @@ from ezgraph.protocol.events import (
     key_of,
     slot_of,
 )
+from ezgraph.protocol.fingerprints import fingerprint
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
 from ezgraph.protocol.settings import SettingsEventType, SettingsSnapshotValue
 from ezgraph.protocol.snapshot import Edge, SnapshotProcess, SnapshotSession
@@ -227,6 +231,13 @@ HISTORY: list[Body] = [
     EdgeDisconnected("a", "b", "s2", topology_changed=True),
     SessionClosed("s2", EndReason.CLOSED),
     PauseChanged(paused=False),
+    ConfigValueSet("flow", ("a", "b"), {"gain": 1}, None, 7),
+    ConfigValueSet("flow", ("a",), None, "s1", 1),
+    ConfigSchemaSet("flow", {"type": "object"}),
+    ConfigValueSet("flow", ("a", "b"), {"gain": 2}, "s1", 7),
+    ConfigValueDeleted("flow", ("a",), "s1"),
+    ConfigSchemaSet("flow", None),
+    ConfigValueDeleted("flow", ("a", "b"), "s1"),
 ]
 
 
@@ -270,4 +281,20 @@ def test_a_fingerprint_sees_owners_values_and_sources() -> None:
 def test_a_state_shows_how_much_it_holds() -> None:
     assert repr(after(*HISTORY[:16])) == (
         "<GraphState epoch=1 seq=16 sessions=2 processes=2 edges=2 components=2 settings=2>"
+    )
+    assert repr(after(*HISTORY[:29])).endswith("settings=2 config=2>")
+
+
+def test_a_fingerprint_without_configuration_is_what_it_was_before_there_was_any() -> None:
+    put = ConfigValueSet("flow", ("a",), 1)
+    plain, had = after(PauseChanged(paused=True)), after(put, ConfigValueDeleted("flow", ("a",)))
+    assert plain.seq == 1
+
+    known = fingerprint(
+        "ezgraph.state", [1, 1, True, {}, {}, {}, {}, {}, {}]
+    )
+
+    assert plain.fingerprint() == known
+    assert had.fingerprint() == fingerprint(
+        "ezgraph.state", [1, 2, False, {}, {}, {}, {}, {}, {}]
     )
