@@ -277,7 +277,7 @@ def config_changes(*, ephemeral: bool) -> st.SearchStrategy[Command]:
         ChangeConfig,
         puts=st.lists(own, max_size=3),
         deletes=st.lists(st.builds(ConfigDelete, _kind, _key), max_size=2),
-        conditions=st.just([]) | st.lists(config_conditions, max_size=2),
+        conditions=st.just([]) | st.lists(config_conditions, max_size=1),
     )
 
 

@@ -22,6 +22,7 @@ from ezgraph.config import BrokerConfig, Retention
 from ezgraph.names import key_of, topic_of
 from ezgraph.protocol.commands import (
     AnswerRequest,
+    ChangeConfig,
     ChangeSettings,
     Command,
     Connect,
@@ -30,19 +31,32 @@ from ezgraph.protocol.commands import (
     Goodbye,
     Heartbeat,
     ListClients,
+    ListConfigTypes,
     OpenSnapshot,
+    ReadConfig,
+    ReadConfigSchema,
     ReadEvents,
     ReadSnapshot,
     RegisterMetadata,
     ReportSettings,
     RequestProcess,
     Revert,
+    SetConfigSchema,
     SetPause,
     Shutdown,
     Sync,
     UpdateUnits,
 )
-from ezgraph.protocol.events import AccessRefused
+from ezgraph.protocol.config import (
+    ConfigAbsent,
+    ConfigAtSeq,
+    ConfigDelete,
+    ConfigHasValue,
+    ConfigPresent,
+    ConfigPut,
+    as_config_match,
+)
+from ezgraph.protocol.events import AccessRefused, ConfigSchemaSet
 from ezgraph.protocol.events import key_of as key_of_body
 from ezgraph.protocol.metadata import (
     CollectionMetadata,
@@ -56,7 +70,7 @@ from ezgraph.protocol.metadata import (
     TaskMetadata,
     UnitMetadata,
 )
-from ezgraph.protocol.replies import EventRange, SnapshotChunk
+from ezgraph.protocol.replies import ConfigSchemaShown, EventRange, SnapshotChunk
 from ezgraph.protocol.routed import ProcessControlRequest, Routed
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.testing import Network, SimulatedBroker, SimulatedClient
@@ -64,7 +78,7 @@ from ezgraph.wire import codec, frames, values
 from tests.fuzz.mutation import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 REQUEST_BYTES, REPLY_BYTES = 20, 12
 
@@ -252,6 +266,7 @@ def recorded() -> Recording:
     _ask_and_answer(network, session, process)
     guest = join("guest", "guest")
     say(guest, Connect("p", "q"), SetPause(paused=True), SetPause(paused=False))
+    _configure(recording, session, guest, say)
     for client in (session, process):
         client.commands.cut()
     network.run(1.0)
@@ -292,11 +307,31 @@ def _ask_and_answer(network: Network, asker: _Recorded, owner: _Recorded) -> Non
         network.run(0.3)
 
 
+def _configure(
+    recording: Recording, session: _Recorded, guest: _Recorded, say: Callable[..., None]
+) -> None:
+    """Transactions that are done, change nothing, or are refused; reads of every kind."""
+    session.watch(("config", "flow"), with_state=False)
+    put, key = ConfigPut("flow", ("a:b", "c"), RICH, ephemeral=True), ("d",)
+    held = [ConfigAbsent("flow", key), ConfigAtSeq("flow", key, 0)]
+    say(session, ChangeConfig([put, ConfigPut("flow", key, None)], [], [*held], "because"))
+    say(session, ChangeConfig([put]), ChangeConfig([ConfigPut("flow", ("",), 1)]))
+    say(guest, ChangeConfig([], [ConfigDelete("flow", key)], [ConfigPresent("flow", key)]))
+    say(guest, ChangeConfig([put]), ChangeConfig([], [], [ConfigHasValue("flow", key, RICH)]))
+    say(session, ReadConfig("flow"), ReadConfig("flow", ("a:b",), with_values=False))
+    say(session, ReadConfig("flow", match=as_config_match("a*:c"), after=("a",), limit=1))
+    say(session, ListConfigTypes(), ReadConfigSchema("flow"), SetConfigSchema("flow", {"a": [1]}))
+    shown = ConfigSchemaShown(9, "flow", {"type": ["object", "null"]})
+    recording.add_reply(frames.reply_frame(7, shown))
+
+
 def _read_all(recording: Recording, broker: SimulatedBroker) -> None:
-    """Keep the whole history, watched or not, and an event that only brokers with keys have."""
+    """Keep the whole history, watched or not, and events that only brokers with keys, or a validator, have."""
     refused = AccessRefused("unknown key at 10.0.0.1", "connect", "not_admitted", "no such key", 3)
     events = broker.history().events
-    for event in (*events, replace(events[-1], key=key_of_body(refused), body=refused)):
+    schema = ConfigSchemaSet("flow", {"type": ["object", "null"]})
+    rare = [replace(events[-1], key=key_of_body(body), body=body) for body in (refused, schema)]
+    for event in (*events, *rare):
         recording.add("topic", topic_of(event.key), b"")
         recording.add_event(codec.encode_event(event).event)
 

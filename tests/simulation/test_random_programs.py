@@ -27,10 +27,13 @@ from ezgraph.client.watch import Compacted
 from ezgraph.config import Address, BrokerConfig, Limits, Retention
 from ezgraph.errors import DivergedError
 from ezgraph.protocol.commands import (
+    ChangeConfig,
     Command,
     Connect,
     Disconnect,
     ListClients,
+    ListConfigTypes,
+    ReadConfig,
     RegisterMetadata,
     ReportSettings,
     Revert,
@@ -38,6 +41,7 @@ from ezgraph.protocol.commands import (
     Sync,
     UpdateUnits,
 )
+from ezgraph.protocol.config import ConfigAbsent, ConfigDelete, ConfigPresent, ConfigPut
 from ezgraph.protocol.metadata import DynamicSettingsMetadata, GraphMetadata, UnitMetadata
 from ezgraph.protocol.replies import Done
 from ezgraph.protocol.settings import SettingsSnapshotValue
@@ -76,8 +80,12 @@ PREFIXES = [
     ("session",),
     ("process",),
     ("control", "pause"),
+    ("config",),
+    ("config", "flow"),
+    ("config", "flow", "a"),
     ("nobody", "writes", "here"),
 ]
+CONFIG_KEYS = [("a",), ("a", "b"), ("a", "b", "c"), ("ab",), ("a/b",)]
 ELSEWHERE = Address("other", 1)
 BOTH = [ADDRESS, ELSEWHERE]
 RETENTIONS = [
@@ -230,7 +238,8 @@ class Program:
         if client.lost is None:
             known = client.engine.core.last_seq
             after = self.random.choice([None, 0, 0, self.random.randint(0, known)])
-            client.watch(self.random.choice(PREFIXES), after)
+            with_state = self.random.random() < 0.7
+            client.watch(self.random.choice(PREFIXES), after, with_state=with_state)
 
     def command(self, kind: str) -> Command:
         random = self.random
@@ -240,17 +249,33 @@ class Program:
             lambda: Connect(a, b), lambda: Connect(a, b), lambda: Disconnect(a, b),
         ]
         by_kind: dict[str, list[Callable[[], Command]]] = {
-            "session": [*edges, self.metadata, self.metadata, Revert],
+            "session": [*edges, self.metadata, self.metadata, self.config, self.config, Revert],
             "process": [
                 lambda: UpdateUnits(random.sample(ADDRESSES, 2), random.sample(ADDRESSES, 1)),
                 lambda: UpdateUnits([address], []),
                 lambda: ReportSettings(address, SettingsSnapshotValue(None, {"gain": a})),
                 lambda: ReportSettings(address, SettingsSnapshotValue(b"x", "text")),
+                self.config,
             ],
-            "guest": [*edges, lambda: SetPause(random.random() < 0.5)],
+            "guest": [*edges, lambda: SetPause(random.random() < 0.5), self.config],
         }
-        chosen = random.choice([*by_kind[kind], *by_kind[kind], Sync, ListClients])
+        reads = [Sync, ListClients, ListConfigTypes, lambda: ReadConfig("flow")]
+        chosen = random.choice([*by_kind[kind] * 3, *reads])
         return chosen()
+
+    def config(self) -> ChangeConfig:
+        """Puts and deletes of a few entries; sometimes on a condition, sometimes ephemeral."""
+        random, count = self.random, self.random.randint(1, 3)
+        keys = random.sample(CONFIG_KEYS, count)
+        gone = random.randint(0, count)
+        return ChangeConfig(
+            [
+                ConfigPut("flow", key, random.randint(0, 2), random.random() < 0.3)
+                for key in keys[gone:]
+            ],
+            [ConfigDelete("flow", key) for key in keys[:gone]],
+            random.choice([[], [], [ConfigAbsent("flow", keys[0])], [ConfigPresent("flow", ("a",))]]),
+        )
 
     def metadata(self) -> RegisterMetadata:
         addresses = self.random.sample(ADDRESSES, self.random.randint(0, 3))
@@ -642,6 +667,14 @@ def test_random_programs_reach_what_they_are_meant_to_try() -> None:
     assert any(program.broker.lost_history is not None for program in programs)
     assert any(item for record in records for item in record.items if told_of_restore(item))
     assert {"HistoryCompacted", "SessionTakenOver", "ProcessTakenOver"} <= kinds
+    assert {"ConfigValueSet", "ConfigValueDeleted"} <= kinds
+    ends = [
+        [event.kind for event in events]
+        for program in programs
+        for events in program.broker.history().transactions()
+        if events[-1].kind == "SessionClosed"
+    ]
+    assert any("ConfigValueDeleted" in kinds for kinds in ends)
     assert sum(len(program.broker.history().events) for program in programs) > 1_000
     assert sum(len(client.fingerprints) for client in clients) > 50
     assert isinstance(programs[0].broker.engine, BrokerEngine)

@@ -96,6 +96,10 @@ def narrow(joined: Desk) -> Desk:
     return joined
 
 
+def taking_over(desk: Desk, client: str) -> TakeOver:
+    return TakeOver(desk.hello_of(), client, desk.core.admission.token(client), "c" * 32)
+
+
 def entries(desk: Desk) -> dict[str, Any]:
     return {":".join(key[1:]): held.value for key, held in desk.state.config.entries.items()}
 
@@ -115,7 +119,8 @@ def test_a_put_makes_an_event_with_the_value_and_its_size(joined: Desk) -> None:
 def test_many_puts_and_deletes_are_one_transaction(joined: Desk) -> None:
     joined.ask(ALICE, puts(put("a"), put("b"), put("c")))
 
-    outcome = joined.outcome(ALICE, ChangeConfig([put("d"), put("a", 2)], [delete("c"), delete("b")]))
+    both = ChangeConfig([put("d"), put("a", 2)], [delete("c"), delete("b")])
+    outcome = joined.outcome(ALICE, both)
 
     assert [type(event.body).__name__ for event in outcome.events] == [
         "ConfigValueDeleted", "ConfigValueDeleted", "ConfigValueSet", "ConfigValueSet",
@@ -316,9 +321,8 @@ def test_revert_drops_what_the_session_owns_and_keeps_it_open(joined: Desk) -> N
 def test_who_takes_a_session_over_goes_on_with_its_entries(joined: Desk) -> None:
     lease = joined.core.connection_of(ALICE).lease  # type: ignore[union-attr]
     joined.ask(ALICE, puts(put("a", ephemeral=True)))
-    token = joined.core.admission.token(lease.client)
 
-    heir = TakeOver(joined.hello_of(), lease.client, token, joined.core.admission._cluster.cluster_id)
+    heir = taking_over(joined, lease.client)
     welcome = joined.ask(b"heir", heir, request_id=0)
 
     assert isinstance(welcome, Welcome)
@@ -331,11 +335,9 @@ def test_who_takes_a_session_over_goes_on_with_its_entries(joined: Desk) -> None
 def test_who_comes_back_too_late_is_told_which_entries_went(joined: Desk) -> None:
     lease = joined.core.connection_of(ALICE).lease  # type: ignore[union-attr]
     joined.ask(ALICE, puts(put("a:b", ephemeral=True), put("c", ephemeral=True)))
-    token = joined.core.admission.token(lease.client)
 
     joined.pass_time(10.0)
-    late = TakeOver(joined.hello_of(), lease.client, token, joined.core.admission._cluster.cluster_id)
-    refusal = joined.refusal(b"late", late, request_id=0)
+    refusal = joined.refusal(b"late", taking_over(joined, lease.client), request_id=0)
 
     assert refusal.lost is not None
     assert refusal.lost.config == [("flow", "a", "b"), ("flow", "c")]
@@ -383,8 +385,7 @@ def test_it_is_answered_so_also_after_a_restart(joined: Desk, by: str) -> None:
 
     restarted.restore_leases(history, answered, now=joined.now)
     joined.core = restarted
-    heir = TakeOver(joined.hello_of(), lease.client, restarted.admission.token(lease.client), "c" * 32)
-    joined.ask(b"heir", heir, request_id=0)
+    joined.ask(b"heir", taking_over(joined, lease.client), request_id=0)
 
     assert joined.ask(b"heir", command, request_id=100) == first
     assert undone == Done(joined.state.seq - 1)
@@ -487,10 +488,12 @@ SCHEMA = {"not": ["no"]}
 
 
 def test_a_schema_is_set_once_and_taken_away(judged: Desk) -> None:
-    assert judged.bodies(ALICE, SetConfigSchema("flow", SCHEMA)) == [ConfigSchemaSet("flow", SCHEMA)]
-    assert judged.bodies(ALICE, SetConfigSchema("flow", {"not": ["no"]})) == []
-    assert judged.bodies(ALICE, SetConfigSchema("flow", None)) == [ConfigSchemaSet("flow", None)]
-    assert judged.bodies(ALICE, SetConfigSchema("flow", None)) == []
+    once, gone = SetConfigSchema("flow", SCHEMA), SetConfigSchema("flow", None)
+
+    assert judged.bodies(ALICE, once) == [ConfigSchemaSet("flow", SCHEMA)]
+    assert judged.bodies(ALICE, once) == []
+    assert judged.bodies(ALICE, gone) == [ConfigSchemaSet("flow", None)]
+    assert judged.bodies(ALICE, gone) == []
 
 
 def test_a_value_that_does_not_fit_is_refused_with_its_place(judged: Desk) -> None:

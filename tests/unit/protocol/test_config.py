@@ -52,7 +52,7 @@ def test_names_that_are_given_as_they_are_have_no_escapes() -> None:
 
 @pytest.mark.parametrize("key", ["", ":", "a::b", "a:", ":a", (), [], ("a", ""), ("a", 1), 5, None])
 def test_a_key_without_a_name_or_with_an_empty_one_is_refused(key: Any) -> None:
-    with pytest.raises(InvalidKeyError, match="name|segment|no key"):
+    with pytest.raises(InvalidKeyError, match=r"name|segment|no key"):
         as_config_key(key)
 
 
