@@ -144,8 +144,8 @@ def release_config(config: ConfigState, session_id: str) -> list[Body]:
 
 
 def _refuse_malformed(command: ChangeConfig) -> None:
-    for each in command.operations:
-        _check_key(each.type, each.key)
+    for kind, key in dict.fromkeys((each.type, each.key) for each in command.operations):
+        _check_key(kind, key)
     seen: set[tuple[str, Key]] = set()
     for change in command.changes:
         if (change.type, change.key) in seen:
