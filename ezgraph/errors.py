@@ -26,6 +26,10 @@
     │   ├── UnknownConfigKeyError (KeyError)  there is no such configuration entry
     │   ├── InvalidSchemaError            no JSON Schema that values can be judged by; says where
     │   ├── SchemaViolationError          a value does not fit the JSON Schema of its type
+    │   ├── FlowError                     a flow cannot be started or stopped as asked
+    │   │   ├── FlowExistsError           a flow of that id runs already
+    │   │   ├── UnknownFlowError          no flow of that id runs
+    │   │   └── VariantTakenError         another flow, or somebody else, put that variant there
     │   ├── InvalidCommandError           a field outside the grammar or the limits
     │   ├── LiveSessionsError             shutdown refused: sessions are alive
     │   ├── ForbiddenError                the key's role does not allow it
@@ -225,6 +229,30 @@ class SchemaViolationError(RefusedError):
     """
 
     code = "schema_violation"
+
+
+class FlowError(RefusedError):
+    """A flow cannot be started or stopped as it was asked; nothing has changed."""
+
+    code = "flow"
+
+
+class FlowExistsError(FlowError):
+    """A flow of that id runs already; the message says since when, and who started it."""
+
+    code = "flow_exists"
+
+
+class UnknownFlowError(FlowError):
+    """No flow of that id runs: it was never started, or has been stopped."""
+
+    code = "unknown_flow"
+
+
+class VariantTakenError(FlowError):
+    """A processor has that variant from another flow already; the message names both."""
+
+    code = "variant_taken"
 
 
 class InvalidCommandError(RefusedError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 from ezgraph.client import blocking
 from ezgraph.client.blocking import run
 from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
+from ezgraph.flows.blocking import FlowProcessor, start_flow, stop_flow
 from ezgraph.graph import context, process, service
 from ezgraph.graph.attendant import is_answered_by_itself
 from ezgraph.graph.config_blocking import ConfigKeys
@@ -49,7 +50,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["ConfigKeys", "GraphContext", "GraphServer", "GraphService", "ProcessControlClient"]
+__all__ = [
+    "ConfigKeys",
+    "FlowProcessor",
+    "GraphContext",
+    "GraphServer",
+    "GraphService",
+    "ProcessControlClient",
+    "start_flow",
+    "stop_flow",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -14,8 +14,10 @@ from ezgraph.bench import against_ezmsg, report
 from ezgraph.bench.catchup import catch_up
 from ezgraph.bench.commands import many_in_flight, one_in_flight
 from ezgraph.bench.curve import keep_pace
+from ezgraph.bench.entries import read_and_put
 from ezgraph.bench.fanout import fan_out
 from ezgraph.bench.flooded import be_flooded, knock
+from ezgraph.bench.flows import start_flows
 from ezgraph.bench.footprint import weigh
 from ezgraph.bench.remote import change_settings
 from ezgraph.bench.restart import restart
@@ -26,6 +28,7 @@ from ezgraph.bench.scale import quick as quick_scale
 from ezgraph.bench.scopes import publish_in_scopes
 from ezgraph.bench.sessions import end_sessions, hold_sessions
 from ezgraph.bench.snapshots import take_snapshots
+from ezgraph.bench.watched import publish_beside_watches
 from ezgraph.bench.wiring import build_graphs
 from ezgraph.errors import ConfigError, EzGraphError
 
@@ -56,6 +59,9 @@ SECTIONS: dict[str, Section] = {
     "n": be_flooded,
     "o": publish_in_scopes,
     "p": change_settings,
+    "q": start_flows,
+    "r": read_and_put,
+    "s": publish_beside_watches,
 }
 _FAILURES = (EzGraphError, OSError, ValueError, ExceptionGroup, subprocess.CalledProcessError)
 
@@ -71,7 +77,7 @@ def run_bench(
     """Measure, print the table, and return 0 if every goal is met, else 1.
 
     Args:
-        only: sections to measure, ``a`` to ``p``; none: all of them.
+        only: sections to measure, ``a`` to ``s``; none: all of them.
         json_path: a file for everything that was measured.
         against: ``"ezmsg"``: measure its GraphServer as well, where there is a counterpart.
         quick: small sizes and few rounds, for a first look.

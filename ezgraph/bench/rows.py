@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Unit = Literal["/s", "µs", "ms", "s", "MiB", "%"]
+Unit = Literal["/s", "µs", "ms", "s", "MiB", "%", ""]
+"""What a figure is in; "" is a count."""
 MS = 1e3
 US = 1e6
 MIB = 1 << 20
@@ -44,6 +45,11 @@ def at_most_of_bare(share: float) -> Goal:
 def at_most(limit: float, unit: Unit, *, why: str = "") -> Goal:
     """Return the goal of a time or size; ``why`` says how the limit came about."""
     return Goal(f"≤ {shown(limit, unit)}{why}", "measured", most=limit)
+
+
+def exactly(count: int) -> Goal:
+    """Return the goal of a count."""
+    return Goal(f"= {shown(count, '')}", "measured", least=count, most=count)
 
 
 def at_least(limit: float, unit: Unit) -> Goal:
@@ -121,7 +127,7 @@ def percentile_99(samples: Sequence[float]) -> float:
 
 def shown(figure: float, unit: Unit) -> str:
     """Return a figure as the table spells it."""
-    if unit == "/s":
-        return f"{figure:,.0f}/s"
+    if unit in ("/s", ""):
+        return f"{figure:,.0f}{unit}"
     digits = 0 if figure >= 1000 else 1 if figure >= 10 else 2 if figure >= 0.1 else 3
     return f"{figure:,.{digits}f} {unit}"

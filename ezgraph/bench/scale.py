@@ -29,6 +29,11 @@ class Scale:
     holding_s: float = 3.0
     owned_edges: int = 10_000
     journal_events: int = 1_000_000
+    processors: int = 100
+    variants: int = 10
+    flows: int = 30
+    config_entries: tuple[int, int] = (1_000, 100_000)
+    watches: int = 5_000
 
 
 def full(rounds: int) -> Scale:
@@ -53,4 +58,8 @@ def quick(rounds: int) -> Scale:
         holding_s=1.0,
         owned_edges=2_000,
         journal_events=50_000,
+        processors=20,
+        flows=10,
+        config_entries=(1_000, 10_000),
+        watches=500,
     )

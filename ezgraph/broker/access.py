@@ -119,6 +119,16 @@ def refuse_unreadable(identity: Identity, scope: ReadScope, prefix: Key) -> None
         raise _forbidden(identity, f"read {_shown(prefix)} (it reads {scope})")
 
 
+def refuse_hidden(identity: Identity, scope: ReadScope, key: Key) -> None:
+    """Refuse to read what stands at ``key`` itself.
+
+    Raises:
+        ForbiddenError: says what it may read.
+    """
+    if not scope.has(key):
+        raise _forbidden(identity, f"read {_shown(key)} (it reads {scope})")
+
+
 def _forbidden(identity: Identity, what: str) -> ForbiddenError:
     return ForbiddenError(
         f"key {identity.name!r} (role {identity.role}) may not {what}; ask whoever keeps this "

@@ -29,7 +29,13 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from ezgraph._version import __version__
 from ezgraph.broker import rules_config, rules_graph, rules_metadata, rules_process
-from ezgraph.broker.access import refuse_forbidden, refuse_unreadable, scope_of, withheld
+from ezgraph.broker.access import (
+    refuse_forbidden,
+    refuse_hidden,
+    refuse_unreadable,
+    scope_of,
+    withheld,
+)
 from ezgraph.broker.admission import Admission, Cluster, ForeignTokenError, holder_of
 from ezgraph.broker.audit import Audit
 from ezgraph.broker.connections import Connections, Descriptor
@@ -111,6 +117,7 @@ if TYPE_CHECKING:
 
     from ezgraph.broker.connections import Connection
     from ezgraph.broker.leases import Lease
+    from ezgraph.broker.reads_config import ConfigReadCommand
     from ezgraph.config import BrokerConfig
     from ezgraph.ids import IdSource
     from ezgraph.names import Key
@@ -358,9 +365,7 @@ class BrokerCore:
             case OpenSnapshot() | ReadSnapshot() | GetStatus() | ListClients():
                 return Outcome(read=command, client=lease.client)
             case ReadConfig() | ListConfigTypes() | ReadConfigSchema():
-                prefix = wanted_under(command)
-                if identity is not None:
-                    refuse_unreadable(identity, scope_of(self.access, identity), prefix)
+                self._refuse_config_read(identity, command)
                 return Outcome(read=command, client=lease.client)
             case Hello() | Resume() | TakeOver() | Heartbeat():
                 raise AssertionError("handled before requests are")
@@ -405,6 +410,17 @@ class BrokerCore:
         if identity is not None:
             refuse_unreadable(identity, scope, prefix)
         self.refuse_full_watch(scope, prefix)
+
+    def _refuse_config_read(
+        self, identity: Identity | None, command: ConfigReadCommand
+    ) -> None:
+        wanted, scope = wanted_under(command), scope_of(self.access, identity)
+        if identity is None:
+            return
+        if isinstance(command, ReadConfigSchema):
+            refuse_hidden(identity, scope, wanted)
+        else:
+            refuse_unreadable(identity, scope, wanted)
 
     def _change(
         self,

@@ -438,13 +438,15 @@ class BrokerEngine:
         ]
 
     def tidy(self) -> None:
-        """Write a step of a checkpoint, drop some of what is compacted: the end of a pass.
+        """Settle the live set, write a step of a checkpoint, drop some of what is compacted.
 
-        Everything of the pass is sent by now, so that a disk that fails here costs no answer.
+        It is the end of a pass. Everything of it is sent by now, so that a disk that fails here
+        costs no answer.
 
         Raises:
             JournalFailedError: it did.
         """
+        self._live.settle()
         self._compaction.step(self.state.seq, now=self._now, wall=self._wall)
 
     def next_due(self, now: float) -> float | None:

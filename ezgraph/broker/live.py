@@ -42,12 +42,18 @@ class LiveEntry(NamedTuple):
 
 
 class LiveSet:
-    """The live events by slot, in order of seq."""
+    """The live events by slot, in order of seq.
+
+    Events that were added are put into their slots when somebody looks, or by `settle`: whoever
+    waits for a publication does not wait for this.
+    """
 
     def __init__(self) -> None:
         self._by_slot: dict[Slot, LiveEntry] = {}
+        self._added: list[tuple[Event, EncodedEvent]] = []
 
     def __len__(self) -> int:
+        self.settle()
         return len(self._by_slot)
 
     @classmethod
@@ -62,11 +68,18 @@ class LiveSet:
         return live
 
     def add(self, event: Event, encoded: EncodedEvent) -> None:
-        """Put an event into its slot, or clear the slot."""
-        _put(self._by_slot, event.body, _entry(event, encoded))
+        """Have an event put into its slot, or clear the slot."""
+        self._added.append((event, encoded))
+
+    def settle(self) -> None:
+        """Put what was added into its slots."""
+        for event, encoded in self._added:
+            _put(self._by_slot, event.body, _entry(event, encoded))
+        self._added.clear()
 
     def freeze(self) -> tuple[tuple[Slot, LiveEntry], ...]:
         """Return all of it as it is now."""
+        self.settle()
         return tuple(self._by_slot.items())
 
 

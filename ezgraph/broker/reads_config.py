@@ -87,8 +87,12 @@ class ConfigRead:
             case ListConfigTypes():
                 return self._look_for_types(config, self.command, seq, limits)
             case ReadConfigSchema(type=kind):
-                return ConfigSchemaShown(seq, kind, config.schemas.get(kind)), 1
+                shown = config.schemas.get(kind) if self._may_read((kind,)) else None
+                return ConfigSchemaShown(seq, kind, shown), 1
         assert_never(self.command)
+
+    def _may_read(self, key: Key) -> bool:
+        return self.scope.is_full or self.scope.has((ROOM, *key))
 
     # --- entries ---
 
@@ -103,7 +107,7 @@ class ConfigRead:
         for key in islice(config.keys_under(prefix, self._after), EXAMINED):
             examined, self._after = examined + 1, key
             is_meant = match is None or is_match(match, key[1:])
-            if is_meant and (self.scope.is_full or self.scope.has((ROOM, *key))):
+            if is_meant and self._may_read(key):
                 self._add(config, key, command)
                 if len(self._keys) >= most or self._bytes >= limits.chunk_bytes:
                     return self._page(seq, key[1:]), examined
@@ -137,7 +141,7 @@ class ConfigRead:
         with_schema = sorted(
             kind
             for kind in config.schemas
-            if kind > command.after and (self.scope.is_full or self.scope.has((ROOM, kind)))
+            if kind > command.after and self._may_read((kind,))
         )
         for examined in range(1, EXAMINED + 1):
             key = config.first_after(self._after)
@@ -145,7 +149,7 @@ class ConfigRead:
                 types = sorted({*self._types, *with_schema})
                 return ConfigTypes(seq, types), examined
             self._after = key
-            if self.scope.is_full or self.scope.has((ROOM, *key)):
+            if self._may_read(key):
                 self._types.append(key[0])
                 self._after = _end_of(key[0])
             if len(self._types) >= limits.chunk_events * _NAMES_PER_ENTRY:

@@ -23,6 +23,7 @@ from ezgraph.errors import (
 from ezgraph.protocol.config import (
     ConfigAbsent,
     ConfigAtSeq,
+    ConfigCreatedAt,
     ConfigHasValue,
     ConfigPresent,
     bus_key,
@@ -119,7 +120,8 @@ def _put(
             f"the value of {_named(put)} does not fit the schema of its type: {_told(found)}; put "
             f"one that does, or change the schema"
         )
-    return (ConfigValueSet(put.type, put.key, put.value, owner, size_bytes),)
+    created_seq = held.created_seq if held is not None else 0
+    return (ConfigValueSet(put.type, put.key, put.value, owner, size_bytes, created_seq),)
 
 
 def _owner(put: ConfigPut, session: str | None) -> str | None:
@@ -143,8 +145,8 @@ def release_config(config: ConfigState, session_id: str) -> list[Body]:
 
 
 def _refuse_malformed(command: ChangeConfig) -> None:
-    for each in command.operations:
-        _check_key(each.type, each.key)
+    for kind, key in dict.fromkeys((each.type, each.key) for each in command.operations):
+        _check_key(kind, key)
     seen: set[tuple[str, Key]] = set()
     for change in command.changes:
         if (change.type, change.key) in seen:
@@ -174,6 +176,9 @@ def _refuse_unmet(condition: ConfigCondition, held: HeldEntry | None) -> None:
         case ConfigAtSeq(seq=seq):
             is_met = (held.seq if held is not None else 0) == seq
             expected = f"to be that of seq {seq}" if seq else "to be absent"
+        case ConfigCreatedAt(seq=seq):
+            is_met = held is not None and held.created_seq == seq
+            expected = f"to be there since seq {seq}"
         case ConfigHasValue():
             is_met = held is not None and is_same_value(held.value, condition.value)
             expected = f"to be {_cut(condition.value)}"

@@ -369,6 +369,14 @@ class Subscription:
             if self.watch.phase is Phase.FAILED:
                 raise self.watch.error or ContextClosedError("this subscription has ended")
             await self._wait()
+        return self._pop()
+
+    def take_arrived(self) -> Any:  # noqa: ANN401
+        """Return the next item if it is there already, else None; do not wait."""
+        return self._pop() if self.watch.ready else None
+
+    def _pop(self) -> Any:  # noqa: ANN401
+        ready = self.watch.ready
         item = ready.popleft()
         if not ready and self.watch.phase is Phase.READING:
             self._session.serve_feed(self._feed)

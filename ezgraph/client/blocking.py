@@ -359,6 +359,16 @@ class Subscription:
                 if left <= 0:
                     return None
             self._session.pump(left)
+        return self._pop()
+
+    def take_arrived(self) -> Any:  # noqa: ANN401
+        """Return the next item if it is there already, else None; do not wait."""
+        if not self.watch.ready and not self._closed:
+            self._session.pump(0.0)
+        return self._pop() if self.watch.ready else None
+
+    def _pop(self) -> Any:  # noqa: ANN401
+        ready = self.watch.ready
         item = ready.popleft()
         if not ready and self.watch.phase is Phase.READING:
             self._session.serve_feed(self._feed)

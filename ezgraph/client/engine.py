@@ -514,7 +514,11 @@ class ClientEngine:
             item = Compacted(watch.floor, None, diverged=watch.diverged, seq=head)
             watch.snapshot_taken(head, item)
 
-        self._ask_head(feed, go_on)
+        try:
+            self._ask_head(feed, go_on)
+        except EzGraphError as error:  # the lease is lost
+            feed.watch.fail(error)
+            feed.on_ready()
 
     def _subscribe(self, prefix: bytes) -> None:
         """Subscribe to events first and to notes second: the welcome then covers both."""

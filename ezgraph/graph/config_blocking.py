@@ -44,6 +44,10 @@ class BlockingConfigWatch:
         except StopAsyncIteration:
             raise StopIteration from None
 
+    def take_arrived(self) -> ConfigWatchEvent | None:
+        """Return the next event if it is there already, else None; do not wait."""
+        return self._watch.take_arrived()
+
     def close(self) -> None:
         """End the watch."""
         run(self._watch.aclose())
@@ -76,6 +80,11 @@ class ConfigKeys:
 
     def __init__(self, keys: config.ConfigKeys) -> None:
         self._keys = keys
+
+    @property
+    def coroutines(self) -> config.ConfigKeys:
+        """The same calls as coroutines that never suspend: what `run` drives."""
+        return self._keys
 
     @classmethod
     def of(cls, session: blocking.Session) -> Self:

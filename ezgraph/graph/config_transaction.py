@@ -9,6 +9,7 @@ from ezgraph.protocol.config import (
     ConfigAbsent,
     ConfigAtSeq,
     ConfigCondition,
+    ConfigCreatedAt,
     ConfigDelete,
     ConfigHasValue,
     ConfigKey,
@@ -72,6 +73,10 @@ class ConfigOperations:
     def require_seq(self, type: str, key: ConfigKeyLike, seq: int) -> None:  # noqa: A002
         """Do it only if the entry is that of this seq; 0: only if there is none."""
         self._conditions.append(ConfigAtSeq(type, _names(type, key), seq))
+
+    def require_created(self, type: str, key: ConfigKeyLike, seq: int) -> None:  # noqa: A002
+        """Do it only if the entry has been there since this seq, whatever its value is now."""
+        self._conditions.append(ConfigCreatedAt(type, _names(type, key), seq))
 
     def require_value(self, type: str, key: ConfigKeyLike, value: object) -> None:  # noqa: A002
         """Do it only if the entry has this value."""

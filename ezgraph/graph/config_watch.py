@@ -15,7 +15,7 @@ from ezgraph.protocol.events import ConfigValueDeleted, ConfigValueSet, Event
 from ezgraph.state.config import config_entry
 
 if TYPE_CHECKING:
-    from ezgraph.graph.sessions import AnySession
+    from ezgraph.graph.sessions import AnySession, AnySubscription
 
 _PATIENCE_S = 60.0
 
@@ -63,11 +63,12 @@ class ConfigWatchEvent:
 class ConfigWatch:
     """An async iterator of `ConfigWatchEvent`, with ``aclose()``.
 
-    It says first what is there: an ``initial`` for each entry, in order of their keys, all as of
-    one seq, and one ``end_of_initial``, also when there is nothing. Then every ``put`` and
-    ``deleted`` in order of seq, each once, a transaction never in part, across reconnects and
-    restarts of the broker. Where history that it has not told yet was compacted (or an older backup
-    was restored, or what may be read has changed), it begins anew, with a ``reset``.
+    It says first what is there when it is waited for: an ``initial`` for each entry, in order of
+    their keys, all as of one seq, and one ``end_of_initial``, also when there is nothing. Then
+    every ``put`` and ``deleted`` in order of seq, each once, a transaction never in part, across
+    reconnects and restarts of the broker. Where history that it has not told yet was compacted (or
+    an older backup was restored, or what may be read has changed), it begins anew, with a
+    ``reset``.
 
     With ``after_seq`` it begins with the changes after that seq.
 
@@ -79,9 +80,12 @@ class ConfigWatch:
     ) -> None:
         self._session = session
         self._type, self._prefix = kind, prefix
-        self._subscription = session.watch(bus_key(kind, prefix), after_seq, with_state=False)
+        self._key = bus_key(kind, prefix)
+        self._subscription: AnySubscription | None = None
         self._is_to_read = after_seq is None
-        self._has_begun = False
+        self._is_closed = self._has_begun = False
+        if after_seq is not None:
+            self._subscribe(after_seq)
         self._position = after_seq or 0
         self._known: dict[ConfigKey, ConfigEntry] = {}
         self._ready: deque[ConfigWatchEvent] = deque()
@@ -96,16 +100,32 @@ class ConfigWatch:
     async def __anext__(self) -> ConfigWatchEvent:
         """Return the next event; wait for it."""
         while not self._ready:
-            if self._is_to_read:
+            if self._is_closed:
+                raise StopAsyncIteration
+            if self._is_to_read or self._subscription is None:
                 command = ReadConfig(self._type, self._prefix)
                 self._begin(await read_entries(self._session, command, _PATIENCE_S))
             else:
                 self._take(await self._subscription.__anext__())
         return self._ready.popleft()
 
+    def take_arrived(self) -> ConfigWatchEvent | None:
+        """Return the next event if it is there already, else None; do not wait."""
+        while not self._ready and not self._is_to_read:
+            if (item := self._subscription.take_arrived()) is None:
+                return None
+            self._take(item)
+        return self._ready.popleft() if self._ready else None
+
     async def aclose(self) -> None:
         """End the watch; a waiting consumer ends with it."""
-        await self._subscription.aclose()
+        self._is_closed = True
+        if self._subscription is not None:
+            await self._subscription.aclose()
+
+    def _subscribe(self, after_seq: int) -> None:
+        """Follow what comes after a seq; what came since is read from history."""
+        self._subscription = self._session.watch(self._key, after_seq, with_state=False)
 
     def _begin(self, read: EntriesRead) -> None:
         """Say what is there."""
@@ -117,6 +137,8 @@ class ConfigWatch:
         self._say(ConfigWatchKind.END_OF_INITIAL, read.seq)
         self._known, self._position = dict(read.entries), read.seq
         self._is_to_read, self._has_begun = False, True
+        if self._subscription is None and not self._is_closed:
+            self._subscribe(read.seq)
 
     def _take(self, item: object) -> None:
         if isinstance(item, Compacted):

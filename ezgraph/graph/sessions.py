@@ -47,6 +47,10 @@ class AnySubscription(Protocol):
         """Return the next item."""
         ...
 
+    def take_arrived(self) -> object | None:
+        """Return the next item if it is there already."""
+        ...
+
     async def aclose(self) -> None:
         """End it."""
         ...

@@ -146,6 +146,15 @@ class ConfigAtSeq:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigCreatedAt:
+    """Only if the entry has been there since ``seq``, whatever was put there since."""
+
+    type: str
+    key: tuple[str, ...]
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigHasValue:
     """Only if the entry has this value."""
 
@@ -154,7 +163,7 @@ class ConfigHasValue:
     value: Any
 
 
-ConfigCondition = ConfigAbsent | ConfigPresent | ConfigAtSeq | ConfigHasValue
+ConfigCondition = ConfigAbsent | ConfigPresent | ConfigAtSeq | ConfigCreatedAt | ConfigHasValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +171,8 @@ class ConfigEntry:
     """What a configuration key has, since the event ``seq``, which is its version.
 
     ``owner`` is the session that it ends with; None: it is persistent. ``author`` is who put it,
-    in words, ``wall_time`` when, by the broker's clock in seconds since 1970.
+    in words, ``wall_time`` when, by the broker's clock in seconds since 1970. ``created_seq`` is
+    since when there is such an entry: another put leaves it as it is.
     """
 
     type: str
@@ -172,6 +182,7 @@ class ConfigEntry:
     owner: str | None
     author: str
     wall_time: float
+    created_seq: int = 0
 
     @property
     def is_ephemeral(self) -> bool:

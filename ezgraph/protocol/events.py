@@ -213,7 +213,8 @@ class PauseChanged:
 class ConfigValueSet:
     """An entry of the configuration has this value; ``owner`` (None: persistent) holds it.
 
-    ``value_bytes`` is what the value takes up, encoded.
+    ``value_bytes`` is what the value takes up, encoded. ``created_seq`` is since when there is such
+    an entry; 0: by this very event.
     """
 
     type: str
@@ -221,6 +222,7 @@ class ConfigValueSet:
     value: Any
     owner: str | None = None
     value_bytes: int = 0
+    created_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +317,9 @@ class Event:
 
 def key_of(body: Body) -> Key:
     """Return the key under which an event is published."""
-    match body:
+    match body:  # one case is tried after the other: those that come in thousands stand first
+        case ConfigValueSet() | ConfigValueDeleted():
+            return (CONFIG_ROOM, body.type, *body.key)
         case SessionOpened() | SessionTakenOver() | SessionClosed():
             return ("session", body.session_id)
         case ProcessOpened() | ProcessTakenOver() | ProcessClosed() | ProcessUnitsChanged():
@@ -332,8 +336,6 @@ def key_of(body: Body) -> Key:
             return ("settings", body.address)
         case PauseChanged():
             return ("control", "pause")
-        case ConfigValueSet() | ConfigValueDeleted():
-            return (CONFIG_ROOM, body.type, *body.key)
         case ConfigSchemaSet():
             return (CONFIG_ROOM, body.type)
         case HistoryCompacted():
@@ -350,6 +352,8 @@ def slot_of(body: Body) -> tuple[Slot, bool]:
             return ("edge", start, end, owner or ""), True
         case EdgeDisconnected(from_topic=start, to_topic=end, owner=owner):
             return ("edge", start, end, owner or ""), False
+        case ConfigValueSet() | ConfigValueDeleted():
+            return key_of(body), isinstance(body, ConfigValueSet)
         case SettingsChanged():
             filled = body.event_type is not SettingsEventType.SETTINGS_REMOVED
             return ("settings", body.address), filled
@@ -357,8 +361,6 @@ def slot_of(body: Body) -> tuple[Slot, bool]:
             return ("process", str(body.process_id), "units"), bool(body.units)
         case PauseChanged():
             return key_of(body), body.paused
-        case ConfigValueSet() | ConfigValueDeleted():
-            return key_of(body), isinstance(body, ConfigValueSet)
         case ConfigSchemaSet():
             return key_of(body), body.schema is not None
         case SessionOpened() | ProcessOpened() | GraphRegistered() | ComponentRegistered():
@@ -388,4 +390,4 @@ def room_of(body: Body) -> str:
     """
     if isinstance(body, SettingsChanged):
         return f"settings.{body.layer.value}"
-    return slot_of(body)[0][0]
+    return key_of(body)[0]

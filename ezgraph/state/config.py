@@ -43,6 +43,11 @@ class HeldEntry:
     change: ConfigValueSet
 
     @property
+    def created_seq(self) -> int:
+        """Since when there is such an entry."""
+        return self.change.created_seq or self.seq
+
+    @property
     def value(self) -> Any:  # noqa: ANN401
         """The value."""
         return self.change.value
@@ -62,7 +67,14 @@ def config_entry(
 ) -> ConfigEntry:
     """Return the public form of what an event put."""
     return ConfigEntry(
-        change.type, change.key, change.value, seq, change.owner, in_words(source), wall_time
+        change.type,
+        change.key,
+        change.value,
+        seq,
+        change.owner,
+        in_words(source),
+        wall_time,
+        change.created_seq or seq,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ezgraph.protocol.fingerprints import canonical
 
-_CONTAINERS = (dict, list, tuple)
+_CONTAINERS = frozenset({dict, list, tuple})
 
 
 def is_same_value(one: object, other: object) -> bool:
@@ -42,14 +42,16 @@ def _typed(names: AbstractSet[Any]) -> set[Any]:
 
 def is_deeper_than(value: object, depth: int) -> bool:
     """Return whether containers stand within each other in a value, more than ``depth`` deep."""
-    level = [value] if isinstance(value, _CONTAINERS) else []
+    level = [value] if type(value) in _CONTAINERS else []
     for _ in range(depth):
-        level = [
-            inner
-            for each in level
-            for inner in (each.values() if isinstance(each, dict) else each)
-            if isinstance(inner, _CONTAINERS)
-        ]
+        level = [inner for each in level for inner in _inner_containers(each)]
         if not level:
-            return False
+            return False  # mostly at once: values are flat
     return bool(level)
+
+
+def _inner_containers(container: Any) -> list[Any]:  # noqa: ANN401
+    items = container.values() if type(container) is dict else container
+    if _CONTAINERS.isdisjoint(map(type, items)):
+        return []
+    return [each for each in items if type(each) in _CONTAINERS]

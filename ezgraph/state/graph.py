@@ -166,6 +166,10 @@ class GraphState:
         match body:
             case SettingsChanged():
                 self._apply_settings(event, body)
+            case ConfigValueSet():
+                self.config.put(event, body)
+            case ConfigValueDeleted():
+                self.config.delete(body)
             case EdgeConnected():
                 self.dag.add_edge(body.from_topic, body.to_topic, body.owner)
             case EdgeDisconnected():
@@ -211,10 +215,6 @@ class GraphState:
                 self._apply_units(body)
             case ProcessClosed():
                 self.processes.pop(body.process_id, None)
-            case ConfigValueSet():
-                self.config.put(event, body)
-            case ConfigValueDeleted():
-                self.config.delete(body)
             case ConfigSchemaSet():
                 self.config.set_schema(body)
             case PauseChanged():

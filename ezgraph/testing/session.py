@@ -9,7 +9,7 @@ Its methods are coroutines that never suspend: they let time pass on the network
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ezgraph.config import DEFAULT_TIMEOUT_S, Address, ClientKeys, parse_address
 from ezgraph.errors import ContextClosedError, DivergedError, EzGraphError
@@ -217,6 +217,13 @@ class _Items:
             raise self._record.watch.error
         self._taken += 1
         return items[self._taken - 1]
+
+    def take_arrived(self) -> Any:  # noqa: ANN401
+        """Return the next item if it is there already."""
+        if len(self._record.items) == self._taken:
+            return None
+        self._taken += 1
+        return self._record.items[self._taken - 1]
 
     async def aclose(self) -> None:
         """End it."""

@@ -50,6 +50,7 @@ from ezgraph.protocol.commands import (
 from ezgraph.protocol.config import (
     ConfigAbsent,
     ConfigAtSeq,
+    ConfigCondition,
     ConfigDelete,
     ConfigHasValue,
     ConfigPresent,
@@ -313,8 +314,8 @@ def _configure(
     """Transactions that are done, change nothing, or are refused; reads of every kind."""
     session.watch(("config", "flow"), with_state=False)
     put, key = ConfigPut("flow", ("a:b", "c"), RICH, ephemeral=True), ("d",)
-    held = [ConfigAbsent("flow", key), ConfigAtSeq("flow", key, 0)]
-    say(session, ChangeConfig([put, ConfigPut("flow", key, None)], [], [*held], "because"))
+    held: list[ConfigCondition] = [ConfigAbsent("flow", key), ConfigAtSeq("flow", key, 0)]
+    say(session, ChangeConfig([put, ConfigPut("flow", key, None)], [], held, "because"))
     say(session, ChangeConfig([put]), ChangeConfig([ConfigPut("flow", ("",), 1)]))
     say(guest, ChangeConfig([], [ConfigDelete("flow", key)], [ConfigPresent("flow", key)]))
     say(guest, ChangeConfig([put]), ChangeConfig([], [], [ConfigHasValue("flow", key, RICH)]))
@@ -326,7 +327,7 @@ def _configure(
 
 
 def _read_all(recording: Recording, broker: SimulatedBroker) -> None:
-    """Keep the whole history, watched or not, and events that only brokers with keys, or a validator, have."""
+    """Keep the whole history, and events that only brokers with keys or a validator have."""
     refused = AccessRefused("unknown key at 10.0.0.1", "connect", "not_admitted", "no such key", 3)
     events = broker.history().events
     schema = ConfigSchemaSet("flow", {"type": ["object", "null"]})

@@ -34,6 +34,11 @@ TINY = Scale(
     holding_s=0.2,
     owned_edges=20,
     journal_events=300,
+    processors=3,
+    variants=2,
+    flows=2,
+    config_entries=(100, 300),
+    watches=5,
 )
 DURABILITIES = ("memory", "SQLite NORMAL", "SQLite FULL")
 EXPECTED = {
@@ -128,6 +133,24 @@ EXPECTED = {
         ),
         "flatten and sanitize 200 fields",
         "a settings producer begins with 10 components",
+    ],
+    "q": [
+        "one commit of 7 records, SQLite FULL",
+        "start_flow over 3 x 2, known to the last, p99, memory",
+        "start_flow over 3 x 2, known to the last, p99, SQLite FULL",
+        "events that reached processors, start_flow over 3 x 2",
+        "what they fetched, start_flow over 3 x 2",
+    ],
+    "r": [
+        "scan of a prefix with 100 entries, of 300",
+        "scan of a prefix with 100 entries, of 300 against 100",
+        "put of another value, of 300 against 100",
+        "put of a new entry, of 300 against 100",
+    ],
+    "s": [
+        "a put beside 5 watches, the broker's processor time",
+        "puts beside 5 watches, 8 in flight",
+        "messages to a bystander beside 5 watches",
     ],
 }
 

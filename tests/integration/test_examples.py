@@ -54,6 +54,17 @@ EXPECTED = {
         "UPDATED for 0.",
         "s: {'RIG.FILTER.cutoff': 20.0, 'RIG.FILTER.order': 4}",
     ],
+    "06_flows.py": [
+        "two operators start a flow each, at the same moment:",
+        "detector starts probe-a: {'threshold_uv': 60}",
+        "filter starts probe-b: {'cutoff_hz': 250.0}",
+        "recorder starts probe-b: {'file': 'probe-b.nwb'}",
+        "refused, and nothing has changed: flow 'probe-a' runs already, since seq ",
+        "only its processor hears of it:\n  filter goes on with probe-a: {'cutoff_hz': 500.0}\n",
+        "detector stops probe-a",
+        "recorder stops probe-b",
+        "keys left behind: []",
+    ],
 }
 
 

@@ -259,7 +259,9 @@ class Program:
             ],
             "guest": [*edges, lambda: SetPause(random.random() < 0.5), self.config],
         }
-        reads = [Sync, ListClients, ListConfigTypes, lambda: ReadConfig("flow")]
+        reads: list[Callable[[], Command]] = [
+            Sync, ListClients, ListConfigTypes, lambda: ReadConfig("flow"),
+        ]  # fmt: skip
         chosen = random.choice([*by_kind[kind] * 3, *reads])
         return chosen()
 
@@ -274,7 +276,7 @@ class Program:
                 for key in keys[gone:]
             ],
             [ConfigDelete("flow", key) for key in keys[:gone]],
-            random.choice([[], [], [ConfigAbsent("flow", keys[0])], [ConfigPresent("flow", ("a",))]]),
+            random.choice([[], [], [ConfigAbsent("flow", keys[0])], [ConfigPresent("flow", keys[0])]]),
         )
 
     def metadata(self) -> RegisterMetadata:

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ezgraph.client.blocking import run
 from ezgraph.client.watch import Compacted, Phase, Progress
 from ezgraph.config import BrokerConfig
-from ezgraph.errors import ForbiddenError, SessionExpiredError
+from ezgraph.errors import ForbiddenError, PreconditionFailedError, SessionExpiredError
+from ezgraph.graph.config import ConfigKeys
 from ezgraph.protocol.commands import (
+    ChangeConfig,
     Connect,
     Disconnect,
     ListClients,
@@ -24,19 +27,29 @@ from ezgraph.protocol.commands import (
     SetPause,
     UpdateUnits,
 )
-from ezgraph.protocol.events import Event
+from ezgraph.protocol.config import ConfigDelete, ConfigPresent, ConfigPut
+from ezgraph.protocol.events import ConfigValueSet, Event, Source, key_of
 from ezgraph.protocol.metadata import DynamicSettingsMetadata, GraphMetadata, UnitMetadata
 from ezgraph.protocol.patterns import parse_pattern
-from ezgraph.protocol.replies import ClientList, Done, EventRange, SnapshotChunk
+from ezgraph.protocol.replies import (
+    ClientList,
+    ConfigChanged,
+    ConfigPage,
+    Done,
+    EventRange,
+    SnapshotChunk,
+)
 from ezgraph.protocol.roles import OPERATOR, Access, Identity, ReadScope, Role, owner_of
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.state.graph import GraphState
-from ezgraph.testing import Network, SimulatedBroker, SimulatedClient
+from ezgraph.testing import Network, SimulatedBroker, SimulatedClient, SimulatedSession
 from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ezgraph.graph.config_watch import ConfigWatch, ConfigWatchEvent
+    from ezgraph.protocol.config import ConfigEntry
     from ezgraph.protocol.replies import Reply
     from ezgraph.testing import WatchRecord
 
@@ -48,6 +61,8 @@ READS = (
     ("edge/RIG_A%2FOUT", "control/"),
     ("component/", "settings/DISPLAY", "session/"),
     ("edge/*/DISPLAY%2F*",),
+    ("config/flow/a",),
+    ("config/*/b", "session/"),
     ("/",),
     (),
 )
@@ -120,7 +135,7 @@ class Lab:
 
     def act(self) -> None:
         random, session, process = self.random, self.session, self.process
-        match random.randrange(6):
+        match random.randrange(8):
             case 0:
                 session.call(Connect(*random.sample(TOPICS, 2)))
             case 1:
@@ -132,8 +147,10 @@ class Lab:
             case 4:
                 value = SettingsSnapshotValue(None, {"gain": random.random()})
                 process.call(ReportSettings(random.choice(ADDRESSES), value))
-            case _:
+            case 5:
                 session.call(SetPause(paused=random.random() < 0.5))
+            case _:
+                session.call(configured(random))
 
     def settle(self) -> None:
         """Wait until everybody has heard of everything."""
@@ -158,8 +175,26 @@ def events_in(reply: Reply) -> list[Event]:
             return [codec.decode_event(each) for each in reply.events]
         case SnapshotChunk():
             return [codec.decode_live_event(each, reply.blobs) for each in reply.entries]
+        case ConfigPage():
+            return [as_event(each) for each in reply.entries]
         case _:
             return []
+
+
+def as_event(entry: ConfigEntry) -> Event:
+    """The event that put an entry, as far as the entry tells."""
+    body, seq = ConfigValueSet(entry.type, entry.key, entry.value, entry.owner), entry.seq
+    return Event(1, seq, seq - 1, seq, seq, 0.0, 0.0, key_of(body), Source(), None, body)
+
+
+def configured(random: Random) -> ChangeConfig:
+    """Two entries change as one transaction; often only one of them may be read."""
+    kinds, keys = ["flow", "flow2"], [("a",), ("a", "x"), ("b",), ("ab", "x")]
+    one, other = random.sample([(kind, key) for kind in kinds for key in keys], 2)
+    put = ConfigPut(*one, random.randint(0, 3), random.random() < 0.2)
+    if random.random() < 0.3:
+        return ChangeConfig([put], [ConfigDelete(*other)])
+    return ChangeConfig([put, ConfigPut(*other, random.randint(0, 3))])
 
 
 def components(addresses: Iterable[str]) -> RegisterMetadata:
@@ -207,7 +242,9 @@ def test_a_watcher_has_all_that_its_role_lets_it_read_and_nothing_beside_it(
     chosen = random.sample(READS, 3)
     readers = [reader(f"reader{n}", *patterns) for n, patterns in enumerate(chosen)]
     lab = Lab(seed, *readers)
-    prefixes: list[tuple[str, ...]] = [(), ("settings",), ("edge",), ("edge", "RIG_A/OUT")]
+    prefixes: list[tuple[str, ...]] = [
+        (), ("settings",), ("edge",), ("edge", "RIG_A/OUT"), ("config", "flow"),
+    ]  # fmt: skip
     records: list[tuple[str, WatchRecord]] = []
     lab.work(10)
     for each in readers:
@@ -381,3 +418,107 @@ def test_a_revoked_key_is_cut_off_and_what_it_held_ends() -> None:
     lab.network.run(10.0)
     assert isinstance(again.result, SessionExpiredError)
 
+
+
+# --- the configuration ---
+
+
+def configuration(lab: Lab, name: str) -> ConfigKeys:
+    """The configuration as somebody with this key sees it."""
+
+    def new_client(_: object) -> SimulatedClient:
+        return lab.join(name)
+
+    return ConfigKeys(SimulatedSession(new_client))
+
+
+def there(lab: Lab, name: str) -> dict[tuple[str, ...], object]:
+    """What of the configuration a key may read, by type and key."""
+    assert lab.broker.engine is not None
+    entries, scope = lab.broker.engine.state.config.entries, lab.scope(name)
+    return {key: held.value for key, held in entries.items() if scope.has(("config", *key))}
+
+
+@pytest.mark.parametrize("patterns", [("config/flow/a",), ("config/*/a/x", "config/flow2/b")])
+def test_a_partial_reader_finds_its_part_of_the_configuration_and_no_more(
+    patterns: tuple[str, ...],
+) -> None:
+    lab = Lab(11, reader("part", *patterns))
+    config = configuration(lab, "part")
+    lab.work(80)
+    mine = there(lab, "part")
+    assert mine
+    assert len(there(lab, "operator")) > len(mine)
+
+    types = run(config.types())
+    found = {(kind, *each.key): each.value for kind in types for each in run(config.entries(kind))}
+
+    assert found == mine
+    assert types == sorted({key[0] for key in mine})
+    assert run(config.keys("flow")) == sorted(key[1:] for key in mine if key[0] == "flow")
+    assert run(config.get("flow", "ab:x", "withheld")) == "withheld"
+    check_nothing_beside(lab)
+
+
+def test_a_failed_condition_tells_nothing_to_who_may_not_read_the_entry() -> None:
+    may = {"read": (parse_pattern("config/flow/a"),), "config": (parse_pattern("config/flow"),)}
+    lab = Lab(12, Identity("part", "key of part", Role("part", may)))
+    client = lab.join("part")
+    lab.session.call(ChangeConfig([ConfigPut("flow", ("b",), "a secret")]))
+    lab.session.call(ChangeConfig([ConfigPut("flow", ("a",), "mine")]))
+    lab.settle()
+    put = [ConfigPut("flow", ("c",), 1)]
+
+    asked = [client.call(ChangeConfig(put, [], [ConfigPresent("flow", (n,))])) for n in "bdxa"]
+    mine = client.call(ChangeConfig(put, [], [ConfigPresent("flow", ("a", "x"))]))
+    lab.settle()
+
+    hidden = [call.result for call in asked[:3]]
+    assert {type(each) for each in hidden} == {ForbiddenError}
+    assert "a secret" not in str(hidden)
+    assert isinstance(asked[3].result, ConfigChanged)
+    assert isinstance(mine.result, PreconditionFailedError)
+    assert "it is absent" in str(mine.result)
+
+
+def test_a_watch_of_a_part_tells_of_that_part_and_begins_anew_when_the_role_changes() -> None:
+    lab = Lab(13, reader("part", "config/flow/a"))
+    config = configuration(lab, "part")
+    lab.session.call(ChangeConfig([ConfigPut("flow", (n,), 1) for n in ("a", "b", "c")]))
+    lab.settle()
+    watch = config.watch("flow")
+    assert told(watch, 2) == [("initial", ("a",)), ("end_of_initial", None)]
+
+    lab.session.call(ChangeConfig([ConfigPut("flow", (n,), 2) for n in ("a", "b")]))
+    assert told(watch, 1) == [("put", ("a",))]
+    lab.identities["part"] = reader("part", "config/flow/b", "config/flow/c")
+    lab.broker.change_access(Access(lab.identities.values(), before=lab.broker.access))
+    again = [take(watch) for _ in range(4)]
+
+    assert [(str(each.kind), each.key) for each in again] == [
+        ("reset", None), ("initial", ("b",)), ("initial", ("c",)), ("end_of_initial", None),
+    ]
+    assert again[0].vanished == (("a",),)
+    lab.session.call(ChangeConfig([ConfigPut("flow", (n,), 3) for n in ("a", "b")]))
+    assert told(watch, 1) == [("put", ("b",))]
+    run(watch.aclose())
+
+
+def take(watch: ConfigWatch) -> ConfigWatchEvent:
+    return run(watch.__anext__())
+
+
+def told(watch: ConfigWatch, count: int) -> list[tuple[str, tuple[str, ...] | None]]:
+    events = [take(watch) for _ in range(count)]
+    return [(str(event.kind), event.key) for event in events]
+
+
+def test_who_may_read_nothing_of_a_type_is_refused() -> None:
+    lab = Lab(14, reader("part", "config/flow/a"))
+    config = configuration(lab, "part")
+    for asking in (config.entries("other"), config.keys("flow", "b"), config.schema("flow")):
+        with pytest.raises(ForbiddenError, match=r"may not read config/"):
+            run(asking)
+
+    with pytest.raises(ForbiddenError, match=r"may not read config/other"):
+        take(config.watch("other"))

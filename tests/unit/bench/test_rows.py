@@ -12,6 +12,7 @@ from ezgraph.bench.rows import (
     at_most,
     at_most_of_bare,
     compared,
+    exactly,
     percentile_99,
     shown,
 )
@@ -39,6 +40,13 @@ def test_an_absolute_goal_looks_at_what_was_measured_and_not_at_the_ratio() -> N
 
     assert row.ratio == 10.0
     assert row.passed is True
+
+
+def test_a_count_is_what_it_is_to_be_or_fails() -> None:
+    assert alone("q", "x", "", [1_000], goal=exactly(1_000)).passed is True
+    assert alone("q", "x", "", [1_001], goal=exactly(1_000)).passed is False
+    assert alone("q", "x", "", [999], goal=exactly(1_000)).passed is False
+    assert exactly(1_000).text == "= 1,000"
 
 
 def test_a_rate_alone_is_judged_by_the_median_of_its_rounds() -> None:

@@ -72,6 +72,9 @@ class Items:
             raise StopAsyncIteration
         return self._items.pop(0)
 
+    def take_arrived(self) -> object | None:
+        return self._items.pop(0) if self._items else None
+
     async def aclose(self) -> None:
         self.closed = True
 

@@ -104,7 +104,7 @@ def test_a_pattern_with_an_empty_name_is_refused(match: Any) -> None:
 
 
 def test_an_entry_shows_its_key_its_owner_and_itself_as_json() -> None:
-    held = ConfigEntry("flow", ("a:b", "c"), {"when": b"\0", "pair": (1, 2)}, 7, "s1", "me", 1e9)
+    held = ConfigEntry("flow", ("a:b", "c"), {"when": b"\0", "pair": (1, 2)}, 7, "s1", "me", 1e9, 5)
     kept = ConfigEntry("flow", ("a",), None, 8, None, "me", 1e9)
 
     assert held.key_text == "a%3Ab:c"
@@ -117,4 +117,5 @@ def test_an_entry_shows_its_key_its_owner_and_itself_as_json() -> None:
         "owner": "s1",
         "author": "me",
         "wall_time": 1e9,
+        "created_seq": 5,
     }
