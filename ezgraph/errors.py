@@ -3,7 +3,7 @@
 ::
 
     EzGraphError                          the root; `code` is stable and travels on the wire
-    ├── RefusedError                      the broker judged the command and changed nothing
+    ├── RefusedError                      the broker (or a store) refused, and changed nothing
     │   ├── CyclicException               the edge would close a loop (or is a self-loop)
     │   ├── ForeignEdgeError              the edge is held by others, not by the asker
     │   ├── UnknownEdgeError              no such edge
@@ -30,6 +30,11 @@
     │   │   ├── FlowExistsError           a flow of that id runs already
     │   │   ├── UnknownFlowError          no flow of that id runs
     │   │   └── VariantTakenError         another flow, or somebody else, put that variant there
+    │   ├── UnknownGraphError             no such graph is stored
+    │   ├── UnknownSnapshotError          no such snapshot is stored
+    │   ├── UnknownTagError               a graph has no such tag
+    │   ├── TagExistsError                the tag points to a snapshot already; says to which
+    │   ├── StillReferencedError          a snapshot or tag needs what was to be deleted
     │   ├── InvalidCommandError           a field outside the grammar or the limits
     │   ├── LiveSessionsError             shutdown refused: sessions are alive
     │   ├── ForbiddenError                the key's role does not allow it
@@ -52,6 +57,7 @@
     │   └── NotAdmittedError              the broker and this client do not know each other's keys
     ├── MalformedMessageError             bytes that are no message of this protocol
     ├── InvalidKeyError (ValueError)      a key or segment outside the grammar
+    ├── InvalidValueError (ValueError)    a value that cannot be what it should stand for; says why
     ├── ConfigError (ValueError)          a bad address, option, or configuration file
     │   ├── InsecureAddressError          outside loopback without keys or `--insecure`
     │   └── KeyFileError                  a file of keys or roles: missing, bad, open to others
@@ -255,6 +261,43 @@ class VariantTakenError(FlowError):
     code = "variant_taken"
 
 
+class UnknownGraphError(RefusedError):
+    """No graph of that name and fingerprint is stored; the message names those that are."""
+
+    code = "unknown_graph"
+
+
+class UnknownSnapshotError(RefusedError):
+    """No snapshot of that graph and fingerprint is stored; the message names those that are."""
+
+    code = "unknown_snapshot"
+
+
+class UnknownTagError(RefusedError):
+    """The graph has no such tag; the message names those it has."""
+
+    code = "unknown_tag"
+
+
+class TagExistsError(RefusedError):
+    """The tag points to a snapshot already, and nobody said that it may be moved.
+
+    ``fingerprint`` is that snapshot's, as 32 hexadecimal digits; "" if it is not known here.
+    """
+
+    code = "tag_exists"
+
+    def __init__(self, message: str, *, fingerprint: str = "") -> None:
+        super().__init__(message)
+        self.fingerprint = fingerprint
+
+
+class StillReferencedError(RefusedError):
+    """A tag or snapshot still needs what was to be deleted; the message names it."""
+
+    code = "still_referenced"
+
+
 class InvalidCommandError(RefusedError):
     """A field of the command lies outside the grammar or the limits."""
 
@@ -412,6 +455,12 @@ class InvalidKeyError(EzGraphError, ValueError):
     """A key or segment lies outside the grammar."""
 
     code = "invalid_key"
+
+
+class InvalidValueError(EzGraphError, ValueError):
+    """A value cannot be what it should stand for; the message says which part, and why."""
+
+    code = "invalid_value"
 
 
 class ConfigError(EzGraphError, ValueError):

@@ -2,7 +2,7 @@
 
 The file is in WAL mode: an append writes to ``<path>-wal`` and syncs it (``synchronous=FULL``),
 and every thousand pages SQLite moves them into the file. Other processes may read
-meanwhile. Four tables::
+meanwhile. Four tables (and one of `ezgraph.backends.sqlite_rows`)::
 
     meta             which history this is, its format and its floor
     events           the records, seq as the row id
@@ -12,9 +12,9 @@ meanwhile. Four tables::
 
 Each row carries a CRC-32 of its number and bytes (see `ezgraph.backends.sqlite_tables`), so that
 a flipped bit is found where SQLite itself would not see it. Rows of a checkpoint that is not in
-``checkpoints`` are leftovers: of one that was never finished (removed when the file is opened
-next), or of one older than the newest two (removed bit by bit by the next writer, because
-removing 100,000 rows at once takes time).
+``checkpoints`` are leftovers: of one that was never finished, or of one that is not kept any more
+(`ezgraph.backends.milestones`). They are removed when the file is opened next, or bit by bit while
+the next checkpoint is written, because removing 100,000 rows at once takes time.
 
 What no checksum in the file can show is that its end is gone: SQLite takes a damaged WAL for one
 that ended early. So the last seq acknowledged also stands in the note of the lock's side file,
@@ -27,22 +27,31 @@ import logging
 import os
 import shutil
 import sqlite3
+from collections import deque
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from ezgraph.backends.base import (
     Backend,
     CheckpointSink,
-    Connection,
     Journal,
     JournalMeta,
     JournalReader,
     masked,
 )
-from ezgraph.backends.lock import FileLock, Note, note_beside
+from ezgraph.backends.local import LocalConnection
+from ezgraph.backends.lock import (
+    FileLock,
+    Note,
+    SharedLock,
+    StoredNote,
+    note_beside,
+    stored_note_beside,
+)
+from ezgraph.backends.milestones import NEWEST
 from ezgraph.backends.sqlite_file import (
     FileStamp,
     check_header,
@@ -52,19 +61,26 @@ from ezgraph.backends.sqlite_file import (
     connect_to_read,
     create,
     damage,
+    ending_transaction,
     reading,
     size_bytes,
     store_epochs,
     store_floor,
     transaction,
 )
+from ezgraph.backends.sqlite_rows import SQLiteRows
+from ezgraph.backends.sqlite_store import Beside, read_once
 from ezgraph.backends.sqlite_tables import Finished, Tables
-from ezgraph.errors import ConfigError, JournalError
+from ezgraph.backends.store import MemoryRows
+from ezgraph.errors import ConfigError, JournalError, JournalFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from ezgraph.backends.reader import Checkpoint, EpochSpan, Record
+    from ezgraph.backends.store import Store
+
+T = TypeVar("T")
 
 SYNCHRONOUS = ("NORMAL", "FULL", "EXTRA")
 _LOOKED_AT = 50_000
@@ -72,7 +88,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, repr=False)
-class SQLiteBackend(Backend):
+class SQLiteBackend(Backend["SQLiteConnection"]):
     """``sqlite:///relative/path`` or ``sqlite:////absolute/path``, as a value.
 
     ``synchronous`` is SQLite's word: ``FULL`` survives a power cut, ``NORMAL`` (faster) only the
@@ -121,16 +137,21 @@ class SQLiteBackend(Backend):
         return SQLiteConnection(self)
 
 
-class SQLiteConnection(Connection):
-    """Access to what is in one file."""
+class SQLiteConnection(LocalConnection):
+    """Access to what is in one file. Use it in one thread."""
 
     def __init__(self, backend: SQLiteBackend) -> None:
         self._backend = backend
         self._journal: SQLiteJournal | None = None
+        self._beside: Beside | None = None
+
+    @property
+    def _path(self) -> Path:
+        return Path(os.path.realpath(self._backend.path))
 
     def open_journal(self, *, identity: JournalMeta | None = None) -> SQLiteJournal:
         """Open the journal; see `Connection.open_journal`. Use it in this thread only."""
-        path = Path(os.path.realpath(self._backend.path))
+        path = self._path
         check_place(path)
         if os.path.exists(path):
             check_header(path)
@@ -148,12 +169,42 @@ class SQLiteConnection(Connection):
 
     def open_reader(self) -> SQLiteReader:
         """Return a reader; see `Connection.open_reader`. Use it in this thread only."""
-        return open_reader(Path(os.path.realpath(self._backend.path)))
+        return open_reader(self._path)
+
+    def _read(self, ask: Callable[[Store], T]) -> T:
+        if self._journal is not None and not self._journal.closed:
+            return self._journal.ask(ask)
+        if self._beside is not None and self._beside.is_current():
+            return self._beside.read(ask)
+        return read_once(self._path, ask)
+
+    def _write(self, change: Callable[[Store], T]) -> T:
+        if self._journal is not None and not self._journal.closed:
+            result = self._journal.change(change)
+            self._journal.append(())
+            return result
+        path = self._path
+        check_place(path)
+        if not path.exists():
+            change(MemoryRows())  # a file that would be empty if this raises is not made
+        with SharedLock(path) as lock:
+            return self._opened(path).write(change, lock)
+
+    def _opened(self, path: Path) -> Beside:
+        if self._beside is not None and not self._beside.is_current():
+            self._beside.close()
+            self._beside = None
+        if self._beside is None:
+            self._beside = Beside.open(path, self._backend.synchronous, _look_first)
+        return self._beside
 
     def close(self) -> None:
-        """Close the journal, if open."""
+        """Close the journal, if open, and the file."""
         if self._journal is not None:
             self._journal.close()
+        if self._beside is not None:
+            self._beside.close()
+            self._beside = None
 
     def __repr__(self) -> str:
         return f"<SQLiteConnection {masked(self._backend.url)} journal={self._journal}>"
@@ -171,7 +222,7 @@ class SQLiteReader(JournalReader):
             identity.epochs,
             floor=identity.floor,
             head=tables.head(),
-            checkpoint_seqs=tuple(each.seq for each in finished),
+            checkpoint_seqs=tuple(each.seq for each in finished[-NEWEST:]),
         )
         self._path = path
         self._finished = finished
@@ -193,7 +244,12 @@ class SQLiteReader(JournalReader):
         with self._left_alone():
             yield from self.tables.matching(after, last, prefix)
 
-    def _checkpoints(self) -> list[tuple[int, int]]:
+    def _records(self, after: int, last: int) -> Generator[tuple[int, bytes, bytes], None, None]:
+        with self._left_alone():
+            for seq, topic, event, _ in self.tables.records(after, last):
+                yield seq, topic, event
+
+    def _all_checkpoints(self) -> list[tuple[int, int]]:
         return [(each.id, each.seq) for each in self._finished]
 
     def _read_checkpoint(self, number: int) -> Checkpoint:
@@ -218,6 +274,15 @@ class SQLiteReader(JournalReader):
                 f"{self.name} was written while it was read: a broker has started on it; ask again"
             )
 
+    def verify_store(self) -> int:
+        """Read all rows of the store; see `JournalReader.verify_store`."""
+        with self._left_alone():
+            return sum(1 for _ in SQLiteRows(self.tables).all())
+
+    def stored_note(self) -> StoredNote:
+        """How often the store was changed, as it is noted beside the file."""
+        return SQLiteRows(self.tables).note
+
     def structural_damage(self) -> str | None:
         """Return what SQLite finds wrong with the file's own structure."""
         with reading(self._path):
@@ -232,7 +297,8 @@ def open_reader(path: Path) -> SQLiteReader:
     """Return a reader of a journal's file; see `Connection.open_reader`."""
     check_readable(path)
     check_header(path)
-    note = note_beside(path)  # before what is acknowledged next is in the file
+    # before what is acknowledged next is in the file
+    note, stored_note = note_beside(path), stored_note_beside(path)
     db = connect_to_read(path)
     try:
         with reading(path):
@@ -240,6 +306,7 @@ def open_reader(path: Path) -> SQLiteReader:
             finished = tables.finished()
             tables.check_continuity(finished)
             check_end(tables, note)
+            SQLiteRows(tables).check_end(stored_note)
             return SQLiteReader(path, tables, finished)
     except BaseException:
         db.close()
@@ -313,6 +380,7 @@ class SQLiteJournal(Journal):
         try:
             with reading(path):
                 self._tables = Tables(self._db, path)
+                self._stored = SQLiteRows(self._tables)
                 self._survey()
                 self._remove_leftovers()
         except BaseException:
@@ -324,13 +392,15 @@ class SQLiteJournal(Journal):
         tables, identity = self._tables, self._tables.identity
         finished = tables.finished()
         self._checkpoint_id = finished[-1].id if finished else 0
+        self._sink: _SQLiteSink | None = None
+        self._leftovers: deque[int] = deque()
         super().__init__(
             str(self._path),
             identity.meta,
             identity.epochs,
             floor=identity.floor,
             head=tables.head(),
-            checkpoint_seqs=tuple(each.seq for each in finished),
+            checkpoint_seqs=tuple(each.seq for each in finished[-NEWEST:]),
         )
         self._leave_note(self.head)
 
@@ -348,7 +418,11 @@ class SQLiteJournal(Journal):
         with transaction(self._db):
             self._db.executemany("DELETE FROM checkpoint_rows WHERE id >= ? AND id < ?", list(gaps))
 
-    def _checkpoints(self) -> list[tuple[int, int]]:
+    def _records(self, after: int, last: int) -> Generator[tuple[int, bytes, bytes], None, None]:
+        for seq, topic, event, _ in self._tables.records(after, last):
+            yield seq, topic, event
+
+    def _all_checkpoints(self) -> list[tuple[int, int]]:
         with reading(self._path):
             return [(each.id, each.seq) for each in self._tables.finished()]
 
@@ -374,14 +448,50 @@ class SQLiteJournal(Journal):
         return shutil.disk_usage(self._path.parent).free
 
     def _write(self, records: Sequence[Record]) -> None:
-        checksum = self._tables.checksum
-        with transaction(self._db):
-            self._db.executemany(
+        checksum, db = self._tables.checksum, self._db
+        note = self._stored.note if self._stored.is_changed else None
+        with ending_transaction(db) if db.in_transaction else transaction(db):
+            db.executemany(
                 "INSERT INTO events VALUES (?, ?, ?, ?)",
                 [(r.seq, r.topic, r.event, checksum(r.seq, r.topic, r.event)) for r in records],
             )
         if self._survives_power_cut:
-            self._leave_note(records[-1].seq)
+            if records:
+                self._leave_note(records[-1].seq)
+            if note is not None:
+                self._lock.leave_stored_note(note)
+        self._stored.committed()
+
+    def _rows(self) -> Store:
+        return self._stored
+
+    @contextmanager
+    def _tentatively(self) -> Iterator[Store]:
+        """Begin the next append's transaction if it has not begun, and a part of it."""
+        db = self._db
+        is_first = not db.in_transaction
+        with reading(self._path, "written"):
+            if is_first:
+                db.execute("BEGIN IMMEDIATE")
+            db.execute("SAVEPOINT change")
+        try:
+            yield self._stored
+        except BaseException:
+            self._undo(whole=is_first)
+            raise
+        db.execute("RELEASE change")
+
+    def _undo(self, *, whole: bool) -> None:
+        db = self._db
+        self._stored.undone()
+        if not db.in_transaction:  # SQLite gave it up, and with it what was changed before
+            if not whole:
+                self._gate.failure = JournalFailedError("SQLite gave up a transaction")
+        elif whole:
+            db.execute("ROLLBACK")
+        else:
+            db.execute("ROLLBACK TO change")
+            db.execute("RELEASE change")
 
     def _drop(self, floor: int, max_rows: int | None) -> int:
         query = "SELECT coalesce(min(seq), ?) FROM events"
@@ -402,8 +512,31 @@ class SQLiteJournal(Journal):
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _new_sink(self, seq: int) -> CheckpointSink:
+        if self._sink is not None and not self._sink.is_finished:
+            self._leftovers.append(self._checkpoint_id)
         self._checkpoint_id += 1
-        return _SQLiteSink(self._tables, seq, self._checkpoint_id)
+        self._sink = _SQLiteSink(self, self._tables, seq, self._checkpoint_id)
+        return self._sink
+
+    def keep_newest(self) -> None:
+        """Forget the checkpoints that are dispensable, within a transaction of the caller's."""
+        finished = self._tables.finished()
+        going = self._dispensable([(each.id, each.seq, each.size) for each in finished])
+        self._db.executemany("DELETE FROM checkpoints WHERE id = ?", [(each,) for each in going])
+        self._leftovers += sorted(going)
+
+    def prune(self, max_rows: int) -> None:
+        """Delete some rows of checkpoints that do not count, as `keep_newest` does."""
+        while self._leftovers and max_rows > 0:
+            start = self._leftovers[0] << 32
+            deleted = self._db.execute(
+                "DELETE FROM checkpoint_rows WHERE id IN (SELECT id FROM checkpoint_rows"
+                " WHERE id >= ? AND id < ? ORDER BY id LIMIT ?)",
+                (start, start + (1 << 32), max_rows),
+            ).rowcount
+            if deleted < max_rows:
+                self._leftovers.popleft()
+            max_rows -= deleted
 
     def _close(self) -> None:
         """Move the WAL into the file, unless someone reads it or the disk has failed."""
@@ -416,37 +549,31 @@ class SQLiteJournal(Journal):
         self._lock.release()
 
 
-class _SQLiteSink(CheckpointSink):
-    """The rows of one checkpoint."""
+class _CheckpointRows:
+    """The rows of one checkpoint, inside transactions of the caller's."""
 
     def __init__(self, tables: Tables, seq: int, checkpoint_id: int) -> None:
         self._tables = tables
-        self._db = tables.db
         self._seq = seq
         self._id = checkpoint_id
         self._entries = 0
 
     def add(self, entries: Sequence[bytes]) -> None:
-        with transaction(self._db):
-            self._insert([(None, entry) for entry in entries], at=self._entries)
-            self._prune(2 * len(entries))
+        """Insert the next entries."""
+        self._insert([(None, entry) for entry in entries], at=self._entries)
         self._entries += len(entries)
 
     def finish(self, blobs: dict[bytes, bytes]) -> None:
+        """Insert the blobs, and the row that makes the checkpoint count."""
         numbers = self._id, self._seq, self._entries, len(blobs)
-        with transaction(self._db):
-            self._insert(list(blobs.items()), at=self._entries)
-            self._db.execute(
-                "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)",
-                (*numbers, self._tables.numbers_checksum(*numbers)),
-            )
-            self._db.execute(
-                "DELETE FROM checkpoints WHERE id NOT IN"
-                " (SELECT id FROM checkpoints ORDER BY id DESC LIMIT 2)"
-            )
+        self._insert(list(blobs.items()), at=self._entries)
+        self._tables.db.execute(
+            "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)",
+            (*numbers, self._tables.numbers_checksum(*numbers)),
+        )
 
     def _insert(self, rows: Sequence[tuple[bytes | None, bytes]], *, at: int) -> None:
-        self._db.executemany(
+        self._tables.db.executemany(
             "INSERT INTO checkpoint_rows VALUES (?, ?, ?, ?)",
             [
                 (row_id, name, value, self._tables.checksum(row_id, name or b"", value))
@@ -454,13 +581,28 @@ class _SQLiteSink(CheckpointSink):
             ],
         )
 
-    def _prune(self, max_rows: int) -> None:
-        """Delete some rows older than the oldest checkpoint that counts."""
-        self._db.execute(
-            "DELETE FROM checkpoint_rows WHERE id IN (SELECT id FROM checkpoint_rows"
-            " WHERE id < (SELECT min(id) << 32 FROM checkpoints) ORDER BY id LIMIT ?)",
-            (max_rows,),
-        )
+
+class _SQLiteSink(CheckpointSink):
+    """A checkpoint of an open journal."""
+
+    def __init__(
+        self, journal: SQLiteJournal, tables: Tables, seq: int, checkpoint_id: int
+    ) -> None:
+        self._journal = journal
+        self._db = tables.db
+        self._rows = _CheckpointRows(tables, seq, checkpoint_id)
+        self.is_finished = False
+
+    def add(self, entries: Sequence[bytes]) -> None:
+        with transaction(self._db):
+            self._rows.add(entries)
+            self._journal.prune(2 * len(entries))
+
+    def finish(self, blobs: dict[bytes, bytes]) -> None:
+        with transaction(self._db):
+            self._rows.finish(blobs)
+            self._journal.keep_newest()
+        self.is_finished = True
 
 
 def write_history(
@@ -470,8 +612,11 @@ def write_history(
     floor: int,
     records: Iterable[tuple[int, bytes, bytes, int]],
     checkpoints: Iterable[Checkpoint],
+    stored: Mapping[bytes, bytes],
 ) -> None:
     """Make a journal's file of verified parts; see `Tables.records` for the records.
+
+    ``stored`` are the rows of the store beside it.
 
     Nobody else may use the file yet: it is synced only when it is opened as a journal.
     """
@@ -489,9 +634,13 @@ def write_history(
                 store_floor(db, floor)
                 db.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
             for number, checkpoint in enumerate(checkpoints, 1):
-                sink = _SQLiteSink(tables, checkpoint.seq, number)
-                sink.add(checkpoint.entries)
-                sink.finish(checkpoint.blobs)
+                written = _CheckpointRows(tables, checkpoint.seq, number)
+                with transaction(db):
+                    written.add(checkpoint.entries)
+                    written.finish(checkpoint.blobs)
+            if stored:
+                with transaction(db):
+                    SQLiteRows(tables).put(stored)
     except sqlite3.Error as error:
         raise JournalError(f"cannot write {str(path)!r} ({error}); free disk space") from error
 

@@ -11,12 +11,13 @@ import os
 import re
 import sqlite3
 import struct
+import threading
 import zlib
 from collections import Counter
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from ezgraph.backends.lock import check_local
@@ -24,14 +25,20 @@ from ezgraph.backends.reader import EpochSpan, JournalMeta
 from ezgraph.errors import JournalCorruptError, JournalError, JournalVersionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+T = TypeVar("T")
 
 FORMAT = 2
 """2 binds checksums to the cluster and stores the epochs; 1 is read and written as it was."""
 APPLICATION_ID = 0x657A4772  # "ezGr"
 
 _CLUSTER_ID = re.compile(r"[0-9a-f]{32}")
+_LOOKS = 5
+_BUSY_S = 10.0
+_ATTEMPTS = 100
+_PAUSE_S = 0.01
 _MOST_SECRET_BYTES = 64  # what BLAKE2b takes as a key
 _NO_NUMBER = 1 << 62
 _MAGIC = b"SQLite format 3\0"
@@ -154,16 +161,31 @@ class JournalDatabase(sqlite3.Connection):
 
 def create(path: Path, meta: JournalMeta) -> None:
     """Make an empty journal at ``path``, where nothing is yet. Hold the lock."""
+    with _made(path, path.with_name(f"{path.name}.new"), meta) as new:
+        new.rename(path)
+
+
+def create_with_others(path: Path, meta: JournalMeta) -> None:
+    """Make an empty journal at ``path`` unless somebody else does so first. Share the lock."""
+    own = f"{path.name}.{os.getpid()}-{threading.get_ident()}.new"
+    with _made(path, path.with_name(own), meta) as new:
+        with suppress(FileExistsError):
+            os.link(new, path)
+        new.unlink()
+
+
+@contextmanager
+def _made(path: Path, new: Path, meta: JournalMeta) -> Iterator[Path]:
+    """Yield an empty journal under a name of its own, to be moved to ``path``."""
     for part in ("-wal", "-journal"):
-        if size_bytes(path.with_name(path.name + part)):
+        if size_bytes(path.with_name(path.name + part)) and not path.exists():
             raise damage(path, f"the file is gone, but a part of it, {part!r}, is still there")
-    new = path.with_name(path.name + ".new")
     try:
         new.unlink(missing_ok=True)
         os.close(os.open(new, os.O_CREAT | os.O_EXCL, 0o600))  # it holds the cluster's secret
         with closing(sqlite3.connect(new, isolation_level=None)) as db:
             _fill(db, meta)
-        new.rename(path)
+        yield new
         sync_directory(path.parent)
     except (OSError, sqlite3.Error) as error:
         with suppress(OSError):
@@ -214,8 +236,32 @@ def connect_to_read(path: Path) -> JournalDatabase:
     ask `FileStamp` whether it stayed so. Else it is read in one transaction, and so together
     with a WAL that a dead broker left.
     """
-    alone = not os.path.exists(f"{path}-wal")
-    db = _connected(path, "mode=ro&immutable=1" if alone else "mode=ro")
+    for _ in range(_LOOKS):
+        alone = not os.path.exists(f"{path}-wal")
+        try:
+            return _opened_to_read(path, "mode=ro&immutable=1" if alone else "mode=ro")
+        except JournalError:
+            if alone == (not os.path.exists(f"{path}-wal")):
+                raise
+    raise JournalError(f"{str(path)!r} is opened and closed all the time; try again")
+
+
+def connect_beside(path: Path) -> JournalDatabase:
+    """Open an existing journal's database to read the store in it, beside others who change it.
+
+    SQLite's own locks keep them apart, for which it needs its files beside the file. Where there
+    can be none (this user may not write there), and where somebody who died has left a WAL, it is
+    read as `connect_to_read` does.
+    """
+    folder_and_file = (path.parent, path)
+    may_write = all(os.access(each, os.R_OK | os.W_OK) for each in folder_and_file)
+    if may_write and not size_bytes(path.with_name(f"{path.name}-wal")):
+        return _opened_to_read(path, "mode=rw")
+    return connect_to_read(path)
+
+
+def _opened_to_read(path: Path, options: str) -> JournalDatabase:
+    db = _connected(path, options)
     try:
         with reading(path):
             db.execute("PRAGMA cell_size_check = ON")
@@ -231,7 +277,9 @@ def connect_to_read(path: Path) -> JournalDatabase:
 def _connected(path: Path, options: str) -> JournalDatabase:
     uri = f"file:{quote(os.fsencode(path))}?{options}"
     with reading(path):
-        db = sqlite3.connect(uri, isolation_level=None, uri=True, factory=JournalDatabase)
+        db = sqlite3.connect(
+            uri, isolation_level=None, uri=True, factory=JournalDatabase, timeout=_BUSY_S
+        )
     db.count(path)
     return db
 
@@ -263,23 +311,31 @@ def _configure(db: sqlite3.Connection, path: Path, synchronous: str) -> None:
 
 
 def _check_length(db: sqlite3.Connection, path: Path) -> None:
-    """Find a file that was cut off inside its last page; SQLite would read zeros there."""
-    _, in_wal, moved = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    if in_wal == moved:
-        _check_pages(db, path)
+    """Find a file that was cut off inside its last page; SQLite would read zeros there.
+
+    The pages are counted first: others may be writing, and then there are only more of them.
+    """
+    expected = _expected_bytes(db)
+    is_busy, in_wal, moved = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    if not is_busy and in_wal == moved:
+        _check_bytes(path, expected)
 
 
 def _check_size(db: sqlite3.Connection, path: Path) -> None:
-    """Find it while reading only, as far as the WAL does not hide it."""
+    """Find it while reading only, in a transaction that has begun, as far as no WAL hides it."""
     if not size_bytes(path.with_name(f"{path.name}-wal")):
-        _check_pages(db, path)
+        _check_bytes(path, _expected_bytes(db))
 
 
-def _check_pages(db: sqlite3.Connection, path: Path) -> None:
+def _expected_bytes(db: sqlite3.Connection) -> int:
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
-    if size_bytes(path) < pages * page_bytes:
-        raise damage(path, f"the file has {size_bytes(path)} bytes, not {pages * page_bytes}")
+    return int(pages * page_bytes)
+
+
+def _check_bytes(path: Path, expected: int) -> None:
+    if (found := size_bytes(path)) < expected:
+        raise damage(path, f"the file has {found} bytes, not {expected}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +423,26 @@ def store_epochs(db: sqlite3.Connection, meta: JournalMeta, epochs: tuple[EpochS
     _store_meta(db, {**_stored_meta(db), **asdict(meta), "epochs": _spelled(epochs)})
 
 
+def read_storage_format(db: sqlite3.Connection, path: Path) -> int | None:
+    """Return the form of what `ezgraph.backends.sqlite_rows` keeps; None: there is nothing yet.
+
+    Raises:
+        JournalCorruptError: the meta table does not verify.
+    """
+    meta = dict(db.execute("SELECT key, value FROM meta"))
+    checksum, found = meta.pop("checksum", None), meta.get("storage")
+    if checksum != _meta_checksum(meta):
+        raise damage(path, "the meta table, which names its history, fails its checksum")
+    if found is not None and not are_numbers(found):
+        raise damage(path, f"the meta table names {found!r} as the form of what is stored")
+    return found
+
+
+def store_storage_format(db: sqlite3.Connection, form: int) -> None:
+    """Write the form of what is stored, inside a transaction of the caller's."""
+    _store_meta(db, {**_stored_meta(db), "storage": form})
+
+
 def _stored_meta(db: sqlite3.Connection) -> dict[str, Any]:
     return dict(db.execute("SELECT key, value FROM meta WHERE key != 'checksum'"))
 
@@ -384,6 +460,13 @@ def _meta_checksum(meta: dict[str, Any]) -> int:
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
     """Commit what the block does, or undo it."""
     db.execute("BEGIN IMMEDIATE")
+    with ending_transaction(db):
+        yield
+
+
+@contextmanager
+def ending_transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Commit what the block does, and what was done since the transaction began, or undo it."""
     try:
         yield
         db.execute("COMMIT")
@@ -394,8 +477,11 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what SQLite says while reading into `JournalCorruptError` or `JournalError`."""
+def reading(path: Path, done: str = "read") -> Iterator[None]:
+    """Turn what SQLite says while the file is read (or written) into our own errors.
+
+    They are `JournalCorruptError` and `JournalError`.
+    """
     try:
         yield
     except sqlite3.ProgrammingError:
@@ -404,9 +490,26 @@ def reading(path: Path) -> Iterator[None]:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
             raise damage(path, f"SQLite says: {error}") from error
         raise JournalError(
-            f"{str(path)!r} cannot be read ({error}); see that its disk works and has room, "
+            f"{str(path)!r} cannot be {done} ({error}); see that its disk works and has room, "
             f"and that no other program keeps it locked"
         ) from error
+
+
+def patiently(attempt: Callable[[], T]) -> T:
+    """Return what ``attempt`` returns; while others have the file locked, try again for a while.
+
+    SQLite itself waits for most locks, but not for those of a file just being opened or closed.
+    """
+    waiting = threading.Event()
+    for number in range(_ATTEMPTS):
+        try:
+            return attempt()
+        except JournalError as error:
+            code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
+            if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or number + 1 == _ATTEMPTS:
+                raise
+            waiting.wait(_PAUSE_S)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def damage(path: Path, what: str) -> JournalCorruptError:

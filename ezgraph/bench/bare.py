@@ -367,5 +367,5 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["mirror", port]:
             asyncio.run(mirror(int(port)))
-        case [name]:
-            _SERVERS[name]()
+        case arguments:
+            _SERVERS[arguments[0]]()

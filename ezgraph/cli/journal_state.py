@@ -114,7 +114,8 @@ def examine(path: Path, progress: Progress = no_progress) -> Verdict:
         return _of_unopened(path, Damage(str(error), _cost_of_unopened(path)))
     with reader:
         damage = _damaged_record(reader, progress) or _damaged_checkpoint(reader)
-        damage = damage or _damaged_structure(reader) or _misfit(reader, progress)
+        damage = damage or _damaged_structure(reader) or _damaged_store(reader)
+        damage = damage or _misfit(reader, progress)
         reader.check_left_alone()
         return _verdict(reader, path, damage)
 
@@ -191,7 +192,8 @@ def _damaged_record(reader: SQLiteReader, progress: Progress) -> Damage | None:
 
 def _damaged_checkpoint(reader: SQLiteReader) -> Damage | None:
     try:
-        reader.each_checkpoint()
+        for _ in reader.every_checkpoint():
+            pass  # reading it verifies it
     except JournalCorruptError as error:
         return Damage(str(error), _cost_of_checkpoint(reader))
     return None
@@ -219,6 +221,18 @@ def _damaged_structure(reader: SQLiteReader) -> Damage | None:
     )
 
 
+def _damaged_store(reader: SQLiteReader) -> Damage | None:
+    try:
+        reader.verify_store()
+    except JournalCorruptError as error:
+        return Damage(
+            str(error),
+            "no event is lost, and a broker starts; but graphs, snapshots, tags or partitions are. "
+            "'ezgraph journal repair' makes a new journal with those that verify",
+        )
+    return None
+
+
 # --- checkpoint + tail = history ---
 
 
@@ -231,9 +245,8 @@ def _misfit(reader: JournalReader, progress: Progress) -> Damage | None:
 
 
 def _folded(reader: JournalReader, progress: Progress) -> Damage | None:
-    checkpoints = list(reader.each_checkpoint())
-    first = None if reader.floor == 1 else checkpoints.pop(0)
-    state = state_at(first)
+    checkpoints = _Ahead(reader.every_checkpoint())
+    state = state_at(None if reader.floor == 1 else checkpoints.take())
     total = reader.count_given(reader.floor, reader.head + 1)
     done = 0
     for through, part in events(reader, reader.floor - 1):
@@ -248,10 +261,24 @@ def _folded(reader: JournalReader, progress: Progress) -> Damage | None:
     return _overtaken(checkpoints, state, reader.head + 1)
 
 
-def _overtaken(checkpoints: list[Checkpoint], state: GraphState, seq: int) -> Damage | None:
+class _Ahead:
+    """Checkpoints in order, of which the next can be looked at; one at a time is in memory."""
+
+    def __init__(self, checkpoints: Iterator[Checkpoint]) -> None:
+        self._checkpoints = checkpoints
+        self.next = next(checkpoints, None)
+
+    def take(self) -> Checkpoint | None:
+        """Return the next, and go on."""
+        taken, self.next = self.next, next(self._checkpoints, None)
+        return taken
+
+
+def _overtaken(checkpoints: _Ahead, state: GraphState, seq: int) -> Damage | None:
     """Compare the checkpoints that lie before ``seq`` with ``state``, and take them off."""
-    while checkpoints and checkpoints[0].seq < seq:
-        checkpoint = checkpoints.pop(0)
+    while checkpoints.next is not None and checkpoints.next.seq < seq:
+        checkpoint = checkpoints.next
+        checkpoints.take()
         if not _same(state_at(checkpoint), state):
             return Damage(
                 f"the checkpoint at {checkpoint.seq} is not the state that the events before it "

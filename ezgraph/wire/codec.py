@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import enum
 import reprlib
+import struct
 import sys
 import types
 import typing
@@ -30,9 +31,10 @@ from uuid import UUID
 
 import msgpack
 
-from ezgraph.errors import MalformedMessageError
+from ezgraph.errors import InvalidValueError, MalformedMessageError
+from ezgraph.protocol.artifacts import PartitionKey
 from ezgraph.protocol.events import Event, Source
-from ezgraph.protocol.fingerprints import content_hash
+from ezgraph.protocol.fingerprints import Fingerprint, content_hash
 from ezgraph.protocol.metadata import SettingsSchemaMetadata
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.wire import values
@@ -44,6 +46,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _INTERNED: tuple[type, ...] = (Source, SettingsSchemaMetadata)
 _INTERN_BYTES = 2 << 20
 _LENGTH_BYTES = 4
+_DOUBLE = struct.Struct(">d")
+_WALL_TIME = msgpack.packb("wall_time") + b"\xcb"
+_HEAD_BYTES = 128
 _MAX_INT = 1 << 64
 
 
@@ -143,21 +148,20 @@ def decode(packed: bytes | memoryview, family: type[T] | Any) -> T:  # noqa: ANN
 def decoder_of(family: Any) -> Callable[[bytes | memoryview], Any]:  # noqa: ANN401
     """Return `decode` for one family; keep it where many messages come in."""
     decode_plain = _union_decoder(family)
+    return lambda packed: _message(decode_plain, values.unpack(packed))
 
-    def decode_packed(packed: bytes | memoryview) -> Any:  # noqa: ANN401
-        plain = values.unpack(packed)
-        try:
-            return decode_plain(plain)
-        except _Misfit as misfit:
-            if not misfit.unknown:
-                misfit.path.insert(0, _tag_of(plain))
-            raise MalformedMessageError(str(misfit), unknown=misfit.unknown) from None
-        except MalformedMessageError:
-            raise
-        except Exception as error:
-            raise MalformedMessageError(f"a message cannot be read: {error!r}") from error
 
-    return decode_packed
+def _message(decode_plain: Decode, plain: Any) -> Any:  # noqa: ANN401
+    try:
+        return decode_plain(plain)
+    except _Misfit as misfit:
+        if not misfit.unknown:
+            misfit.path.insert(0, _tag_of(plain))
+        raise MalformedMessageError(str(misfit), unknown=misfit.unknown) from None
+    except MalformedMessageError:
+        raise
+    except Exception as error:
+        raise MalformedMessageError(f"a message cannot be read: {error!r}") from error
 
 
 def _tag_of(plain: Any) -> str:  # noqa: ANN401
@@ -196,6 +200,38 @@ def _joint_table(blobs: tuple[_Blob, ...]) -> tuple[bytes, Mapping[bytes, bytes]
     return _with_length(values.pack(table)), table
 
 
+def encode_apart(message: object) -> tuple[bytes, Mapping[bytes, bytes]]:
+    """Return the encoding of a message without its blobs, and these by their names.
+
+    Raises:
+        MalformedMessageError: a field holds what its type does not allow; says which.
+    """
+    blobs: dict[bytes, bytes] = {}
+
+    def refer(value: Any) -> Any:  # noqa: ANN401
+        if type(value) is not _Blob:
+            return values.extend(value)
+        blobs.update(value.table)
+        return value.ext
+
+    return _pack(_plain(message), refer), blobs
+
+
+def decode_apart(packed: bytes, blobs: Mapping[bytes, bytes], family: Any) -> Any:  # noqa: ANN401
+    """Return the message of ``family`` that `encode_apart` has encoded.
+
+    Raises:
+        MalformedMessageError: it spells none, or a blob is missing.
+    """
+    try:
+        plain = values.unpack_with(_resolver_of(blobs), packed)
+    except MalformedMessageError:
+        raise
+    except Exception as error:
+        raise MalformedMessageError(f"these bytes are no msgpack value: {error}") from error
+    return _message(_union_decoder(family), plain)
+
+
 def _with_length(table: bytes) -> bytes:
     return len(table).to_bytes(_LENGTH_BYTES, "big") + table
 
@@ -210,6 +246,20 @@ def decode_event(packed: bytes) -> Event:
     if start > len(packed):
         raise MalformedMessageError(f"{len(packed)} bytes end within the event's blobs")
     return _decode_with(_resolver(packed[_LENGTH_BYTES:start]), memoryview(packed)[start:])
+
+
+def wall_time_of(packed: bytes) -> float:
+    """Return the wall time of an encoded event, without decoding it where that can be done.
+
+    Raises:
+        MalformedMessageError: these bytes are no event.
+    """
+    start = _LENGTH_BYTES + int.from_bytes(packed[:_LENGTH_BYTES], "big")
+    place = packed.find(_WALL_TIME, start, start + _HEAD_BYTES)  # only numbers stand before it
+    if place < 0 or len(packed) < place + len(_WALL_TIME) + _DOUBLE.size:
+        return decode_event(packed).wall_time
+    (wall_time,) = _DOUBLE.unpack_from(packed, place + len(_WALL_TIME))
+    return float(wall_time)
 
 
 def decode_live_event(packed: bytes, blobs: Mapping[bytes, bytes]) -> Event:
@@ -410,6 +460,8 @@ def _spelling(hint: Any) -> tuple[Encode, Decode]:  # noqa: ANN401
         return None, _decode_value
     if hint in _PLAIN:
         return None, _PLAIN[hint]
+    if hint in _AS_PLAIN:
+        return _AS_PLAIN[hint]
     if origin in (typing.Union, types.UnionType):
         return _spell_union(arguments)
     if origin is list:
@@ -478,6 +530,26 @@ _PLAIN: dict[Any, Decode] = {
     UUID: _decode_uuid,
     types.NoneType: _exactly(types.NoneType, "nothing"),
     dict[str, typing.Any]: _decode_structure,
+}
+
+
+def _read_fingerprint(plain: Any) -> Fingerprint:  # noqa: ANN401
+    try:
+        return Fingerprint(plain)
+    except InvalidValueError as error:
+        raise _Misfit(str(error)) from error
+
+
+def _read_partition_key(plain: Any) -> PartitionKey:  # noqa: ANN401
+    try:
+        return PartitionKey(_decode_structure(plain))
+    except InvalidValueError as error:
+        raise _Misfit(str(error)) from error
+
+
+_AS_PLAIN: dict[Any, tuple[Encode, Decode]] = {
+    Fingerprint: (lambda value: value.digest, _read_fingerprint),
+    PartitionKey: (dict, _read_partition_key),
 }
 
 
