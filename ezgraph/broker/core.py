@@ -159,7 +159,7 @@ ReadCommand = (
 class Outcome(NamedTuple):
     """What follows from one request: an answer, or a read for the shell, and a transaction.
 
-    ``client`` is whose read it is.
+    ``client`` is whose read it is. ``can_wait``: who is answered by ``reply`` is in no hurry.
     """
 
     reply: Reply | None = None
@@ -167,6 +167,7 @@ class Outcome(NamedTuple):
     read: ReadCommand | None = None
     stop: bool = False
     client: str = ""
+    can_wait: bool = False
 
 
 class BrokerCore:
@@ -445,7 +446,8 @@ class BrokerCore:
         if outcome.reply is not None:
             lease.answers.remember(request.request_id, outcome.reply)
         if isinstance(command, ReportSettings) and outcome.events:
-            self.routing.reported(lease, command, outcome.events[-1].seq)
+            is_answer = self.routing.reported(lease, command, outcome.events[-1].seq)
+            return outcome._replace(can_wait=is_answer)
         return outcome
 
     def _bodies(self, lease: Lease, command: Change) -> Sequence[Body]:
@@ -466,17 +468,9 @@ class BrokerCore:
                 return rules_process.update_units(state, command, _process_id(lease))
             case SetPause():
                 return rules_graph.pause(state, paused=command.paused)
-            case ChangeConfig():
+            case ChangeConfig() | SetConfigSchema():
                 session = lease.client if lease.kind == "session" else None
-                limits = self._config.limits
-                return rules_config.change(
-                    state.config, command, session, limits=limits, checks=self._checks
-                )
-            case SetConfigSchema():
-                limits = self._config.limits
-                return rules_config.set_schema(
-                    state.config, command, limits=limits, checks=self._checks
-                )
+                return self._changed_config(command, session)
             case Revert():
                 return self._owned(lease)
         assert_never(command)
@@ -514,6 +508,26 @@ class BrokerCore:
             state.apply(event)
             events.append(event)
         return tuple(events)
+
+    def seed(
+        self, command: ChangeConfig | SetConfigSchema, *, now: float, wall: float
+    ) -> tuple[Event, ...]:
+        """Change the configuration on the broker's own account: nobody's lease, nobody's role.
+
+        Raises:
+            RefusedError: it breaks a rule; nothing of it is done.
+        """
+        bodies = self._changed_config(command, None)
+        source = replace(self._broker_source, reason=command.reason)
+        return self._transaction(bodies, source, None, now=now, wall=wall) if bodies else ()
+
+    def _changed_config(
+        self, command: ChangeConfig | SetConfigSchema, session: str | None
+    ) -> tuple[Body, ...]:
+        limits, checks, config = self._config.limits, self._checks, self.state.config
+        if isinstance(command, ChangeConfig):
+            return rules_config.change(config, command, session, limits=limits, checks=checks)
+        return rules_config.set_schema(config, command, limits=limits, checks=checks)
 
     # --- leases ---
 

@@ -25,8 +25,9 @@ _DESCRIPTORS = 65_536
 def serve(config: BrokerConfig, on_ready: Callable[[BrokerService], None]) -> BrokerService:
     """Run a broker until a signal ends it; return it, closed.
 
-    ``on_ready`` is called when it takes commands. At the first SIGTERM, SIGINT or SIGHUP it
-    drains, writes a checkpoint and ends; a second one ends the process as it would any other.
+    ``on_ready`` is called when it takes commands, and answers none yet. At the first
+    SIGTERM, SIGINT or SIGHUP it drains, writes a checkpoint and ends; a second one ends the process
+    as it would any other.
 
     Raises:
         EzGraphError: it cannot start, or its journal failed.
@@ -36,12 +37,12 @@ def serve(config: BrokerConfig, on_ready: Callable[[BrokerService], None]) -> Br
         _stop_on_signals(service)
         try:
             service.bind()
+            _calm_garbage_collection()
+            _allow_many_connections()
+            on_ready(service)
         except BaseException:
             service.close()
             raise
-        _calm_garbage_collection()
-        _allow_many_connections()
-        on_ready(service)
         service.run()
     return service
 

@@ -31,7 +31,7 @@ from ezgraph.protocol.config import (
 )
 from ezgraph.protocol.events import Body, ConfigSchemaSet, ConfigValueDeleted, ConfigValueSet
 from ezgraph.protocol.fingerprints import canonical
-from ezgraph.state.config_schema import Violation, check_schema, violation
+from ezgraph.state.config_schema import Violation, check_schema, judged_together, violation
 from ezgraph.state.config_values import is_deeper_than, is_same_value
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class ValueChecks:
     violation: Callable[[Mapping[str, Any], object], Violation | None] = violation
 
 
+@judged_together()
 def change(
     config: ConfigState,
     command: ChangeConfig,
@@ -231,6 +232,7 @@ def _refuse_overfull(
 # --- schemas ---
 
 
+@judged_together()
 def set_schema(
     config: ConfigState, command: SetConfigSchema, *, limits: Limits, checks: ValueChecks
 ) -> tuple[Body, ...]:

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ezgraph.backends.base import Journal
+    from ezgraph.protocol.commands import ChangeConfig, SetConfigSchema
     from ezgraph.protocol.roles import Access
 
 log = logging.getLogger(__name__)
@@ -347,6 +348,19 @@ class BrokerService:
         return int(_endpoint(sock).rpartition(":")[2])
 
     # --- the loop ---
+
+    def seed(self, commands: Iterable[ChangeConfig | SetConfigSchema]) -> None:
+        """Change the configuration on the broker's own account; stored when this returns.
+
+        It is for between `bind` and `run`: before any client is answered.
+
+        Raises:
+            RefusedError: one breaks a rule. Nothing is stored; do not `run` it.
+            JournalFailedError: the append failed.
+        """
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        self.engine.seed(commands, now=now, wall=wall)
+        self.engine.finish_pass(now=now, wall=wall)
 
     def run(self) -> None:
         """Serve until `stop`; then drain, write a checkpoint and close.

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ezgraph.cli.options import (
-    AddressOption,
-    ContextOption,
-    Given,
-    JsonOption,
-    KeysOption,
-    Target,
-    TimeoutOption,
-    target,
-)
+from ezgraph.cli.options import JsonOption, ReasonOption, Target, on_broker
 from ezgraph.cli.paper import paper, say
 from ezgraph.errors import LiveSessionsError
 from ezgraph.protocol.wiring import visible
@@ -27,10 +18,6 @@ if TYPE_CHECKING:
 
 FromArgument = Annotated[str, typer.Argument(metavar="FROM", help="The topic that is read.")]
 ToArgument = Annotated[str, typer.Argument(metavar="TO", help="The topic it leads to.")]
-ReasonOption = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT", help="Why; stored with the event.", show_default=False),
-]
 
 
 def _service(broker: Target) -> GraphService:
@@ -52,35 +39,28 @@ def _done(seq: int, sentence: str, *, as_json: bool) -> None:
         paper().line((visible(sentence), ""), (f"  (seq {seq})", "dim"))
 
 
+@on_broker
 def connect(
-    ctx: typer.Context,
+    broker: Target,
     from_topic: FromArgument,
     to_topic: ToArgument,
     reason: ReasonOption = None,
     as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """Make a persistent edge: it stays until somebody disconnects it."""
     from ezgraph.client.blocking import run
 
-    broker = target(ctx, Given(address, context, keys, timeout))
     call = _service(broker).connect(from_topic, to_topic, reason=reason, timeout=broker.timeout_s)
     _done(run(call), f"{from_topic} -> {to_topic} is persistent", as_json=as_json)
 
 
+@on_broker
 def disconnect(
-    ctx: typer.Context,
+    broker: Target,
     from_topic: FromArgument,
     to_topic: ToArgument,
     reason: ReasonOption = None,
     as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """Remove a persistent edge.
 
@@ -88,52 +68,34 @@ def disconnect(
     """
     from ezgraph.client.blocking import run
 
-    broker = target(ctx, Given(address, context, keys, timeout))
     service = _service(broker)
     call = service.disconnect(from_topic, to_topic, reason=reason, timeout=broker.timeout_s)
     _done(run(call), f"{from_topic} -> {to_topic} is no longer persistent", as_json=as_json)
 
 
-def pause(
-    ctx: typer.Context,
-    as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
-) -> None:
+@on_broker
+def pause(broker: Target, as_json: JsonOption = False) -> None:
     """Ask publishers of samples to pause."""
     from ezgraph.client.blocking import run
 
-    broker = target(ctx, Given(address, context, keys, timeout))
     _done(run(_service(broker).pause(timeout=broker.timeout_s)), "paused", as_json=as_json)
 
 
-def resume(
-    ctx: typer.Context,
-    as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
-) -> None:
+@on_broker
+def resume(broker: Target, as_json: JsonOption = False) -> None:
     """Ask publishers of samples to go on."""
     from ezgraph.client.blocking import run
 
-    broker = target(ctx, Given(address, context, keys, timeout))
     _done(run(_service(broker).resume(timeout=broker.timeout_s)), "resumed", as_json=as_json)
 
 
+@on_broker
 def shutdown(
-    ctx: typer.Context,
+    broker: Target,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Do not ask; end live sessions too.")
     ] = False,
     as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """Stop the broker.
 
@@ -141,7 +103,6 @@ def shutdown(
     """
     from ezgraph.client.blocking import run
 
-    broker = target(ctx, Given(address, context, keys, timeout))
     service = _service(broker)
     try:
         run(service.shutdown(force, timeout=broker.timeout_s))

@@ -1,4 +1,4 @@
-"""What the shell offers for addresses and fields: asked of the broker, silent where there is none.
+"""What the shell offers for addresses, fields and keys: asked of the broker, silent without one.
 
 The shell runs ``ezgraph`` for it at each TAB, so it waits for a short time only.
 """
@@ -6,18 +6,22 @@ The shell runs ``ezgraph`` for it at each TAB, so it waits for a short time only
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from ezgraph.cli.options import Given, Target, target
 from ezgraph.errors import EzGraphError
+from ezgraph.protocol.config import config_key_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from ezgraph.graph.config_blocking import ConfigKeys
     from ezgraph.state.graph import GraphState
 
+T = TypeVar("T")
 TIMEOUT_S = 0.5
 
 
@@ -43,6 +47,65 @@ def assignments(ctx: typer.Context, incomplete: str) -> list[str]:
         names = {each.partition("=")[0] for each in given}
         offered = [f"{each}=" for each in _fields(ctx) if each not in names]
     return [each for each in offered if each.startswith(incomplete)]
+
+
+def config_types(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the types of configuration there are."""
+    found = _configuration(ctx, lambda config, timeout_s: config.types(timeout=timeout_s))
+    return [each for each in found if each.startswith(incomplete)]
+
+
+def config_keys(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the keys of the type that was named before."""
+    kind = str(ctx.params.get("kind"))
+    found = _configuration(ctx, lambda config, timeout_s: config.keys(kind, timeout=timeout_s))
+    return [text for key in found if (text := config_key_text(key)).startswith(incomplete)]
+
+
+class Offered(NamedTuple):
+    """One thing that is offered, as the shells' writers look at it."""
+
+    value: str
+    help: str | None = None
+    type: str = "plain"
+
+
+class KeyedCommand(TyperCommand):
+    """A command with a key, of which bash makes several words: it breaks them at each colon.
+
+    Then the words behind the key are its rest, and only what is behind the last colon is replaced.
+    """
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:  # noqa: ANN401 - Typer's Click
+        """Return what is offered."""
+        if incomplete == ":":
+            ctx.args, incomplete = [*ctx.args, ":"], ""
+        return [Offered(each) for each in rest_of_key(ctx, incomplete)] or super().shell_complete(
+            ctx, incomplete
+        )
+
+
+def rest_of_key(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return what may stand behind the last colon of a key that was broken into words."""
+    words = [ctx.params.get(name) for name in ("key", "prefix", "value")]
+    broken = [*(str(word) for word in words if word), *(ctx.params.get("command") or ()), *ctx.args]
+    typed = "".join(broken)
+    if not typed.endswith(":"):
+        return []
+    return [each.removeprefix(typed) for each in config_keys(ctx, typed + incomplete)]
+
+
+def _configuration(
+    ctx: typer.Context, ask: Callable[[ConfigKeys, float], list[T]]
+) -> list[T]:
+    from ezgraph.cli.guest import guest
+    from ezgraph.graph.config_blocking import ConfigKeys
+
+    with suppress(EzGraphError, OSError):
+        broker = _broker(ctx)
+        with guest(broker) as session:
+            return ask(ConfigKeys.of(session), broker.timeout_s)
+    return []
 
 
 def _split_by_bash(given: list[str], incomplete: str) -> str | None:

@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ezgraph.cli.options import (
-    AddressOption,
-    ContextOption,
-    Given,
-    JsonOption,
-    KeysOption,
-    Target,
-    TimeoutOption,
-    target,
-)
+from ezgraph.cli.options import JsonOption, Target, on_broker
 from ezgraph.cli.paper import is_terminal, tell
 from ezgraph.protocol.events import AccessRefused, SettingsChanged
 from ezgraph.protocol.key_text import KeyFilter, parse_filter
@@ -30,8 +21,9 @@ if TYPE_CHECKING:
 WHEN = "a seq, or a time: 14:03, 2026-11-22T14:03:22, 10m or 2h (ago)"
 
 
+@on_broker
 def log(
-    ctx: typer.Context,
+    broker: Target,
     after: Annotated[
         str | None,
         typer.Option(metavar="SEQ|TIME", help=f"Only what came after {WHEN}.", show_default=False),
@@ -58,10 +50,6 @@ def log(
         typer.Option("--limit", "-n", min=1, metavar="N", help="Only the newest N of them."),
     ] = None,
     as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """Show stored events, oldest first.
 
@@ -75,7 +63,6 @@ def log(
     wanted, now = parse_filter(key), SystemClock().wall()
     start = parse_when(after or "0", now=now)
     end = parse_when(until, now=now) if until is not None else None
-    broker = target(ctx, Given(address, context, keys, timeout))
     write = write_json if as_json else EventLines(dated=not is_terminal()).write
     found = (
         event

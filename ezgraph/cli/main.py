@@ -14,6 +14,7 @@ from ezgraph.cli import (
     change,
     chaos,
     codes,
+    config,
     contexts,
     journal,
     keys,
@@ -109,6 +110,7 @@ app.command(rich_help_panel=_LOOK)(render.snapshot)
 app.command(rich_help_panel=_LOOK)(watch.watch)
 app.command(rich_help_panel=_LOOK)(log.log)
 app.add_typer(settings.app, rich_help_panel=_CHANGE)
+app.add_typer(config.app, rich_help_panel=_CHANGE)
 app.command(rich_help_panel=_CHANGE)(change.connect)
 app.command(rich_help_panel=_CHANGE)(change.disconnect)
 app.command(rich_help_panel=_CHANGE)(change.pause)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar, cast
 
 import typer
 
@@ -15,7 +17,12 @@ from ezgraph.config import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ezgraph.keys.client_keys import Place
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 TIMEOUT_S = 3.0
 
@@ -60,6 +67,21 @@ TimeoutOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+ReasonOption = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="Why; stored with the event.", show_default=False),
+]
+
+
+def after_option(default: str) -> Any:  # noqa: ANN401 - what Typer takes
+    """Return the option that says with what a watch begins; ``default``: what it is without it."""
+    return typer.Option(
+        "--after",
+        min=0,
+        metavar="SEQ",
+        help=f"Begin with what came after this seq (0: with all there is). Default: {default}.",
+        show_default=False,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +132,36 @@ def target(ctx: typer.Context, own: Given) -> Target:
         given.timeout_s is not None,
         find_keys(given.keys or place.key, place.addresses),
     )
+
+
+def on_broker(command: Callable[Concatenate[Target, P], R]) -> Callable[..., R]:
+    """Return a command that takes the options which say what broker is meant, and is handed it.
+
+    Typer reads what a command takes from its signature; these four stand there once, below.
+    """
+    own, call = inspect.signature(command, eval_str=True), cast("Callable[..., R]", command)
+    ctx, *options = inspect.signature(_broker_options, eval_str=True).parameters.values()
+    _, *rest = own.parameters.values()
+
+    @wraps(command)
+    def called(*, ctx: typer.Context, **words: Any) -> R:  # noqa: ANN401
+        given = Given(*(words.pop(each.name) for each in options))
+        return call(target(ctx, given), **words)
+
+    taken = [ctx, *rest, *options]
+    called.__annotations__ = {each.name: each.annotation for each in taken}
+    vars(called)["__signature__"] = own.replace(parameters=taken)
+    return called
+
+
+def _broker_options(
+    ctx: typer.Context,
+    address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Take what a command of `on_broker` takes beside its own, in the order of `Given`."""
 
 
 def _place(given: Given) -> Place:

@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ezgraph.cli.options import (
-    AddressOption,
-    ContextOption,
-    Given,
-    JsonOption,
-    KeysOption,
-    Target,
-    TimeoutOption,
-    target,
-)
+from ezgraph.cli.options import JsonOption, Target, on_broker
 from ezgraph.cli.paper import paper, say
 from ezgraph.errors import ConfigError
 
@@ -41,8 +32,9 @@ class Heading(enum.StrEnum):
     BT = "BT"
 
 
+@on_broker
 def graph(
-    ctx: typer.Context,
+    broker: Target,
     fmt: Annotated[
         Format, typer.Option("--format", "-f", help="text, or what Mermaid or Graphviz draws.")
     ] = Format.TEXT,
@@ -60,10 +52,6 @@ def graph(
         ),
     ] = 0,
     as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """Draw the wiring: as text, for Mermaid or for Graphviz.
 
@@ -73,7 +61,7 @@ def graph(
 
     if compact_level and fmt is Format.TEXT:
         raise ConfigError("--compact-level is for --format mermaid or graphviz; text shows all")
-    taken = _snapshot(target(ctx, Given(address, context, keys, timeout)))
+    taken = _snapshot(broker)
     if fmt is Format.TEXT:
         drawn = drawing.text(taken)
     else:
@@ -88,16 +76,10 @@ def graph(
         say(drawn.removesuffix("\n"))
 
 
-def snapshot(
-    ctx: typer.Context,
-    as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
-) -> None:
+@on_broker
+def snapshot(broker: Target, as_json: JsonOption = False) -> None:
     """Show the whole state at one seq: wiring, sessions, processes, settings."""
-    taken = _snapshot(target(ctx, Given(address, context, keys, timeout)))
+    taken = _snapshot(broker)
     if as_json:
         from ezgraph.cli import as_json as json_form
 

@@ -17,6 +17,7 @@ from ezgraph.config import BrokerConfig
 
 if TYPE_CHECKING:
     from ezgraph.broker.service import BrokerService
+    from ezgraph.cli.config_seed import Seeding
 
 
 def serve(
@@ -139,13 +140,24 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    import_from: Annotated[
+        str | None,
+        typer.Option(
+            "--import",
+            metavar="FILE",
+            help="Put the configuration of a file (see ezgraph config import) before any client is "
+            "answered; each content once. What is there already stays.",
+            show_default=False,
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.toml",
             help="Options from a file; those given here win. Fields: address, backend, "
             "durability, events_port, advertise, ttl_s, insecure, require_keys, key, trusted, "
-            "roles, checkpoint_events, journal_warning_bytes, and the tables retention and limits.",
+            "roles, import, checkpoint_events, journal_warning_bytes, and the tables retention and "
+            "limits.",
             show_default=False,
         ),
     ] = None,
@@ -171,20 +183,33 @@ def serve(
         "key": key,
         "trusted": trusted,
         "roles": roles,
+        "import": import_from,
     }
     given.update({name: value for name, value in options.items() if value is not None})
     kept = serve_config.retention(keep_events, keep_size, keep_age)
     given["retention"] = {**given.get("retention", {}), **kept}
     wanted = serve_config.broker_config(given)
+    seeding = _seeding(given.get("import"))
     serve_config.make_room(wanted)
     _log_to_stderr()
-    _run(wanted, as_json=as_json)
+    _run(wanted, seeding, as_json=as_json)
 
 
-def _run(config: BrokerConfig, *, as_json: bool) -> None:
+def _seeding(file: str | None) -> Seeding | None:
+    """Read the file to begin with before anything else is done."""
+    if file is None:
+        return None
+    from ezgraph.cli.config_seed import Seeding
+
+    return Seeding(file)
+
+
+def _run(config: BrokerConfig, seeding: Seeding | None, *, as_json: bool) -> None:
     from ezgraph.broker import process
 
     def on_ready(service: BrokerService) -> None:
+        if seeding is not None:
+            seeding.seed(service)
         say(_ready_json(service) if as_json else _ready(service))
         if not as_json and (remark := _remark(service)) is not None:
             tell(remark)

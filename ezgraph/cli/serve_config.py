@@ -13,6 +13,7 @@ The file has the names of the options, with ``_`` or ``-``::
     key = "broker"                                    # its key pair: a name, or a file
     trusted = "/etc/ezgraph/trusted.toml"             # whom it admits
     roles = "/etc/ezgraph/roles.toml"                 # roles beside the built-in ones
+    import = "/etc/ezgraph/flows.json"                # configuration to begin with
     checkpoint_events = 20000
     journal_warning_bytes = 4294967296
     [limits]                                          # any field of ezgraph.config.Limits
@@ -76,6 +77,7 @@ _FIELDS: dict[str, type] = {
     "key": str,
     "trusted": str,
     "roles": str,
+    "import": str,
     "checkpoint_events": int,
     "journal_warning_bytes": int,
     "limits": dict,

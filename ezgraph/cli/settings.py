@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ezgraph.cli import completion
-from ezgraph.cli.change import ReasonOption
 from ezgraph.cli.log import WHEN
-from ezgraph.cli.options import (
-    AddressOption,
-    ContextOption,
-    Given,
-    JsonOption,
-    KeysOption,
-    Target,
-    TimeoutOption,
-    target,
-)
+from ezgraph.cli.options import JsonOption, ReasonOption, Target, after_option, on_broker
 from ezgraph.cli.paper import paper, say, tell
 from ezgraph.protocol.wiring import visible
 
@@ -82,21 +72,18 @@ def _filter(prefix: str) -> KeyFilter:
 
 
 @app.command("ls")
+@on_broker
 def list_settings(
-    ctx: typer.Context,
+    broker: Target,
     prefix: PrefixArgument = "",
     as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """List the settings of every component, and who set them last."""
     from ezgraph.cli.listing import read
     from ezgraph.cli.words import count
 
     wanted = _filter(prefix)
-    listing = read(target(ctx, Given(address, context, keys, timeout)), ["settings"])
+    listing = read(broker, ["settings"])
     settings = listing.state.settings
     for each in [each for each in settings if not wanted.matches(("settings", each))]:
         del settings[each]
@@ -113,15 +100,12 @@ def list_settings(
 
 
 @app.command()
+@on_broker
 def get(
-    ctx: typer.Context,
+    broker: Target,
     component: ComponentArgument,
     field: FieldArgument = None,
     as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """Show the settings of a component, or the value of one field alone."""
     from ezgraph.cli import as_json as json_form
@@ -129,7 +113,7 @@ def get(
     from ezgraph.cli.words import short
     from ezgraph.settings.columns import leaves
 
-    state = _state(target(ctx, Given(address, context, keys, timeout)))
+    state = _state(broker)
     entry = entry_at(state, component)
     held = shown_form(entry.value) if field is None else held_at(entry.value, field)
     if as_json:
@@ -152,15 +136,12 @@ def _state(broker: Target) -> GraphState:
 
 
 @app.command()
+@on_broker
 def describe(
-    ctx: typer.Context,
+    broker: Target,
     component: ComponentArgument,
     field: FieldArgument = None,
     as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """Say of each field what it takes, what it is, and who set it when.
 
@@ -169,7 +150,6 @@ def describe(
     """
     from ezgraph.cli.description import describe_component
 
-    broker = target(ctx, Given(address, context, keys, timeout))
     described = describe_component(broker, component, field)
     if as_json:
         from ezgraph.cli.as_json import dumps
@@ -183,8 +163,9 @@ def describe(
 
 
 @app.command("set")
+@on_broker
 def set_settings(
-    ctx: typer.Context,
+    broker: Target,
     component: ComponentArgument,
     changes: Annotated[
         list[str],
@@ -207,10 +188,6 @@ def set_settings(
         ),
     ] = None,
     as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """Have the program that runs a component change its settings.
 
@@ -223,7 +200,6 @@ def set_settings(
     from ezgraph.protocol.commands import ChangeSettings
     from ezgraph.protocol.replies import SettingsSet
 
-    broker = target(ctx, Given(address, context, keys, timeout))
     parse_assignments(changes, None, None)  # what cannot be meant is said before anybody is asked
     before = _state(broker)
     entry = before.settings.get(component)  # None: not to be seen by this key, or not there
@@ -280,41 +256,26 @@ def _show_set(
 
 
 @app.command()
+@on_broker
 def watch(
-    ctx: typer.Context,
+    broker: Target,
     prefix: PrefixArgument = "",
-    after: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            metavar="SEQ",
-            help="Begin with what came after this seq. Default: what comes from now on.",
-            show_default=False,
-        ),
-    ] = None,
+    after: Annotated[int | None, after_option("what comes from now on")] = None,
     as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """Show changes of settings as they happen; as ezgraph watch does."""
     from ezgraph.cli.watch import follow
 
-    broker = target(ctx, Given(address, context, keys, timeout))
     follow(broker, _filter(prefix), after, as_json=as_json)
 
 
 @app.command()
+@on_broker
 def history(
-    ctx: typer.Context,
+    broker: Target,
     component: ComponentArgument,
     field: FieldArgument = None,
     as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """Show every stored change of a component's settings: when, what, by whom, why.
 
@@ -322,7 +283,6 @@ def history(
     """
     from ezgraph.cli.past import read_past
 
-    broker = target(ctx, Given(address, context, keys, timeout))
     past = read_past(broker, component, field)
     if as_json:
         from ezgraph.cli.as_json import dumps
@@ -333,8 +293,9 @@ def history(
 
 
 @app.command()
+@on_broker
 def table(
-    ctx: typer.Context,
+    broker: Target,
     prefix: PrefixArgument = "",
     form: Annotated[
         TableForm, typer.Option("--as", help="csv and json-lines have the values exactly.")
@@ -347,10 +308,6 @@ def table(
         str | None,
         typer.Option(metavar="SEQ|TIME", help=f"Only up to {WHEN}.", show_default=False),
     ] = None,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """Write settings over time: a row for each change, a column for each setting.
 
@@ -363,7 +320,6 @@ def table(
     now = SystemClock().wall()
     start = parse_when(after, now=now) if after is not None else None
     end = parse_when(until, now=now) if until is not None else None
-    broker = target(ctx, Given(address, context, keys, timeout))
     found, moments = read_table(broker, _filter(prefix))
     chosen = rows_within(found, moments, start, end)
     match form:

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ezgraph.cli.options import (
-    AddressOption,
-    ContextOption,
-    Given,
-    JsonOption,
-    KeysOption,
-    Target,
-    TimeoutOption,
-    target,
-)
+from ezgraph.cli.options import JsonOption, Target, on_broker
 from ezgraph.cli.paper import Part, paper, say, tell
 from ezgraph.errors import BrokerUnreachableError
 
@@ -32,8 +23,9 @@ _FOREVER_S = 10 * 365 * 86400.0
 # --- status ---
 
 
+@on_broker
 def status(
-    ctx: typer.Context,
+    broker: Target,
     wait: Annotated[
         bool,
         typer.Option(
@@ -41,13 +33,8 @@ def status(
         ),
     ] = False,
     as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """Say how the broker is: sessions, seq, epoch, journal, disk, uptime."""
-    broker = target(ctx, Given(address, context, keys, timeout))
     report, answered_at = _status(broker, wait=wait)
     if as_json:
         from ezgraph.cli.as_json import dumps, plain
@@ -157,22 +144,18 @@ class Room(enum.StrEnum):
     SETTINGS = "settings"
 
 
+@on_broker
 def ls(
-    ctx: typer.Context,
+    broker: Target,
     what: Annotated[
         Room | None,
         typer.Argument(metavar="WHAT", help="One of them; without it, all.", show_default=False),
     ] = None,
     as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """List what there is: sessions, processes, edges, components, settings."""
     from ezgraph.cli.listing import read
 
-    broker = target(ctx, Given(address, context, keys, timeout))
     rooms = [what] if what is not None else list(Room)
     listing = read(broker, [room.value for room in rooms])
     if as_json:

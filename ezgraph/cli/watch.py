@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ezgraph.cli.options import (
-    AddressOption,
-    ContextOption,
-    Given,
-    JsonOption,
-    KeysOption,
-    Target,
-    TimeoutOption,
-    target,
-)
+from ezgraph.cli.options import JsonOption, Target, after_option, on_broker
 from ezgraph.cli.paper import is_terminal, say, tell
 from ezgraph.protocol.key_text import KeyFilter, parse_filter
 
@@ -44,25 +35,12 @@ _SILENT_S = 8.0
 _PROBE_S = 2.0
 
 
+@on_broker
 def watch(
-    ctx: typer.Context,
+    broker: Target,
     prefix: PrefixArgument = "",
-    after: Annotated[
-        int | None,
-        typer.Option(
-            "--after",
-            min=0,
-            metavar="SEQ",
-            help="Begin with what came after this seq (0: with all there is). "
-            "Default: what comes from now on.",
-            show_default=False,
-        ),
-    ] = None,
+    after: Annotated[int | None, after_option("what comes from now on")] = None,
     as_json: JsonOption = False,
-    address: AddressOption = None,
-    context: ContextOption = None,
-    keys: KeysOption = None,
-    timeout: TimeoutOption = None,
 ) -> None:
     """Show events as they happen.
 
@@ -70,7 +48,7 @@ def watch(
     goes on where it was: no event is shown twice and none is left out. Ctrl-C ends it (code 0).
     """
     wanted = parse_filter(prefix)
-    follow(target(ctx, Given(address, context, keys, timeout)), wanted, after, as_json=as_json)
+    follow(broker, wanted, after, as_json=as_json)
 
 
 def follow(broker: Target, wanted: KeyFilter, after: int | None, *, as_json: bool) -> None:
@@ -100,7 +78,7 @@ def _follow(
     with guest(broker, patience_s=math.inf) as session:
         subscription = session.watch(wanted.prefix, after)
         is_live = False
-        silence = _Silence(session, subscription)
+        silence = Silence(session, subscription)
         while True:
             match subscription.next_within(_LOOK_S):
                 case None:
@@ -119,7 +97,7 @@ def _follow(
                     pass
 
 
-class _Silence:
+class Silence:
     """Notices when the broker is silent, asks whether it lives, and says so once; or why."""
 
     def __init__(self, session: Session, subscription: Subscription) -> None:

@@ -119,7 +119,7 @@ def test_watch_says_that_its_key_is_not_admitted_any_more(
     alice = Target(place.addresses, RUN_S, True, find_keys(place.key, place.addresses))
     with guest(alice) as session:
         subscription = session.watch((), None)
-        silence = watch._Silence(session, subscription)
+        silence = watch.Silence(session, subscription)
         subscription.next_within(RUN_S)
         silence.look()
         assert capsys.readouterr().err == ""

@@ -280,3 +280,57 @@ def test_a_journal_that_fails_is_exit_code_4_and_one_last_line(
     assert "Traceback" not in complaint
     assert complaint.splitlines()[-1].startswith("ezgraph: ")
     assert "rig.db" in complaint.splitlines()[-1]
+
+
+def test_a_file_is_put_before_anybody_is_answered_and_once_for_all_starts(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "flows.json"
+    file.write_text('{"active-flow": {"chunker": {"default": {"size": 1}, "fast": {}}}}')
+    words = ["--backend", str(tmp_path / "rig.db"), "--import", str(file), "--json"]
+    words += ["--address", "127.0.0.1:0"]
+
+    with _serve(environment, *words) as process:
+        ready = _ready(process)
+        with sync.GraphContext(ready["address"]) as ctx:
+            begun = list(ctx.config.scan("active-flow"))
+            ctx.config.delete("active-flow", "chunker:fast")
+        process.terminate()
+        process.wait(WAIT_S)
+    with _serve(environment, *words) as process:
+        with sync.GraphContext(_ready(process)["address"]) as ctx:
+            again = ctx.config.keys("active-flow")
+        process.terminate()
+        process.wait(WAIT_S)
+
+    assert [(each.key_text, each.seq) for each in begun] == [
+        ("chunker:default", 1),
+        ("chunker:fast", 2),
+    ]
+    assert ready["seq"] == 3
+    assert again == [("chunker", "default")]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"t": {"a:b": 1}, "t": {}}', "flows.json cannot be read: the name 't' is there 2 times"),
+        (
+            '{"ezgraph_config": 1, "values": {"t": {"a": 5}}, "schemas": {"t": {"type": "null"}}}',
+            "5 is not of type 'null'",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_put_keeps_a_broker_from_starting_and_nothing_of_it_stays(
+    environment: dict[str, str], tmp_path: Path, text: str, why: str
+) -> None:
+    file, journal = tmp_path / "flows.json", tmp_path / "rig.db"
+    file.write_text(text)
+    words = ["--backend", str(journal), "--import", str(file), "--address", "127.0.0.1:0"]
+
+    code, complaint = _fails(environment, *words)
+
+    assert (code, why in complaint) == (2, True), complaint
+    if journal.exists():
+        with Backend.from_url(f"sqlite:///{journal}").connect() as connection:
+            assert connection.open_journal().head == 0

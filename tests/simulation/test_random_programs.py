@@ -269,14 +269,14 @@ class Program:
         """Puts and deletes of a few entries; sometimes on a condition, sometimes ephemeral."""
         random, count = self.random, self.random.randint(1, 3)
         keys = random.sample(CONFIG_KEYS, count)
-        gone = random.randint(0, count)
+        first, gone = keys[0], random.randint(0, count)
         return ChangeConfig(
             [
                 ConfigPut("flow", key, random.randint(0, 2), random.random() < 0.3)
                 for key in keys[gone:]
             ],
             [ConfigDelete("flow", key) for key in keys[:gone]],
-            random.choice([[], [], [ConfigAbsent("flow", keys[0])], [ConfigPresent("flow", keys[0])]]),
+            random.choice([[], [], [ConfigAbsent("flow", first)], [ConfigPresent("flow", first)]]),
         )
 
     def metadata(self) -> RegisterMetadata:

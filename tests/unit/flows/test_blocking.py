@@ -136,6 +136,20 @@ def test_what_arrived_before_is_looked_at_first(rig: Rig) -> None:
     assert rig.calls[0] == ("start", "left", 2)
 
 
+def test_what_arrived_during_a_handler_is_looked_at_before_the_next(rig: Rig) -> None:
+    def be_slow() -> None:
+        rig.watch.tell("put", "right", 5)
+        rig.during["start"] = rig.processor.stop
+
+    rig.during["start"] = be_slow
+    rig.watch.tell("put", "right", 2)
+
+    with rig.processor as processor:
+        processor.run()
+
+    assert rig.calls[:2] == [("start", "left", 1), ("start", "right", 5)]
+
+
 def test_nothing_is_begun_after_it_was_stopped(rig: Rig) -> None:
     rig.during["start"] = rig.processor.stop
     rig.watch.tell("put", "right", 2)
