@@ -15,12 +15,8 @@ an event loop costs and not what the bus does.) A subscriber decodes what it get
 answers back to who asked: the four messages that a routed request takes, and nothing besides. The
 mirror is an asyncio program in a process of its own.
 
-**Bare relay of transactions.** It gets a transaction of puts, and publishes each put under its key,
-so that every subscriber gets what is its own. That is the same number of messages, and the same
-choice among subscribers, as a broker has to make.
-
-``python -m ezgraph.bench.bare echo`` is the echo, ``… relay`` the relay, ``… transactions`` that of
-transactions, ``… switch`` the switch and ``… mirror PORT`` its mirror.
+``python -m ezgraph.bench.bare echo`` is the echo, ``… relay`` the relay, ``… switch`` the switch
+and ``… mirror PORT`` its mirror.
 
 **Bare sessions** (`BareSession`) hold a lease each and do nothing but renew it: of these a process
 can have a thousand without being the bottleneck.
@@ -40,14 +36,12 @@ from ezgraph.bench.children import end_with_parent, say
 from ezgraph.client.identity import hello
 from ezgraph.client.sockets import secure
 from ezgraph.config import Address
-from ezgraph.names import topic_of
-from ezgraph.protocol.commands import ChangeConfig, Goodbye, Heartbeat
-from ezgraph.protocol.config import bus_key
+from ezgraph.protocol.commands import Goodbye, Heartbeat
 from ezgraph.protocol.replies import Beat, Done, Refusal, Welcome
 from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from ezgraph.config import ClientKeys
     from ezgraph.protocol.commands import Command
@@ -127,26 +121,6 @@ async def mirror(port: int) -> None:
     reader = _Reader(dealer, reflect)
     say(ready=True)
     await asyncio.Event().wait()
-
-
-def relay_transactions() -> None:
-    """Answer every transaction and publish each of its puts by itself, for ever."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    router, pub = context.socket(zmq.ROUTER), context.socket(zmq.PUB)
-    pub.set(zmq.SNDHWM, 0)
-    end_with_parent()
-    say(port=router.bind_to_random_port(_HOST), events_port=pub.bind_to_random_port(_HOST))
-    count = 0
-    while True:
-        peer, frame = router.recv_multipart()
-        header = frames.read_header(frame)
-        command = frames.read_command(frame)
-        puts = command.puts if isinstance(command, ChangeConfig) else []
-        count += len(puts)
-        router.send_multipart([peer, frames.reply_frame(header.request_id, Done(count))])
-        for put in puts:
-            topic = topic_of(bus_key(put.type, put.key))
-            pub.send_multipart([topic, request_frame(count, ChangeConfig([put]))])
 
 
 def request_frame(number: int, command: Command) -> bytes:
@@ -336,36 +310,13 @@ class BareSession:
         self._socket.send(request_frame(0, command))
 
 
-class Bystander:
-    """A bare subscriber to some topics, which counts what reaches it."""
-
-    def __init__(self, events_port: int, topics: Sequence[bytes]) -> None:
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.SUB)
-        self._socket.connect(f"{_HOST}:{events_port}")
-        for topic in topics:
-            self._socket.subscribe(topic)
-
-    def __repr__(self) -> str:
-        return f"<Bystander {self._socket!r}>"
-
-    def hear(self, wait_s: float) -> list[list[bytes]]:
-        """Return the messages that came, when there was none for so long."""
-        found = []
-        while self._socket.poll(round(wait_s * 1000)):
-            found.append(self._socket.recv_multipart())
-        return found
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._context.destroy(linger=0)
-
-
-_SERVERS = {"echo": echo, "relay": relay, "transactions": relay_transactions, "switch": switch}
-
 if __name__ == "__main__":
     match sys.argv[1:]:
+        case ["relay"]:
+            relay()
+        case ["switch"]:
+            switch()
         case ["mirror", port]:
             asyncio.run(mirror(int(port)))
-        case arguments:
-            _SERVERS[arguments[0]]()
+        case _:
+            echo()

@@ -1,9 +1,9 @@
 """Section q: a flow over a whole rig starts as one transaction, and each processor hears its part.
 
 The operator is in this process, the processors in children; all are asyncio, for the bare relay
-too (`bare`): it gets the same transaction, decodes it, and publishes each put under its key to as
-many subscribers. The clock runs from before `start_flow` until the last of the processors has the
-last of its variants; after each start the flow is stopped again.
+too (`bare_keys`): it gets the same transaction, decodes it, and publishes each put under its key
+to as many subscribers. The clock runs from before `start_flow` until the last of the processors has
+the last of its variants; after each start the flow is stopped again.
 
 What SQLite FULL may take longer than memory is one commit of as many records, measured here in the
 same rounds, in a journal of its own.
@@ -87,7 +87,7 @@ class _Rig:
 
     def start(self, stack: ExitStack, where: Path) -> None:
         """Start the relay, the brokers, and the processors of each."""
-        relay = stack.enter_context(Child("ezgraph.bench.bare", "transactions"))
+        relay = stack.enter_context(Child("ezgraph.bench.bare_keys"))
         self._port = int(relay.said["port"])
         self._brokers: dict[str, Address] = {
             each: stack.enter_context(broker(backend_url(each, where))).address

@@ -18,7 +18,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from ezgraph.bench.bare import Bystander
+from ezgraph.bench.bare_keys import Bystander
 from ezgraph.bench.children import Child, answer, be, say
 from ezgraph.bench.rows import US, Row, alone, at_most_of_bare, compared, exactly
 from ezgraph.bench.sessions import cpu_seconds

@@ -130,34 +130,36 @@ class FlowProcessor:
         watch = self._attendance.watch()
         try:
             async with asyncio.TaskGroup() as group:
-                task = group.create_task(self._attend(watch))
+                working = group.create_task(self._work())
+                following = group.create_task(self._follow(watch, working))
                 try:
                     yield self
                 except Exception as own:  # noqa: BLE001 - raised below, outside of the group
                     error = own
                 finally:
+                    following.cancel()
+                    self._end()
+                    await asyncio.wait([working])
                     await watch.aclose()
-                    await asyncio.wait([task])
         except BaseExceptionGroup as failed:
             error = error or failed.exceptions[0]
         if error is not None:
             raise error
 
-    async def _attend(self, watch: Watch) -> None:
-        """Follow the watch to its end; then stop what runs."""
-        over: EzGraphError | None = None
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._work())
-            try:
-                async for event in watch:
-                    self._attendance.take(event)
-                    self._news.set()
-            except EzGraphError as error:
-                over = error
-            self._attendance.variants.close()
-            self._news.set()
-        if over is not None:
-            raise over
+    async def _follow(self, watch: Watch, working: asyncio.Task[None]) -> None:
+        """Take what the watch says; if it fails, have all that runs stopped first."""
+        try:
+            async for event in watch:
+                self._attendance.take(event)
+                self._news.set()
+        except EzGraphError:
+            self._end()
+            await asyncio.wait([working])
+            raise
+
+    def _end(self) -> None:
+        self._attendance.variants.close()
+        self._news.set()
 
     async def _work(self) -> None:
         """Call handlers whenever there is something to be done, until nothing is wanted."""

@@ -111,7 +111,7 @@ class ConfigWatch:
 
     def take_arrived(self) -> ConfigWatchEvent | None:
         """Return the next event if it is there already, else None; do not wait."""
-        while not self._ready and not self._is_to_read:
+        while not self._ready and not self._is_to_read and self._subscription is not None:
             if (item := self._subscription.take_arrived()) is None:
                 return None
             self._take(item)

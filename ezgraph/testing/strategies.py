@@ -34,6 +34,7 @@ from ezgraph.protocol.commands import (
 from ezgraph.protocol.config import (
     ConfigAbsent,
     ConfigAtSeq,
+    ConfigCreatedAt,
     ConfigDelete,
     ConfigHasValue,
     ConfigKey,
@@ -265,6 +266,7 @@ config_conditions = st.one_of(
     st.builds(ConfigAbsent, _kind, _key),
     st.builds(ConfigPresent, _kind, _key),
     st.builds(ConfigAtSeq, _kind, _key, st.integers(0, 30)),
+    st.builds(ConfigCreatedAt, _kind, _key, st.integers(0, 30)),
     st.builds(ConfigHasValue, _kind, _key, config_values),
 )
 

@@ -19,6 +19,7 @@ from ezgraph.protocol.commands import ChangeConfig, Goodbye, ReadConfig, Revert
 from ezgraph.protocol.config import (
     ConfigAbsent,
     ConfigAtSeq,
+    ConfigCreatedAt,
     ConfigDelete,
     ConfigHasValue,
     ConfigPresent,
@@ -67,6 +68,7 @@ class Kept(NamedTuple):
     value: Any
     owner: str | None
     seq: int
+    created_seq: int
 
 
 def alike(one: object, other: object) -> bool:
@@ -90,6 +92,8 @@ class PlainDict:
                 return kept is not None
             case ConfigAtSeq(seq=seq):
                 return (kept.seq if kept else 0) == seq
+            case ConfigCreatedAt(seq=seq):
+                return kept is not None and kept.created_seq == seq
             case ConfigHasValue(value=value):
                 return kept is not None and alike(kept.value, value)
 
@@ -118,7 +122,9 @@ class PlainDict:
             if value is ...:
                 del self.now[place]
             else:
-                self.now[place] = Kept(value, owner, seq)
+                before = self.now.get(place)
+                created_seq = seq if before is None else before.created_seq
+                self.now[place] = Kept(value, owner, seq, created_seq)
             self._at.append((seq, self.now))
 
     def at(self, seq: int, kind: str, prefix: ConfigKey) -> dict[ConfigKey, Any]:
@@ -141,7 +147,7 @@ class PlainDict:
 
 def of_state(state: GraphState) -> dict[Place, Kept]:
     return {
-        (key[0], key[1:]): Kept(held.value, held.owner, held.seq)
+        (key[0], key[1:]): Kept(held.value, held.owner, held.seq, held.created_seq)
         for key, held in state.config.entries.items()
     }
 

@@ -126,6 +126,40 @@ def test_it_runs_until_a_handler_stops_it_and_leaving_stops_what_runs(rig: Rig) 
     assert rig.calls == [("start", "left", 1), ("change", "left", 5), ("stop", "left", None)]
 
 
+def test_what_arrived_before_is_looked_at_first(rig: Rig) -> None:
+    rig.during["start"] = rig.processor.stop
+    rig.watch.tell("put", "left", 2)
+
+    with rig.processor as processor:
+        processor.run()
+
+    assert rig.calls[0] == ("start", "left", 2)
+
+
+def test_what_arrived_during_a_handler_is_looked_at_before_the_next(rig: Rig) -> None:
+    def be_slow() -> None:
+        rig.watch.tell("put", "right", 5)
+        rig.during["start"] = rig.processor.stop
+
+    rig.during["start"] = be_slow
+    rig.watch.tell("put", "right", 2)
+
+    with rig.processor as processor:
+        processor.run()
+
+    assert rig.calls[:2] == [("start", "left", 1), ("start", "right", 5)]
+
+
+def test_nothing_is_begun_after_it_was_stopped(rig: Rig) -> None:
+    rig.during["start"] = rig.processor.stop
+    rig.watch.tell("put", "right", 2)
+
+    with rig.processor as processor:
+        processor.run()
+
+    assert rig.calls == [("start", "left", 1), ("stop", "left", None)]
+
+
 def test_only_the_newest_value_is_handed_out_after_a_slow_handler(rig: Rig) -> None:
     def be_slow() -> None:
         for value in (2, 3, 4):

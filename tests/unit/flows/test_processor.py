@@ -38,7 +38,8 @@ class FakeWatch:
     def __init__(self) -> None:
         self._told: deque[Said | Exception] = deque()
         self._news = asyncio.Event()
-        self._closed = False
+        self.is_closed = False
+        self.is_silent = False
         self._seq = 0
 
     def tell(self, kind: str, variant: str | None = None, value: object = None) -> None:
@@ -61,8 +62,10 @@ class FakeWatch:
         return self
 
     async def __anext__(self) -> Said:
+        if self.is_silent:
+            await asyncio.Event().wait()
         while not self._told:
-            if self._closed:
+            if self.is_closed:
                 raise StopAsyncIteration
             self._news.clear()
             await self._news.wait()
@@ -72,7 +75,7 @@ class FakeWatch:
         return said
 
     async def aclose(self) -> None:
-        self._closed = True
+        self.is_closed = True
         self._news.set()
 
 
@@ -181,6 +184,7 @@ async def test_each_change_calls_one_handler_and_leaving_stops_what_runs(rig: Ri
         ("stop", "right", None),
     ]
     assert dict(processor.running) == {}
+    assert rig.watch.is_closed
 
 
 @in_loop
@@ -290,6 +294,16 @@ async def test_keys_that_are_no_variants_are_left_alone_and_named(
 
     assert rig.calls == []
     assert caplog.text.count("no variant of a flow") == 2
+
+
+@in_loop
+async def test_leaving_does_not_wait_for_a_broker_that_says_nothing(rig: Rig) -> None:
+    rig.watch.is_silent = True
+
+    async with rig.processor:
+        await asyncio.sleep(0)
+
+    assert rig.calls == []
 
 
 @in_loop
