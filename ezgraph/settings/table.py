@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ezgraph.protocol.settings import SettingsChangedEvent, SettingsEventType
 from ezgraph.settings.columns import Path, column_names, leaves
 from ezgraph.settings.exact import native
-from ezgraph.settings.extras import extra
+from ezgraph.extras import extra
 from ezgraph.settings.pipeline import (
     INIT_FINAL_COMPONENT_ADDRESS,
     PipelineSettingsEvent,

@@ -252,7 +252,7 @@ def _extend_array(value: Any) -> Any:  # noqa: ANN401
         if isinstance(value, numpy.ndarray):
             return msgpack.ExtType(NDARRAY, _array_content(value))
         if isinstance(value, numpy.generic):
-            content = [_dtype_content(value.dtype), value.tobytes()]
+            content = [dtype_content(value.dtype), value.tobytes()]
             return msgpack.ExtType(SCALAR, _pack_within(content))
     return _extend_number_or_subclass(value)
 
@@ -287,13 +287,17 @@ def _members(value: set[Any] | frozenset[Any]) -> bytes:
     return _pack_within([unpack(each) for each in sorted(map(_pack, value))])
 
 
-def _dtype_content(dtype: Any) -> Any:  # noqa: ANN401
-    """Spell a dtype: its text; a mapping of fields with their places; or [dtype, shape]."""
+def dtype_content(dtype: Any) -> Any:  # noqa: ANN401
+    """Spell a dtype: its text; a mapping of fields with their places; or [dtype, shape].
+
+    Raises:
+        TypeError: its items are Python objects, or NumPy itself does not know it.
+    """
     if dtype.hasobject:
         raise TypeError(f"an array of dtype {dtype} holds Python objects; convert it first")
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
-        return [_dtype_content(base), list(shape)]
+        return [dtype_content(base), list(shape)]
     if dtype.fields is not None:
         return _fields_content(dtype)
     if sys.modules["numpy"].dtype(dtype.str) != dtype:
@@ -305,7 +309,7 @@ def _fields_content(dtype: Any) -> dict[str, Any]:  # noqa: ANN401
     parts = [dtype.fields[name] for name in dtype.names]
     content = {
         "names": list(dtype.names),
-        "formats": [_dtype_content(kind) for kind, *_ in parts],
+        "formats": [dtype_content(kind) for kind, *_ in parts],
         "offsets": [offset for _, offset, *_ in parts],
         "itemsize": dtype.itemsize,
     }
@@ -315,18 +319,19 @@ def _fields_content(dtype: Any) -> dict[str, Any]:  # noqa: ANN401
 
 def _array_content(array: Any) -> bytes:  # noqa: ANN401
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-    content = [_dtype_content(array.dtype), list(array.shape), order, array.tobytes(order)]
+    content = [dtype_content(array.dtype), list(array.shape), order, array.tobytes(order)]
     return _pack_within(content)
 
 
-def _dtype(content: Any) -> Any:  # noqa: ANN401
+def dtype_from(content: Any) -> Any:  # noqa: ANN401
+    """Return the dtype that `dtype_content` spelled; raises anything if it is none."""
     import numpy as np
 
     if isinstance(content, list):
         base, shape = content
-        content = (_dtype(base), tuple(shape))
+        content = (dtype_from(base), tuple(shape))
     elif isinstance(content, dict):
-        content = {**content, "formats": [_dtype(each) for each in content["formats"]]}
+        content = {**content, "formats": [dtype_from(each) for each in content["formats"]]}
     dtype = np.dtype(content)
     if dtype.hasobject:
         raise MalformedMessageError(f"an array of dtype {dtype} would hold Python objects")
@@ -337,7 +342,7 @@ def _array(content: list[Any]) -> Any:  # noqa: ANN401
     import numpy as np
 
     kind, shape, order, raw = content
-    dtype = _dtype(kind)
+    dtype = dtype_from(kind)
     if len(shape) > _MAX_DIMENSIONS:  # their product would take time that grows as their square
         raise MalformedMessageError(f"an array of {len(shape)} dimensions")
     if not all(type(each) is int and each >= 0 for each in shape) or order not in ("C", "F"):
@@ -355,7 +360,7 @@ def _scalar(content: list[Any]) -> Any:  # noqa: ANN401
     import numpy as np
 
     kind, raw = content
-    dtype = _dtype(kind)
+    dtype = dtype_from(kind)
     if dtype.type is np.str_:  # an item of an array would lose the NULs at its end
         big = dtype.str.startswith(">")
         return np.str_(raw[: dtype.itemsize].decode("utf-32-be" if big else "utf-32-le"))

@@ -1,0 +1,389 @@
+"""Serving a graph of nodes to other processes: a socket and a thread of their own.
+
+Bulk data never passes the sockets of commands: this ROUTER has a context, an I/O thread and a
+thread to itself. Buffers are given to ZeroMQ as they are; what it has not sent yet is counted for
+each peer, and a peer that does not take what it asked for gets no more until it does. Who asks for
+news of a node waits in a list, not in a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import zmq
+
+from ezgraph.clock import SystemClock
+from ezgraph.config import Address, resolve_loopback
+from ezgraph.errors import (
+    AddressInUseError,
+    EzGraphError,
+    InsecureAddressError,
+    LimitError,
+    MalformedMessageError,
+    NodeSourceError,
+)
+from ezgraph.protocol.nodes import NodeVerb, parse_request
+from ezgraph.wire.nodes import answer_frames, error_frame, read_request, read_request_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from ezgraph.nodes.base import BaseNode
+    from ezgraph.nodes.server import NodeServer
+    from ezgraph.protocol.nodes import NodeRequest
+    from ezgraph.wire.nodes import Incoming
+
+    Socket = zmq.Socket[bytes]
+
+log = logging.getLogger(__name__)
+
+_NOBLOCK = int(zmq.NOBLOCK)
+_SNDMORE = int(zmq.SNDMORE)
+_BATCH = 64
+_BLOCKED_MS = 1
+_IDLE_MS = 1_000
+_START_S = 10.0
+_SMALL_BYTES = 64 << 10
+"""Below that pyzmq copies, and copying is the quicker way."""
+
+
+@dataclass
+class _Peer:
+    """A reader: what it asked and was not answered yet, and what is on its way to it."""
+
+    asker: str | None
+    asked: deque[bytes] = field(default_factory=deque)
+    unsent: deque[tuple[zmq.MessageTracker, int]] = field(default_factory=deque)
+    unsent_bytes: int = 0
+
+    def settle(self) -> None:
+        """Forget what ZeroMQ has sent."""
+        while self.unsent and self.unsent[0][0].done:
+            self.unsent_bytes -= self.unsent.popleft()[1]
+
+
+@dataclass
+class _Waiter:
+    """A request for growth that has nothing new to be told yet."""
+
+    peer: bytes
+    request_id: int
+    node: BaseNode
+    after: int
+    until: float
+
+
+class NodeHost:
+    """Serves what a `NodeServer` answers, on a port of this process. Use it as a context manager.
+
+    Args:
+        server: the graph.
+        host: where to listen; outside loopback only with keys (``secure``), or ``insecure``.
+        port: 0: a free one.
+        secure: gives the socket its keys, before it is bound.
+        insecure: serve anybody who reaches the port.
+
+    Raises:
+        InsecureAddressError: outside loopback without keys.
+    """
+
+    def __init__(
+        self,
+        server: NodeServer,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        secure: Callable[[Socket], None] | None = None,
+        insecure: bool = False,
+    ) -> None:
+        numeric, is_loopback = resolve_loopback(host)
+        if not (is_loopback or secure is not None or insecure):
+            raise InsecureAddressError(
+                f"nodes would be served to anybody who reaches {host}:{port}; give the host keys, "
+                f"listen on 127.0.0.1, or say insecure=True"
+            )
+        self.server = server
+        self._where = Address(numeric, port)
+        self._secure = secure
+        self._limits = server.limits
+        self._clock = SystemClock()
+        self._peers: dict[bytes, _Peer] = {}
+        self._waiters: list[_Waiter] = []
+        self._is_stopping = False
+        self._thread: threading.Thread | None = None
+        self._context: zmq.Context[Socket] | None = None
+        self._waker, self._wakened = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wakened.setblocking(False)
+
+    def __repr__(self) -> str:
+        state = "serving" if self._thread is not None else "stopped"
+        return f"<NodeHost tcp://{self._where} {state} peers={len(self._peers)} {self.server!r}>"
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, once it was started."""
+        return self._where
+
+    def start(self) -> Self:
+        """Serve from now on.
+
+        Raises:
+            AddressInUseError: somebody listens there.
+        """
+        if self._thread is not None:
+            return self
+        self._context = zmq.Context()
+        router = self._context.socket(zmq.ROUTER)
+        try:
+            self._bind(router)
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
+        self._is_stopping = False
+        self._thread = threading.Thread(
+            target=self._run, args=(router,), name="ezgraph-nodes-host", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def _bind(self, router: Socket) -> None:
+        router.set(zmq.LINGER, 0)
+        router.set(zmq.ROUTER_MANDATORY, 1)
+        router.set(zmq.IPV6, int(":" in self._where.host))
+        router.set(zmq.SNDHWM, self._limits.max_waiting_requests)
+        router.set(zmq.RCVHWM, self._limits.max_waiting_requests)
+        router.set(zmq.MAXMSGSIZE, self._limits.max_request_bytes)
+        router.set(zmq.TCP_KEEPALIVE, 1)
+        if self._secure is not None:
+            self._secure(router)
+        try:
+            router.bind(self._where.endpoint)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EADDRINUSE:
+                raise
+            raise AddressInUseError(
+                f"somebody listens on {self._where} already; choose another port, or 0 for a free one"
+            ) from error
+        bound = router.get(zmq.LAST_ENDPOINT).decode()
+        self._where = Address(self._where.host, int(bound.rpartition(":")[2]))
+
+    def stop(self) -> None:
+        """Serve no longer; returns when the thread has ended. May be called twice."""
+        thread, self._thread = self._thread, None
+        self._is_stopping = True
+        self._wake()
+        if thread is not None:
+            thread.join()
+        if self._context is not None:
+            self._context.destroy(linger=0)
+            self._context = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):  # full: it will wake anyway
+            self._waker.send(b"w")
+
+    # --- in its thread ---
+
+    def _run(self, router: Socket) -> None:
+        log.info("serving nodes address=%s", self._where)
+        poller = zmq.Poller()
+        poller.register(router, zmq.POLLIN)
+        poller.register(self._wakened, zmq.POLLIN)
+        while not self._is_stopping:
+            ready = dict(poller.poll(self._patience_ms()))
+            if self._wakened.fileno() in ready:
+                with suppress(BlockingIOError):
+                    self._wakened.recv(4096)
+            if router in ready:
+                self._receive(router)
+            self._tell_waiters(router)
+            self._answer_peers(router)
+        for waiter in self._waiters:
+            waiter.node.growth.ignore(self._wake)
+        self._waiters.clear()
+        self._peers.clear()
+
+    def _patience_ms(self) -> int:
+        if any(peer.asked for peer in self._peers.values()):
+            return _BLOCKED_MS
+        if self._waiters:
+            soonest = min(waiter.until for waiter in self._waiters) - self._clock.monotonic()
+            return max(0, min(_IDLE_MS, int(soonest * 1000) + 1))
+        return _IDLE_MS
+
+    def _receive(self, router: Socket) -> None:
+        for _ in range(_BATCH):
+            try:
+                sender = router.recv(_NOBLOCK)
+            except zmq.Again:
+                return
+            frame = router.recv(copy=False)
+            last = frame
+            while last.more:
+                last = router.recv(copy=False)  # not ours, and not kept
+            if last is frame:
+                self._take(router, sender, frame)
+
+    def _take(self, router: Socket, sender: bytes, frame: zmq.Frame) -> None:
+        peer = self._peers.get(sender)
+        if peer is None:
+            if len(self._peers) >= self._limits.max_peers:
+                self._drop_idle_peers()
+            peer = self._peers[sender] = _Peer(_asker_of(frame))
+        asked = frame.bytes
+        if len(peer.asked) < self._limits.max_waiting_requests:
+            peer.asked.append(asked)
+            return
+        with suppress(MalformedMessageError):
+            self._refuse(
+                router,
+                sender,
+                read_request_id(asked),
+                LimitError(
+                    f"{len(peer.asked)} requests of this reader wait already; take their answers"
+                ),
+            )
+
+    def _drop_idle_peers(self) -> None:
+        for sender, peer in list(self._peers.items()):
+            peer.settle()
+            if not peer.asked and not peer.unsent:
+                del self._peers[sender]
+
+    def _answer_peers(self, router: Socket) -> None:
+        """Answer one request of each peer in turn, as long as there are some that may be."""
+        may_go_on = True
+        while may_go_on and not self._is_stopping:
+            may_go_on = False
+            for sender, peer in list(self._peers.items()):
+                peer.settle()
+                if peer.asked and peer.unsent_bytes < self._limits.max_unsent_bytes:
+                    self._answer(router, sender, peer, peer.asked.popleft())
+                    may_go_on = True
+                elif not peer.asked and not peer.unsent:
+                    self._peers.pop(sender, None)
+            if may_go_on and router.get(zmq.EVENTS) & zmq.POLLIN:
+                return  # others may ask for little, and need not wait for one who asks for much
+
+    def _answer(self, router: Socket, sender: bytes, peer: _Peer, asked: bytes) -> None:
+        try:
+            request_id = read_request_id(asked)
+        except MalformedMessageError as error:
+            log.debug("no request bytes=%d why=%s", len(asked), error)
+            return
+        try:
+            incoming = read_request(asked)
+            request = parse_request(incoming.message)
+            if request.verb is NodeVerb.GROWTH and self._waits(sender, peer, incoming, request):
+                return
+            answer = self.server.answer(request, peer.asker)
+            frames = _frames(request, incoming, answer)
+        except EzGraphError as error:
+            self._refuse(router, sender, request_id, error)
+            return
+        self._send(router, sender, peer, frames)
+
+    def _refuse(
+        self, router: Socket, sender: bytes, request_id: int, error: EzGraphError
+    ) -> None:
+        self._send(router, sender, self._peers.get(sender), [error_frame(request_id, error)])
+
+    def _send(self, router: Socket, sender: bytes, peer: _Peer | None, frames: list[Any]) -> None:
+        try:
+            router.send(sender, _NOBLOCK | _SNDMORE)
+            if len(frames) == 1:
+                router.send(frames[0], _NOBLOCK)
+                return
+            head, buffer = frames
+            router.send(head, _NOBLOCK | _SNDMORE)
+            if buffer.nbytes < _SMALL_BYTES or peer is None:
+                router.send(buffer, _NOBLOCK)
+                return
+            tracker = router.send(buffer, _NOBLOCK, copy=False, track=True)
+        except zmq.ZMQError as error:  # it is gone, or takes nothing: it asks again if it lives
+            log.debug("not sent why=%s", error)
+            if error.errno == zmq.EHOSTUNREACH:
+                self._peers.pop(sender, None)
+            return
+        if tracker is not None:
+            peer.unsent.append((tracker, buffer.nbytes))
+            peer.unsent_bytes += buffer.nbytes
+
+    # --- who waits for news ---
+
+    def _waits(
+        self, sender: bytes, peer: _Peer, incoming: Incoming, request: NodeRequest
+    ) -> bool:
+        """Put a request for growth on the list, if there are no news; return whether it is."""
+        node, after, wait_s = self.server.growth(request, peer.asker)
+        request.kwargs.pop("wait_s", None)  # the thread of this host waits for nobody
+        if after is None or wait_s == 0:
+            return False
+        if len(self._waiters) >= self._limits.max_peers:
+            raise LimitError(f"{len(self._waiters)} readers wait for nodes to grow already")
+        node.growth.listen(self._wake)
+        if node.has_grown(after):
+            return False
+        until = self._clock.monotonic() + wait_s
+        self._waiters.append(_Waiter(sender, incoming.request_id, node, after, until))
+        return True
+
+    def _tell_waiters(self, router: Socket) -> None:
+        if not self._waiters:
+            return
+        now = self._clock.monotonic()
+        left = []
+        for waiter in self._waiters:
+            if now >= waiter.until or waiter.node.has_grown(waiter.after):
+                self._tell(router, waiter)
+            else:
+                left.append(waiter)
+        self._waiters = left
+
+    def _tell(self, router: Socket, waiter: _Waiter) -> None:
+        peer = self._peers.get(waiter.peer)
+        try:
+            report = waiter.node.growth_report()
+            frames = answer_frames(waiter.request_id, report, takes_frames=False)
+        except EzGraphError as error:
+            self._refuse(router, waiter.peer, waiter.request_id, error)
+            return
+        self._send(router, waiter.peer, peer, frames)
+
+
+def _frames(request: NodeRequest, incoming: Incoming, answer: object) -> list[Any]:
+    try:
+        return answer_frames(incoming.request_id, answer, takes_frames=incoming.takes_frames)
+    except EzGraphError as error:
+        raise NodeSourceError(
+            f"node {request.uid!r} answered {request.verb.value!r} with what cannot be sent: "
+            f"{error}"
+        ) from error
+
+
+def _asker_of(frame: zmq.Frame) -> str | None:
+    """Return whose key the sender proved, if the socket has keys."""
+    try:
+        found = frame.get("User-Id")
+    except zmq.ZMQError:
+        return None
+    return found if isinstance(found, str) and found else None

@@ -1,0 +1,343 @@
+"""Reading a selection: which parts come from where, and how they become one array."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+
+from ezgraph.errors import ChunkCorruptError, LimitError, MalformedMessageError
+from ezgraph.nodes.factory import message_of
+from ezgraph.nodes.fingerprints import fingerprint_of
+from ezgraph.nodes.selection import select
+from ezgraph.protocol.nodes import NodeVerb
+from ezgraph.wire import values
+from ezgraph.wire.arrays import MAX_ITEMS_WITHOUT_BYTES, raw_bytes, shaped
+from ezgraph.wire.nodes import Fingerprinted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from ezgraph.nodes.factory import AnyServer
+    from ezgraph.nodes.fingerprints import ChunkCache, Place
+    from ezgraph.nodes.grid import Grid, Piece, Triple
+    from ezgraph.protocol.nodes import NodeDescription
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that are there, and those that there will be."""
+
+MAX_READ_BYTES = 16 << 30
+MAX_PIECES = 1_000_000
+FINGERPRINTS_AT_ONCE = 1_000
+
+
+class Wanted(Protocol):
+    """A server that has several requests for arrays in flight (`RemoteTree`)."""
+
+    cache: ChunkCache
+    max_read_bytes: int
+
+    def fetch(
+        self,
+        requests: Iterable[tuple[Mapping[str, Any], int]],
+        take: Callable[[int, NDArray[Any], bytes | None], None],
+        /,
+        *,
+        timeout: float | None,
+    ) -> None:
+        """Ask for arrays of so many bytes each; ``take`` gets number, array and fingerprint."""
+        ...
+
+
+Take = Callable[["Piece", "NDArray[Any]"], None]
+
+
+class Way(Protocol):
+    """How the parts are had."""
+
+    @property
+    def max_read_bytes(self) -> int:
+        """How much may be read at once."""
+        ...
+
+    def bring(self, grid: Grid, dtype: np.dtype[Any], pieces: Iterator[Piece], take: Take) -> None:
+        """Give each piece with its items to ``take``, in any order."""
+        ...
+
+
+def read_selection(
+    grid: Grid, dtype: np.dtype[Any], index: object, way: Way, progress: Progress | None
+) -> Any:  # noqa: ANN401 - an array or an item
+    """Return what an index selects, as NumPy would, in memory of its own.
+
+    Raises:
+        NodeIndexError: it is no basic index, or out of range.
+        LimitError: it is too much; nothing was allocated or asked for.
+    """
+    selection = select(index, grid.shape)
+    total = math.prod(selection.shape) * dtype.itemsize
+    _check_size(total, selection.shape, way.max_read_bytes)
+    _check_count(grid, selection.shape)
+    result = _Result(selection.shape, dtype, total, progress)
+    way.bring(grid, dtype, grid.pieces(selection), result.take)
+    whole = result.array()
+    return whole[selection.final] if selection.is_item else whole[(*selection.final, ...)]
+
+
+def _check_size(total: int, shape: tuple[int, ...], most: int) -> None:
+    if total > most or (not total and math.prod(shape) > MAX_ITEMS_WITHOUT_BYTES):
+        raise LimitError(
+            f"an array of shape {shape} takes {total} bytes; at most {most} are read at once: read "
+            f"it in parts, such as node[:1000], or give the reader a larger max_read_bytes"
+        )
+
+
+def _check_count(grid: Grid, shape: tuple[int, ...]) -> None:
+    most = math.prod(min(*each) for each in zip(grid.counts, shape, strict=True))
+    if most > MAX_PIECES:
+        raise LimitError(
+            f"up to {most} chunks would have to be read; at most {MAX_PIECES} are at once: read it "
+            f"in parts, or serve it in larger chunks"
+        )
+
+
+class _Result:
+    """The array that a selection becomes, as its pieces arrive."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        total: int,
+        progress: Progress | None,
+    ) -> None:
+        self._shape = shape
+        self._dtype = dtype
+        self._total = total
+        self._done = 0
+        self._progress = progress
+        self._array: NDArray[Any] | None = None
+
+    def take(self, piece: Piece, items: NDArray[Any]) -> None:
+        if items.shape != piece.shape or items.dtype != self._dtype:
+            raise MalformedMessageError(
+                f"chunk {piece.chunk} came as {items.dtype} {items.shape} in place of "
+                f"{self._dtype} {piece.shape}"
+            )
+        if piece.shape == self._shape and _may_be_given_away(items):
+            self._array = items
+        else:
+            self.array()[piece.target] = items
+        self._done += items.nbytes
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+    def array(self) -> NDArray[Any]:
+        """Return the array; its memory is taken when the first piece needs it."""
+        if self._array is None:
+            self._array = np.empty(self._shape, self._dtype)
+        return self._array
+
+
+def _may_be_given_away(items: NDArray[Any]) -> bool:
+    """Whether an array is the received frame itself, which nobody else holds or will change."""
+    flags = items.flags
+    return bool(flags.writeable and flags.aligned and flags.c_contiguous and _is_received(items))
+
+
+def _is_received(items: NDArray[Any]) -> bool:
+    owner: Any = items
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    return isinstance(owner, memoryview)
+
+
+class Here:
+    """The parts of an array whose source is in this process."""
+
+    max_read_bytes = 1 << 62  # who has the source knows how large it is
+
+    def __init__(
+        self, read_part: Callable[[int, tuple[Triple, ...] | None, Grid], NDArray[Any]]
+    ) -> None:
+        self._read_part = read_part
+
+    def __repr__(self) -> str:
+        return f"<Here {self._read_part!r}>"
+
+    def bring(
+        self,
+        grid: Grid,
+        dtype: np.dtype[Any],  # noqa: ARG002 - the source knows it
+        pieces: Iterator[Piece],
+        take: Take,
+    ) -> None:
+        """Read each piece where it is."""
+        for piece in pieces:
+            take(piece, self._read_part(piece.chunk, piece.part, grid))
+
+
+class There:
+    """The parts of an array that is served elsewhere."""
+
+    def __init__(
+        self,
+        server: AnyServer,
+        described: NodeDescription,
+        *,
+        verify: bool,
+        timeout: float | None,
+    ) -> None:
+        self._server = server
+        self._described = described
+        self._verify = verify
+        self._timeout = timeout
+        has_many = hasattr(server, "fetch")
+        self._many: Wanted | None = cast("Wanted", server) if has_many else None
+        self._cache = self._many.cache if self._many and described.is_stable else None
+
+    def __repr__(self) -> str:
+        return f"<There {self._described.uid!r} at {self._server!r}>"
+
+    @property
+    def max_read_bytes(self) -> int:
+        """The reader's bound."""
+        return MAX_READ_BYTES if self._many is None else self._many.max_read_bytes
+
+    def read_chunk(self, grid: Grid, dtype: np.dtype[Any], number: int) -> NDArray[Any]:
+        """Return a whole chunk, as a view of what was received."""
+        from ezgraph.nodes.grid import Piece
+
+        shape = grid.chunk_shape(number)
+        part = tuple((0, length, 1) for length in shape)
+        target = tuple(slice(0, length) for length in shape)
+        found: list[NDArray[Any]] = []
+        wanted = iter([Piece(number, part, target, shape, is_whole=True)])
+        self.bring(grid, dtype, wanted, lambda _, items: found.append(items))
+        if found[0].shape != shape or found[0].dtype != dtype:
+            raise MalformedMessageError(
+                f"chunk {number} came as {found[0].dtype} {found[0].shape}, not {dtype} {shape}"
+            )
+        return found[0]
+
+    def bring(self, grid: Grid, dtype: np.dtype[Any], pieces: Iterator[Piece], take: Take) -> None:
+        """Take what the cache has and the server still has; ask for the rest."""
+        if self._cache is not None:
+            pieces = self._from_cache(self._cache, grid, dtype, pieces, take)
+        if self._many is None:
+            self._bring_singly(pieces, take)
+        else:
+            self._bring_many(self._many, dtype, pieces, take)
+
+    # --- what was read before ---
+
+    def _place(self, number: int) -> Place:
+        return (self._described.uid, self._described.incarnation, number)
+
+    def _from_cache(
+        self,
+        cache: ChunkCache,
+        grid: Grid,
+        dtype: np.dtype[Any],
+        pieces: Iterator[Piece],
+        take: Take,
+    ) -> Iterator[Piece]:
+        """Give away what is in the cache and unchanged at the server; return the rest."""
+        group: list[Piece] = []
+        for piece in pieces:
+            if self._place(piece.chunk) not in cache:
+                yield piece
+                continue
+            group.append(piece)
+            if len(group) == FINGERPRINTS_AT_ONCE:
+                yield from self._checked(cache, grid, dtype, group, take)
+                group = []
+        if group:
+            yield from self._checked(cache, grid, dtype, group, take)
+
+    def _checked(
+        self,
+        cache: ChunkCache,
+        grid: Grid,
+        dtype: np.dtype[Any],
+        group: list[Piece],
+        take: Take,
+    ) -> Iterator[Piece]:
+        now = self._fingerprints([piece.chunk for piece in group])
+        for piece, fingerprint in zip(group, now, strict=True):
+            kept = cache.get(self._place(piece.chunk), fingerprint)
+            if kept is None:
+                yield piece
+                continue
+            if self._verify and fingerprint_of(kept) != fingerprint:
+                raise self._corrupt(piece.chunk)
+            chunk = shaped(kept, dtype, grid.chunk_shape(piece.chunk))
+            take(piece, chunk[tuple(slice(*each) for each in piece.part)])
+
+    def _fingerprints(self, numbers: list[int]) -> list[bytes]:
+        told: list[bytes] = []
+        while len(told) < len(numbers):
+            asked = message_of(
+                NodeVerb.FINGERPRINTS, self._described.uid, indexes=numbers[len(told) :]
+            )
+            more = values.unpack(self._server.request(asked))
+            if not isinstance(more, list) or not 0 < len(more) <= len(numbers) - len(told):
+                raise MalformedMessageError(f"{more!r:.200} are no fingerprints of chunks")
+            told += more
+        return told
+
+    # --- what is asked for ---
+
+    def _message(self, piece: Piece) -> Mapping[str, Any]:
+        kwargs: dict[str, Any] = {"index": piece.chunk}
+        if not piece.is_whole:
+            kwargs["part"] = [list(each) for each in piece.part]
+        if self._verify:
+            kwargs["fingerprint"] = True
+        return message_of(NodeVerb.DATA, self._described.uid, **kwargs)
+
+    def _bring_singly(self, pieces: Iterator[Piece], take: Take) -> None:
+        for piece in pieces:
+            answer = values.unpack(self._server.request(self._message(piece)))
+            fingerprint = None
+            if isinstance(answer, tuple) and len(answer) == len(Fingerprinted._fields):
+                answer, fingerprint = answer
+            if not isinstance(answer, np.ndarray):
+                raise MalformedMessageError(f"chunk {piece.chunk} came as {type(answer).__name__}")
+            self._check(piece, answer, fingerprint)
+            take(piece, answer)
+
+    def _bring_many(
+        self, server: Wanted, dtype: np.dtype[Any], pieces: Iterator[Piece], take: Take
+    ) -> None:
+        asked: dict[int, Piece] = {}
+
+        def requests() -> Iterator[tuple[Mapping[str, Any], int]]:
+            for number, piece in enumerate(pieces):
+                asked[number] = piece
+                yield self._message(piece), math.prod(piece.shape) * dtype.itemsize
+
+        def took(number: int, items: NDArray[Any], fingerprint: bytes | None) -> None:
+            piece = asked.pop(number)
+            self._check(piece, items, fingerprint)
+            if self._cache is not None and piece.is_whole:
+                kept = raw_bytes(items)
+                kept.flags.writeable = items.flags.writeable = False
+                self._cache.put(self._place(piece.chunk), kept)
+            take(piece, items)
+
+        server.fetch(requests(), took, timeout=self._timeout)
+
+    def _check(self, piece: Piece, items: NDArray[Any], fingerprint: bytes | None) -> None:
+        if self._verify and fingerprint_of(items) != fingerprint:
+            raise self._corrupt(piece.chunk)
+
+    def _corrupt(self, number: int) -> ChunkCorruptError:
+        return ChunkCorruptError(
+            f"chunk {number} of node {self._described.uid!r} does not have the fingerprint that "
+            f"its server gave; it changed on the way, or in the file: read it again"
+        )
