@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from ezgraph.errors import EzGraphError, NodeError, NodeIndexError, NodeSourceError
 from ezgraph.nodes.base import BaseNode
 from ezgraph.nodes.fingerprints import RememberedFingerprints, fingerprint_of
-from ezgraph.nodes.grid import MAX_CHUNK_BYTES, Grid, chunks_for
+from ezgraph.nodes.grid import Grid, chunks_for
 from ezgraph.nodes.reading import Here, There, read_selection
 from ezgraph.nodes.registry import register
 from ezgraph.nodes.selection import EVERYTHING
@@ -296,8 +297,6 @@ class ArrayNode(BaseNode):
             ) from error
 
     def _own_description(self) -> NodeDescription:
-        from dataclasses import replace
-
         grid = self._grid()
         return replace(
             super()._own_description(),
@@ -334,7 +333,7 @@ class ArrayNode(BaseNode):
         return Fingerprinted(array, fingerprint_of(array))
 
     def _checked_part(self, part: object, shape: tuple[int, ...]) -> tuple[Triple, ...]:
-        triples = [tuple(each) for each in part] if _is_list_of_lists(part) else []
+        triples: list[Any] = _tuples(part)
         fits = len(triples) == len(shape) and all(
             len(each) == 3
             and all(type(number) is int for number in each)
@@ -462,5 +461,7 @@ class Chunks(Sequence[Any]):
         return self._node.read_chunk(range(len(self))[number])
 
 
-def _is_list_of_lists(part: object) -> bool:
-    return isinstance(part, list | tuple) and all(isinstance(each, list | tuple) for each in part)
+def _tuples(part: object) -> list[tuple[Any, ...]]:
+    """Return what came as a list of lists; nothing else fits any chunk."""
+    parts = part if isinstance(part, list | tuple) else [part]
+    return [tuple(each) if isinstance(each, list | tuple) else () for each in parts]

@@ -13,6 +13,7 @@ and chains of any length.
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,10 +22,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ezgraph._version import __version__
-from ezgraph.errors import DeadlineError, NodeError, NodeIndexError, UnknownLabelError
+from ezgraph.errors import NodeError, NodeIndexError, NodeRequestError, UnknownLabelError
 from ezgraph.ids import RandomIds
 from ezgraph.nodes.edges import Edges
-from ezgraph.nodes.growth import Follower, Growth
+from ezgraph.nodes.following import Follower, followed
+from ezgraph.nodes.growth import Growth
 from ezgraph.nodes.vocabulary import check_keywords
 from ezgraph.protocol.nodes import (
     GrowthReport,
@@ -44,8 +46,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Callable[..., Any])
 _PAGE = 10_000
-_WAIT_S = 5.0
-_LONGEST_S = 1e9
 
 
 class BaseNode(ABC):
@@ -257,24 +257,25 @@ class BaseNode(ABC):
         if self.server is None:
             yield from islice(list(self._edges), start, None if limit is None else start + limit)
             return
-        left = _LONGEST_S if limit is None else limit
-        while left > 0:
-            size = int(min(_PAGE, left))
+        stop = sys.maxsize if limit is None else start + limit
+        while start < stop:
+            size = min(_PAGE, stop - start)
             page = self._makers.get_edges(self._home, self.uid, start=start, limit=size)
             yield from page
             if len(page) < size:
                 return
-            start, left = start + len(page), left - len(page)
+            start += size
 
     def items(self) -> Iterator[tuple[Label, BaseNode]]:
         """Return each label with its node."""
         for label in self.keys():
             yield label, self.child(label)
 
-    def refresh(self) -> None:
+    def refresh(self) -> NodeDescription:
         """Ask the server anew what this node is and what edges it has; remembered nodes stay."""
         if self.server is not None:
             self._take_opening(self._makers.open_node(self._home, self.uid))
+        return self.description()
 
     def _take_opening(self, opening: NodeOpening) -> None:
         self._described = opening.description
@@ -315,11 +316,7 @@ class BaseNode(ABC):
     def description(self) -> NodeDescription:
         """Return what this node is, without its data."""
         if self.server is not None:
-            if self._described is None:
-                self.refresh()
-            if self._described is None:
-                raise NodeError(f"nothing is known of node {self.uid!r}")
-            return self._described
+            return self._described or self.refresh()
         return self._own_description()
 
     def _own_description(self) -> NodeDescription:
@@ -366,6 +363,14 @@ class BaseNode(ABC):
         self._check_partition(index, len(partitions))
         return partitions[index]
 
+    def send_fingerprints(self, indexes: Sequence[int]) -> list[bytes]:  # noqa: ARG002
+        """Return the fingerprints of some chunks, as far as they can be said soon.
+
+        Raises:
+            NodeRequestError: this type of node has none.
+        """
+        raise NodeRequestError(f"a {type(self).__name__} has no chunks, and so no fingerprints")
+
     def _check_partition(self, index: object, count: int) -> None:
         if type(index) is not int or not 0 <= index < count:
             raise NodeIndexError(
@@ -379,7 +384,9 @@ class BaseNode(ABC):
         """Whether the data may still grow, and who waits for that."""
         if self._growth is None:
             with self._lock:
-                self._growth = self._growth or Growth()
+                if (growth := self._growth) is None:
+                    growth = self._growth = Growth()
+                return growth
         return self._growth
 
     def grow(self) -> None:
@@ -452,33 +459,8 @@ class BaseNode(ABC):
             NodeHostGoneError: its server went away.
         """
         follower = Follower(self.uid, after)
-        ready = follower.heard(self.growth_report())  # "now" is when this was called
-        return self._followed(follower, ready, timeout)
-
-    def _followed(
-        self, follower: Follower, ready: range, timeout: float | None
-    ) -> Iterator[Partition]:
-        while not follower.is_finished:
-            for number in ready:
-                yield Partition(number, self.partition(number))
-                follower.took(number)
-            ready = follower.heard(self._next_report(follower, timeout))
-
-    def _next_report(self, follower: Follower, timeout: float | None) -> GrowthReport:
-        from ezgraph.clock import Deadline
-
-        deadline = Deadline(_LONGEST_S if timeout is None else timeout)
-        after = -1 if follower.after is None else follower.after
-        while True:
-            wait_s = min(_WAIT_S, deadline.left())
-            report = self.growth_report(after=after, wait_s=wait_s)
-            if report.partitions - 1 != after or not report.is_growing:
-                return report
-            if timeout is not None and wait_s < _WAIT_S:
-                raise DeadlineError(
-                    f"nothing was appended to node {self.uid!r} after partition {after} for "
-                    f"{timeout:g} s; whoever acquires has stopped, or is slower than that"
-                )
+        ready = follower.heard(self.growth_report())  # "from now on" is from this call on
+        return followed(self, follower, ready, timeout)
 
     # --- looking around ---
 
@@ -520,4 +502,4 @@ def _at_the_server(own: T, instead: Callable[[BaseNode], Any]) -> T:
 
 
 class Dataless:
-    """Marks nodes that have no data, here or anywhere."""
+    """Marks nodes that have no data, here or anywhere: nothing of theirs is asked for."""

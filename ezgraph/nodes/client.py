@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from queue import Empty
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +15,7 @@ from ezgraph.nodes.line import Line, Outcomes
 from ezgraph.nodes.reading import MAX_READ_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from numpy.typing import NDArray

@@ -11,13 +11,14 @@ from ezgraph.protocol.nodes import Label, check_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from ezgraph.nodes.base import BaseNode
 
-    Target = BaseNode | str
+    Target: TypeAlias = "BaseNode | str"
 
 
-class Edges(MutableMapping[Label, "Target"]):
+class Edges(MutableMapping[Label, "BaseNode | str"]):
     """Label to node, or, at a reader, to the uid of a node it has not been asked for yet.
 
     ``is_target`` says what an edge may lead to, ``changed`` is called after each change.
@@ -73,6 +74,4 @@ class Edges(MutableMapping[Label, "Target"]):
             for label, node in self._targets.items()
             if not isinstance(node, str) and edges.get(label) == node.uid
         }
-        self._targets = {**edges, **known} if not known else {
-            label: known.get(label, uid) for label, uid in edges.items()
-        }
+        self._targets = {label: known.get(label, uid) for label, uid in edges.items()}

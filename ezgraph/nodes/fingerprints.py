@@ -20,7 +20,12 @@ Place = tuple[str, str, int]
 
 def fingerprint_of(array: NDArray[Any]) -> bytes:
     """Return the hash of an array's items in C order."""
-    return content_hash(memoryview(raw_bytes(array)))  # type: ignore[arg-type] - any buffer
+    return hash_of_bytes(raw_bytes(array))
+
+
+def hash_of_bytes(items: NDArray[Any]) -> bytes:
+    """Return the hash of raw bytes."""
+    return content_hash(items.data)
 
 
 class RememberedFingerprints:
@@ -92,7 +97,7 @@ class ChunkCache:
             if unnamed is not None:
                 self.held_bytes -= unnamed.nbytes
         if unnamed is not None:
-            name = content_hash(memoryview(unnamed))  # type: ignore[arg-type] - any buffer
+            name = hash_of_bytes(unnamed)
             with self._lock:
                 self._keep(name, unnamed)
                 self._places[place] = name

@@ -11,7 +11,7 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ezgraph.errors import MalformedMessageError
@@ -118,7 +118,7 @@ class Grid:
         """
         fits = len(shape) == len(chunks) and all(each >= 1 for each in chunks)
         if fits and bounds is not None:
-            rises = all(low < high for low, high in zip(bounds, bounds[1:], strict=False))
+            rises = all(low < high for low, high in pairwise(bounds))
             fits = bool(shape and bounds) and rises and (bounds[0], bounds[-1]) == (0, shape[0])
         if not fits:
             raise MalformedMessageError(f"chunks {chunks!r} do not fit the shape {shape!r}")
@@ -174,8 +174,8 @@ class Grid:
             yield Piece(
                 self.number([cut.chunk for cut in cuts]),
                 tuple(cut.part for cut in cuts),
-                tuple(slice(cut.begin, cut.begin + cut.count) for cut in cuts),
-                tuple(cut.count for cut in cuts),
+                tuple(slice(cut.begin, cut.begin + cut.length) for cut in cuts),
+                tuple(cut.length for cut in cuts),
                 all(cut.is_whole for cut in cuts),
             )
 
@@ -186,7 +186,7 @@ class _Cut(NamedTuple):
     chunk: int
     part: Triple
     begin: int
-    count: int
+    length: int
     is_whole: bool
 
 

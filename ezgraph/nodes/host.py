@@ -9,7 +9,6 @@ news of a node waits in a list, not in a thread.
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from collections import deque
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import zmq
 
+from ezgraph.client.sockets import readable
 from ezgraph.clock import SystemClock
 from ezgraph.config import Address, resolve_loopback
 from ezgraph.errors import (
@@ -28,6 +28,7 @@ from ezgraph.errors import (
     MalformedMessageError,
     NodeSourceError,
 )
+from ezgraph.nodes.waker import Waker
 from ezgraph.protocol.nodes import NodeVerb, parse_request
 from ezgraph.wire.nodes import answer_frames, error_frame, read_request, read_request_id
 
@@ -119,9 +120,7 @@ class NodeHost:
         self._is_stopping = False
         self._thread: threading.Thread | None = None
         self._context: zmq.Context[Socket] | None = None
-        self._waker, self._wakened = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wakened.setblocking(False)
+        self._waker = Waker()
 
     def __repr__(self) -> str:
         state = "serving" if self._thread is not None else "stopped"
@@ -170,16 +169,16 @@ class NodeHost:
             if error.errno != zmq.EADDRINUSE:
                 raise
             raise AddressInUseError(
-                f"somebody listens on {self._where} already; choose another port, or 0 for a free one"
+                f"somebody listens on {self._where} already; choose another port, or 0 for any"
             ) from error
-        bound = router.get(zmq.LAST_ENDPOINT).decode()
+        bound = str(router.getsockopt_string(zmq.LAST_ENDPOINT))
         self._where = Address(self._where.host, int(bound.rpartition(":")[2]))
 
     def stop(self) -> None:
         """Serve no longer; returns when the thread has ended. May be called twice."""
         thread, self._thread = self._thread, None
         self._is_stopping = True
-        self._wake()
+        self._waker.wake()
         if thread is not None:
             thread.join()
         if self._context is not None:
@@ -197,28 +196,23 @@ class NodeHost:
     ) -> None:
         self.stop()
 
-    def _wake(self) -> None:
-        with suppress(BlockingIOError):  # full: it will wake anyway
-            self._waker.send(b"w")
-
     # --- in its thread ---
 
     def _run(self, router: Socket) -> None:
         log.info("serving nodes address=%s", self._where)
         poller = zmq.Poller()
         poller.register(router, zmq.POLLIN)
-        poller.register(self._wakened, zmq.POLLIN)
+        poller.register(self._waker.polled, zmq.POLLIN)
         while not self._is_stopping:
             ready = dict(poller.poll(self._patience_ms()))
-            if self._wakened.fileno() in ready:
-                with suppress(BlockingIOError):
-                    self._wakened.recv(4096)
+            if self._waker.fileno in ready:
+                self._waker.rest()
             if router in ready:
                 self._receive(router)
             self._tell_waiters(router)
             self._answer_peers(router)
         for waiter in self._waiters:
-            waiter.node.growth.ignore(self._wake)
+            waiter.node.growth.ignore(self._waker.wake)
         self._waiters.clear()
         self._peers.clear()
 
@@ -281,7 +275,7 @@ class NodeHost:
                     may_go_on = True
                 elif not peer.asked and not peer.unsent:
                     self._peers.pop(sender, None)
-            if may_go_on and router.get(zmq.EVENTS) & zmq.POLLIN:
+            if may_go_on and readable(router):
                 return  # others may ask for little, and need not wait for one who asks for much
 
     def _answer(self, router: Socket, sender: bytes, peer: _Peer, asked: bytes) -> None:
@@ -340,7 +334,7 @@ class NodeHost:
             return False
         if len(self._waiters) >= self._limits.max_peers:
             raise LimitError(f"{len(self._waiters)} readers wait for nodes to grow already")
-        node.growth.listen(self._wake)
+        node.growth.listen(self._waker.wake)
         if node.has_grown(after):
             return False
         until = self._clock.monotonic() + wait_s

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import struct
 import threading
 from collections import deque
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 
-from ezgraph.client.sockets import connect
+from ezgraph.client.sockets import connect, readable
 from ezgraph.clock import SystemClock
 from ezgraph.errors import (
     ContextClosedError,
@@ -29,6 +28,7 @@ from ezgraph.errors import (
     MalformedMessageError,
     NodeHostGoneError,
 )
+from ezgraph.nodes.waker import Waker
 from ezgraph.wire.nodes import Answer, read_answer, request_frame
 
 if TYPE_CHECKING:
@@ -107,9 +107,7 @@ class Line:
         self._is_stopping = False
         self._is_connected = False
         self._lost_at = self._clock.monotonic()
-        self._waker, self._wakened = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wakened.setblocking(False)
+        self._waker = Waker()
         self._thread = threading.Thread(target=self._run, name="ezgraph-nodes-reader", daemon=True)
         self._thread.start()
 
@@ -145,7 +143,7 @@ class Line:
             frame = request_frame(request_id, message, takes_frames=takes_frames)
             self._open[request_id] = _Open(frame, number, outcomes, now)
             self._to_send.append(request_id)
-        self._wake()
+        self._waker.wake()
         return request_id
 
     def forget(self, request_ids: Sequence[int]) -> None:
@@ -157,13 +155,9 @@ class Line:
     def stop(self) -> None:
         """End it; whoever waits gets an error. May be called twice."""
         self._is_stopping = True
-        self._wake()
+        self._waker.wake()
         if threading.current_thread() is not self._thread:
             self._thread.join(5.0)
-
-    def _wake(self) -> None:
-        with suppress(BlockingIOError, OSError):  # full: it will wake anyway; closed: it has ended
-            self._waker.send(b"w")
 
     # --- in its thread ---
 
@@ -177,14 +171,13 @@ class Line:
         finally:
             self._end_with(error)
             self._waker.close()
-            self._wakened.close()
 
     def _hold_connection(self) -> None:
         """Serve one socket until its connection is lost, or nobody wants it any more."""
         dealer = self._new_dealer()
         monitor = dealer.get_monitor_socket(_UP | _DOWN)
         poller = zmq.Poller()
-        for each in (dealer, monitor, self._wakened):
+        for each in (dealer, monitor, self._waker.polled):
             poller.register(each, zmq.POLLIN)
         try:
             if self._secure is not None:
@@ -215,9 +208,8 @@ class Line:
         """Wait for something and do it; return whether the connection may still be used."""
         self._send(dealer)
         ready = dict(poller.poll(self._patience_ms()))
-        if self._wakened.fileno() in ready:
-            with suppress(BlockingIOError):
-                self._wakened.recv(4096)
+        if self._waker.fileno in ready:
+            self._waker.rest()
         if dealer in ready:
             self._receive(dealer)
         if monitor in ready and not self._heed(monitor):
@@ -257,7 +249,7 @@ class Line:
 
     def _heed(self, monitor: Socket) -> bool:
         """Take what happened to the connection; return whether it may still be used."""
-        while monitor.get(zmq.EVENTS) & zmq.POLLIN:
+        while readable(monitor):
             event, _ = _MONITOR_EVENT.unpack(monitor.recv_multipart(_NOBLOCK)[0])
             if event == _UP:
                 self._is_connected = True

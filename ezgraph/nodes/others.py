@@ -35,7 +35,8 @@ def data_array(node: ArrayNode) -> Any:  # noqa: ANN401
     xarray = extra("xarray", "xarray", "node.xarray()")
     meta = node.meta if isinstance(node.meta, dict) else {"meta": node.meta}
     named = meta.get("dims")
-    fits = isinstance(named, list | tuple) and len(named) == node.ndim
-    dims = [str(each) for each in named] if fits else None
-    attributes = {str(name): value for name, value in meta.items() if name != "dims" or not fits}
+    attributes = {str(name): value for name, value in meta.items()}
+    dims = None
+    if isinstance(named, list | tuple) and len(named) == node.ndim:
+        dims = [str(each) for each in attributes.pop("dims")]
     return xarray.DataArray(node.dask(), dims=dims, attrs=attributes)

@@ -31,7 +31,7 @@ def register(kind: N) -> N:
     name = (kind.__module__, kind.__qualname__)
     if _known.get(name, kind) is not kind and "<locals>" not in kind.__qualname__:
         raise NodeError(
-            f"another class {name[0]}.{name[1]} is registered already; give one of them its own name"
+            f"another class {name[0]}.{name[1]} is registered already; give this one its own name"
         )
     _known[name] = kind
     return kind

@@ -64,7 +64,8 @@ class TableNode(BaseNode):
         """Return class, and how large it is where that is known."""
         if self._table is None:
             return self.info["class"]
-        return f"{self.info['class']} {self._table.num_rows} rows, {self._table.num_columns} columns"
+        rows, columns = self._table.num_rows, self._table.num_columns
+        return f"{self.info['class']} {rows} rows, {columns} columns"
 
     def load_meta(self) -> None:
         """Have no meta but the names of the columns."""
@@ -142,7 +143,7 @@ def _stream(schema: Any, batch: Any, columns: object) -> bytes:  # noqa: ANN401
 
 
 def _known(columns: object, names: Sequence[str]) -> list[str]:
-    wanted = list(columns) if isinstance(columns, list | tuple) else [columns]
+    wanted: list[Any] = list(columns) if isinstance(columns, list | tuple) else [columns]
     if unknown := [each for each in wanted if each not in names]:
         raise NodeRequestError(
             f"the table has no columns {unknown!r:.200}, only {', '.join(names)!r:.500}"

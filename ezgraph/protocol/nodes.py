@@ -112,14 +112,14 @@ def _uid_of(uid: object, verb: NodeVerb) -> str | None:
     return uid
 
 
-def check_uid(uid: object) -> str:
+def check_uid(uid: Any) -> str:  # noqa: ANN401 - what it is, is checked
     """Return ``uid``, a non-empty text that fits into a key of the bus.
 
     Raises:
         NodeRequestError: it is none.
     """
     try:
-        topic_of(("node", uid))  # type: ignore[arg-type] - checks the type too
+        topic_of(("node", uid))
     except (InvalidKeyError, TypeError) as error:
         raise NodeRequestError(f"{reprlib.repr(uid)} is no uid of a node: {error}") from error
     return str(uid)
@@ -138,7 +138,7 @@ def check_label(label: object) -> Label:
             )
         return label
     if hasattr(label, "__index__") and not isinstance(label, bool):
-        return int(label)  # type: ignore[call-overload, no-any-return]
+        return int(label)
     raise NodeRequestError(
         f"{reprlib.repr(label)} ({type(label).__name__}) is no label; labels are text or integers"
     )

@@ -7,7 +7,7 @@ from uuid import UUID
 
 
 class SequentialIds:
-    """An `ezgraph.ids.IdSource`: ``s1``, ``s2``, …, ``n1``, …, and process ids ending in 1, 2, …."""
+    """An `ezgraph.ids.IdSource`: ``s1``, …, ``n1``, …, and process ids ending in 1, 2, …."""
 
     def __init__(self) -> None:
         self._sessions = count(1)

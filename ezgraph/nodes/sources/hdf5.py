@@ -82,7 +82,7 @@ class HDF5Source:
 
 
 def hdf5_tree(path: str | os.PathLike[str]) -> BaseNode:
-    """Return a node for each group and dataset of an HDF5 or NWB file, and their attributes as meta.
+    """Return a node for each group and dataset of an HDF5 or NWB file, attributes as their meta.
 
     Datasets of text are nodes with lists of texts. One that cannot be served (references, items of
     any length) is a node without data whose meta says why, as ``not_served``.
@@ -144,7 +144,8 @@ class _TextNode(GenericNode):
         """Read all of it: texts are few beside samples."""
         found = self._dataset.asstr()[()]
         texts = np.asarray(found, dtype=object).reshape(-1).tolist()
-        self.data = [texts[start : start + _TEXT_ROWS] for start in range(0, len(texts), _TEXT_ROWS)]
+        starts = range(0, len(texts), _TEXT_ROWS)
+        self.data = [texts[start : start + _TEXT_ROWS] for start in starts]
 
 
 def _attributes(item: Any) -> dict[str, Any]:  # noqa: ANN401

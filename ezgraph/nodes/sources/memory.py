@@ -43,7 +43,8 @@ class MemorySource:
 
     def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
         """Return a view of a part."""
-        return np.asarray(self.array[(*part, ...)])
+        index: Any = (*part, ...)  # also of an array without axes a view, not an item
+        return np.asarray(self.array[index])
 
     def stamp(self) -> Hashable | None:
         """Return None for what can be written to, or is mapped from a file that can."""

@@ -107,7 +107,7 @@ def _read_header(opened: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]
 
 def _fill(descriptor: int, buffer: NDArray[Any], offset: int) -> None:
     """Read until the buffer is full."""
-    view = memoryview(buffer)
+    view = memoryview(buffer)  # type: ignore[arg-type]
     while view:
         if hasattr(os, "preadv"):
             got = os.preadv(descriptor, [view], offset)
