@@ -13,12 +13,12 @@ from ezgraph.errors import EzGraphError, NodeError, NodeIndexError, NodeSourceEr
 from ezgraph.nodes.base import BaseNode
 from ezgraph.nodes.fingerprints import RememberedFingerprints, fingerprint_of
 from ezgraph.nodes.grid import Grid, chunks_for
-from ezgraph.nodes.reading import Here, There, read_selection
+from ezgraph.nodes.reading import Here, There, check_items, read_selection, whole_chunk
 from ezgraph.nodes.registry import register
 from ezgraph.nodes.selection import EVERYTHING
 from ezgraph.nodes.sources.memory import GrowingSource, MemorySource
 from ezgraph.nodes.vocabulary import check_keywords
-from ezgraph.protocol.nodes import ArrayLayout, GrowthReport, NodeVerb
+from ezgraph.protocol.nodes import ArrayLayout, GrowthReport, NodeVerb, Partition
 from ezgraph.wire.arrays import read_dtype, spell_dtype
 from ezgraph.wire.nodes import Fingerprinted
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ezgraph.nodes.factory import AnyServer
     from ezgraph.nodes.grid import Triple
-    from ezgraph.nodes.reading import Progress
+    from ezgraph.nodes.reading import Progress, Way
     from ezgraph.nodes.sources.base import ArraySource, SourceLayout
     from ezgraph.protocol.nodes import Label, NodeDescription
 
@@ -180,11 +180,13 @@ class ArrayNode(BaseNode):
             CompactedError: rows in it were dropped.
             NodeHostGoneError, DeadlineError: the server is gone, or silent.
         """
-        way: Here | There = Here(self._read_part)
-        if self.server is not None:
-            way = There(self.server, self.description(), verify=verify, timeout=timeout)
-        grid, dtype = self._grid(), self.dtype
-        return read_selection(grid, dtype, index, way, progress)
+        way = self._way(verify=verify, timeout=timeout)
+        return read_selection(self._grid(), self.dtype, index, way, progress)
+
+    def _way(self, *, verify: bool, timeout: float | None) -> Way:
+        if self.server is None:
+            return Here(self._read_part)
+        return There(self.server, self.description(), verify=verify, timeout=timeout)
 
     def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - an item, an array, or a node
         if isinstance(index, str):
@@ -212,16 +214,36 @@ class ArrayNode(BaseNode):
 
         Chunks are numbered in C order. Raises as `read` does, `NodeIndexError` for its number.
         """
-        grid = self._grid()
-        self._check_partition(number, grid.count)
-        if self.server is None:
-            array = self._read_part(number, None, grid)
-        else:
-            way = There(self.server, self.description(), verify=verify, timeout=None)
-            array = way.read_chunk(grid, self.dtype, number)
-        view = array.view()
-        view.flags.writeable = False
-        return view
+        self._check_partition(number, self._grid().count)
+        chunk: NDArray[Any] = next(self.read_chunks(number, number + 1, verify=verify)).value
+        return chunk
+
+    def read_chunks(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        verify: bool = False,
+        timeout: float | None = None,
+    ) -> Iterator[Partition]:
+        """Return chunks from number ``start`` on, up to (not with) ``stop``, in order.
+
+        Each is a read-only view of what was received, while the next are on their way already: so
+        an array that is larger than memory is read at full speed. Raises as `read` does.
+        """
+        grid, dtype = self._grid(), self.dtype
+        last = grid.count if stop is None else min(stop, grid.count)
+        numbers = range(max(0, start), last)
+        pieces = (whole_chunk(grid, number) for number in numbers)
+        early: dict[int, NDArray[Any]] = {}  # what the cache has comes before what is fetched
+        due = iter(numbers)
+        awaited = next(due, None)
+        for piece, items in self._way(verify=verify, timeout=timeout).bring(grid, dtype, pieces):
+            check_items(piece, items, dtype)
+            early[piece.chunk] = items
+            while awaited in early:
+                yield Partition(awaited, _read_only(early.pop(awaited)))
+                awaited = next(due, None)
 
     def load_meta(self) -> None:
         """Have no meta but the given one."""
@@ -237,6 +259,10 @@ class ArrayNode(BaseNode):
     def partition(self, number: int) -> NDArray[Any]:
         """Return a chunk; see `read_chunk`."""
         return self.read_chunk(number)
+
+    def partitions(self, numbers: range) -> Iterator[Partition]:
+        """Return chunks, several on their way at a time."""
+        return self.read_chunks(numbers.start, numbers.stop)
 
     # --- how it is cut ---
 
@@ -459,6 +485,12 @@ class Chunks(Sequence[Any]):
         if isinstance(number, slice):
             return [self._node.read_chunk(each) for each in range(len(self))[number]]
         return self._node.read_chunk(range(len(self))[number])
+
+
+def _read_only(items: NDArray[Any]) -> NDArray[Any]:
+    view = items.view()
+    view.flags.writeable = False
+    return view
 
 
 def _tuples(part: object) -> list[tuple[Any, ...]]:

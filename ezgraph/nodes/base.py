@@ -443,6 +443,11 @@ class BaseNode(ABC):
             return self.send_data(number)
         return self._makers.get_data(self._home, self.uid, number)
 
+    def partitions(self, numbers: range) -> Iterator[Partition]:
+        """Return partitions of these numbers, in order."""
+        for number in numbers:
+            yield Partition(number, self.partition(number))
+
     def follow(
         self, after: int | None = None, *, timeout: float | None = None
     ) -> Iterator[Partition]:

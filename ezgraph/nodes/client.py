@@ -12,16 +12,15 @@ from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike, parse_addresses
 from ezgraph.errors import ContextClosedError, DeadlineError, EzGraphError, NodeHostGoneError
 from ezgraph.nodes.fingerprints import ChunkCache
 from ezgraph.nodes.line import Line, Outcomes
-from ezgraph.nodes.reading import MAX_READ_BYTES
+from ezgraph.nodes.reading import MAX_READ_BYTES, Fetched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
-
-    from numpy.typing import NDArray
 
     from ezgraph.config import Address
     from ezgraph.nodes.line import Outcome, Secure
+    from ezgraph.wire.nodes import Answer
 
 CACHE_BYTES = 256 << 20
 WINDOW_BYTES = 32 << 20
@@ -104,45 +103,32 @@ class RemoteTree:
         self, messages: Iterable[Mapping[str, Any]], /, *, timeout: float | None = None
     ) -> list[bytes]:
         """Return the encoded answers, in order; raises as `request` does, at the first refusal."""
-        found: dict[int, bytes] = {}
-
-        def take(outcome: Outcome) -> None:
-            if isinstance(outcome.answer, EzGraphError):
-                raise outcome.answer
-            found[outcome.number] = outcome.answer.value()
-
-        self._exchange(((message, 0) for message in messages), take, timeout, takes_frames=False)
+        asked = ((message, 0) for message in messages)
+        answers = self._exchange(asked, timeout, takes_frames=False)
+        found = {number: answer.value() for number, answer in answers}
         return [found[number] for number in sorted(found)]
 
     def fetch(
         self,
         requests: Iterable[tuple[Mapping[str, Any], int]],
-        take: Callable[[int, NDArray[Any], bytes | None], None],
         /,
         *,
         timeout: float | None = None,
-    ) -> None:
-        """Ask for arrays of so many bytes each, several at a time; raises as `request` does.
+    ) -> Iterator[Fetched]:
+        """Ask for arrays of so many bytes each, several at a time, and return them as they come.
 
-        ``take`` is called in this thread with the number of the request, the array as a view of
-        the received frame, and its fingerprint if that was asked for, as they arrive.
+        An array is a view of the received frame. Raises as `request` does.
         """
-
-        def taken(outcome: Outcome) -> None:
-            if isinstance(outcome.answer, EzGraphError):
-                raise outcome.answer
-            take(outcome.number, *outcome.answer.array())
-
-        self._exchange(iter(requests), taken, timeout, takes_frames=True)
+        for number, answer in self._exchange(iter(requests), timeout, takes_frames=True):
+            yield Fetched(number, *answer.array())
 
     def _exchange(
         self,
         requests: Iterator[tuple[Mapping[str, Any], int]],
-        take: Callable[[Outcome], None],
         timeout: float | None,
         *,
         takes_frames: bool,
-    ) -> None:
+    ) -> Iterator[tuple[int, Answer]]:
         self._check_open()
         window = _Window(self._line, requests, self._window_bytes, takes_frames=takes_frames)
         patience = self.timeout if timeout is None else timeout
@@ -151,7 +137,9 @@ class RemoteTree:
                 outcome = window.next_outcome(patience)
                 if outcome is None:
                     raise self._silent(patience, window)
-                take(outcome)
+                if isinstance(outcome.answer, EzGraphError):
+                    raise outcome.answer
+                yield outcome.number, outcome.answer
         finally:
             window.forget_rest()
 

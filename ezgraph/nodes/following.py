@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from ezgraph.clock import Deadline
 from ezgraph.errors import CompactedError, DeadlineError, DivergedError
-from ezgraph.protocol.nodes import Partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ezgraph.nodes.base import BaseNode
-    from ezgraph.protocol.nodes import GrowthReport
+    from ezgraph.protocol.nodes import GrowthReport, Partition
 
 WAIT_S = 5.0
 """How long one request for growth waits, at most."""
@@ -84,9 +83,9 @@ def followed(
 ) -> Iterator[Partition]:
     """Return what is ready, then what comes, until the node is finished."""
     while not follower.is_finished:
-        for number in ready:
-            yield Partition(number, node.partition(number))
-            follower.took(number)
+        for partition in node.partitions(ready):
+            follower.took(partition.number)
+            yield partition
         ready = follower.heard(_next_report(node, follower.position, timeout))
 
 

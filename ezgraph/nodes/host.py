@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ezgraph.nodes.base import BaseNode
+    from ezgraph.nodes.growth import Growth
     from ezgraph.nodes.server import NodeServer
     from ezgraph.protocol.nodes import NodeRequest
     from ezgraph.wire.nodes import Incoming
@@ -50,7 +51,6 @@ _SNDMORE = int(zmq.SNDMORE)
 _BATCH = 64
 _BLOCKED_MS = 1
 _IDLE_MS = 1_000
-_START_S = 10.0
 _SMALL_BYTES = 64 << 10
 """Below that pyzmq copies, and copying is the quicker way."""
 
@@ -113,18 +113,11 @@ class NodeHost:
         self.server = server
         self._where = Address(numeric, port)
         self._secure = secure
-        self._limits = server.limits
-        self._clock = SystemClock()
-        self._peers: dict[bytes, _Peer] = {}
-        self._waiters: list[_Waiter] = []
-        self._is_stopping = False
-        self._thread: threading.Thread | None = None
-        self._context: zmq.Context[Socket] | None = None
-        self._waker = Waker()
+        self._service: _Service | None = None
 
     def __repr__(self) -> str:
-        state = "serving" if self._thread is not None else "stopped"
-        return f"<NodeHost tcp://{self._where} {state} peers={len(self._peers)} {self.server!r}>"
+        state = "stopped" if self._service is None else repr(self._service)
+        return f"<NodeHost tcp://{self._where} {state} {self.server!r}>"
 
     @property
     def address(self) -> Address:
@@ -137,29 +130,28 @@ class NodeHost:
         Raises:
             AddressInUseError: somebody listens there.
         """
-        if self._thread is not None:
+        if self._service is not None:
             return self
-        self._context = zmq.Context()
-        router = self._context.socket(zmq.ROUTER)
+        context: zmq.Context[Socket] = zmq.Context()
+        router = context.socket(zmq.ROUTER)
         try:
             self._bind(router)
         except BaseException:
-            self._context.destroy(linger=0)
+            context.destroy(linger=0)
             raise
-        self._is_stopping = False
-        self._thread = threading.Thread(
-            target=self._run, args=(router,), name="ezgraph-nodes-host", daemon=True
-        )
-        self._thread.start()
+        self._service = _Service(self.server, context, router)
+        self._service.start()
+        log.info("serving nodes address=%s", self._where)
         return self
 
     def _bind(self, router: Socket) -> None:
+        limits = self.server.limits
         router.set(zmq.LINGER, 0)
         router.set(zmq.ROUTER_MANDATORY, 1)
         router.set(zmq.IPV6, int(":" in self._where.host))
-        router.set(zmq.SNDHWM, self._limits.max_waiting_requests)
-        router.set(zmq.RCVHWM, self._limits.max_waiting_requests)
-        router.set(zmq.MAXMSGSIZE, self._limits.max_request_bytes)
+        router.set(zmq.SNDHWM, limits.max_waiting_requests)
+        router.set(zmq.RCVHWM, limits.max_waiting_requests)
+        router.set(zmq.MAXMSGSIZE, limits.max_request_bytes)
         router.set(zmq.TCP_KEEPALIVE, 1)
         if self._secure is not None:
             self._secure(router)
@@ -176,14 +168,9 @@ class NodeHost:
 
     def stop(self) -> None:
         """Serve no longer; returns when the thread has ended. May be called twice."""
-        thread, self._thread = self._thread, None
-        self._is_stopping = True
-        self._waker.wake()
-        if thread is not None:
-            thread.join()
-        if self._context is not None:
-            self._context.destroy(linger=0)
-            self._context = None
+        service, self._service = self._service, None
+        if service is not None:
+            service.stop()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -196,25 +183,52 @@ class NodeHost:
     ) -> None:
         self.stop()
 
-    # --- in its thread ---
 
-    def _run(self, router: Socket) -> None:
-        log.info("serving nodes address=%s", self._where)
+class _Service:
+    """The thread, and what it knows of its readers. Everything but `stop` happens in it."""
+
+    def __init__(self, server: NodeServer, context: zmq.Context[Socket], router: Socket) -> None:
+        self._server = server
+        self._context = context
+        self._router = router
+        self._limits = server.limits
+        self._clock = SystemClock()
+        self._peers: dict[bytes, _Peer] = {}
+        self._waiters: list[_Waiter] = []
+        self._heard: set[Growth] = set()
+        self._waker = Waker()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="ezgraph-nodes-host", daemon=True)
+
+    def __repr__(self) -> str:
+        return f"serving peers={len(self._peers)} waiters={len(self._waiters)}"
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, then close what it used."""
+        self._is_stopping = True
+        self._waker.wake()
+        self._thread.join()
+        for growth in self._heard:
+            growth.ignore(self._waker.wake)
+        self._context.destroy(linger=0)
+        self._waker.close()
+
+    def _run(self) -> None:
         poller = zmq.Poller()
-        poller.register(router, zmq.POLLIN)
+        poller.register(self._router, zmq.POLLIN)
         poller.register(self._waker.polled, zmq.POLLIN)
         while not self._is_stopping:
             ready = dict(poller.poll(self._patience_ms()))
             if self._waker.fileno in ready:
                 self._waker.rest()
-            if router in ready:
-                self._receive(router)
-            self._tell_waiters(router)
-            self._answer_peers(router)
-        for waiter in self._waiters:
-            waiter.node.growth.ignore(self._waker.wake)
-        self._waiters.clear()
-        self._peers.clear()
+            if self._router in ready:
+                self._receive()
+            self._tell_waiters()
+            self._answer_peers()
 
     def _patience_ms(self) -> int:
         if any(peer.asked for peer in self._peers.values()):
@@ -224,46 +238,35 @@ class NodeHost:
             return max(0, min(_IDLE_MS, int(soonest * 1000) + 1))
         return _IDLE_MS
 
-    def _receive(self, router: Socket) -> None:
+    def _receive(self) -> None:
         for _ in range(_BATCH):
             try:
-                sender = router.recv(_NOBLOCK)
+                sender = self._router.recv(_NOBLOCK)
             except zmq.Again:
                 return
-            frame = router.recv(copy=False)
+            frame = self._router.recv(copy=False)
             last = frame
             while last.more:
-                last = router.recv(copy=False)  # not ours, and not kept
+                last = self._router.recv(copy=False)  # not ours, and not kept
             if last is frame:
-                self._take(router, sender, frame)
+                self._take(sender, frame)
 
-    def _take(self, router: Socket, sender: bytes, frame: zmq.Frame) -> None:
-        peer = self._peers.get(sender)
-        if peer is None:
-            if len(self._peers) >= self._limits.max_peers:
-                self._drop_idle_peers()
-            peer = self._peers[sender] = _Peer(_asker_of(frame))
+    def _take(self, sender: bytes, frame: zmq.Frame) -> None:
         asked = frame.bytes
-        if len(peer.asked) < self._limits.max_waiting_requests:
-            peer.asked.append(asked)
+        if sender not in self._peers and len(self._peers) >= self._limits.max_peers:
+            self._refuse_for(sender, asked, f"{len(self._peers)} readers are served already")
             return
+        peer = self._peers.setdefault(sender, _Peer(_asker_of(frame)))
+        if len(peer.asked) >= self._limits.max_waiting_requests:
+            self._refuse_for(sender, asked, f"{len(peer.asked)} of your requests wait already")
+            return
+        peer.asked.append(asked)
+
+    def _refuse_for(self, sender: bytes, asked: bytes, why: str) -> None:
         with suppress(MalformedMessageError):
-            self._refuse(
-                router,
-                sender,
-                read_request_id(asked),
-                LimitError(
-                    f"{len(peer.asked)} requests of this reader wait already; take their answers"
-                ),
-            )
+            self._refuse(sender, read_request_id(asked), LimitError(f"{why}; try again later"))
 
-    def _drop_idle_peers(self) -> None:
-        for sender, peer in list(self._peers.items()):
-            peer.settle()
-            if not peer.asked and not peer.unsent:
-                del self._peers[sender]
-
-    def _answer_peers(self, router: Socket) -> None:
+    def _answer_peers(self) -> None:
         """Answer one request of each peer in turn, as long as there are some that may be."""
         may_go_on = True
         while may_go_on and not self._is_stopping:
@@ -271,14 +274,14 @@ class NodeHost:
             for sender, peer in list(self._peers.items()):
                 peer.settle()
                 if peer.asked and peer.unsent_bytes < self._limits.max_unsent_bytes:
-                    self._answer(router, sender, peer, peer.asked.popleft())
+                    self._answer(sender, peer, peer.asked.popleft())
                     may_go_on = True
                 elif not peer.asked and not peer.unsent:
                     self._peers.pop(sender, None)
-            if may_go_on and readable(router):
+            if may_go_on and readable(self._router):
                 return  # others may ask for little, and need not wait for one who asks for much
 
-    def _answer(self, router: Socket, sender: bytes, peer: _Peer, asked: bytes) -> None:
+    def _answer(self, sender: bytes, peer: _Peer, asked: bytes) -> None:
         try:
             request_id = read_request_id(asked)
         except MalformedMessageError as error:
@@ -289,30 +292,28 @@ class NodeHost:
             request = parse_request(incoming.message)
             if request.verb is NodeVerb.GROWTH and self._waits(sender, peer, incoming, request):
                 return
-            answer = self.server.answer(request, peer.asker)
+            answer = self._server.answer(request, peer.asker)
             frames = _frames(request, incoming, answer)
         except EzGraphError as error:
-            self._refuse(router, sender, request_id, error)
+            self._refuse(sender, request_id, error)
             return
-        self._send(router, sender, peer, frames)
+        self._send(sender, peer, frames)
 
-    def _refuse(
-        self, router: Socket, sender: bytes, request_id: int, error: EzGraphError
-    ) -> None:
-        self._send(router, sender, self._peers.get(sender), [error_frame(request_id, error)])
+    def _refuse(self, sender: bytes, request_id: int, error: EzGraphError) -> None:
+        self._send(sender, self._peers.get(sender), [error_frame(request_id, error)])
 
-    def _send(self, router: Socket, sender: bytes, peer: _Peer | None, frames: list[Any]) -> None:
+    def _send(self, sender: bytes, peer: _Peer | None, frames: list[Any]) -> None:
         try:
-            router.send(sender, _NOBLOCK | _SNDMORE)
+            self._router.send(sender, _NOBLOCK | _SNDMORE)
             if len(frames) == 1:
-                router.send(frames[0], _NOBLOCK)
+                self._router.send(frames[0], _NOBLOCK)
                 return
             head, buffer = frames
-            router.send(head, _NOBLOCK | _SNDMORE)
+            self._router.send(head, _NOBLOCK | _SNDMORE)
             if buffer.nbytes < _SMALL_BYTES or peer is None:
-                router.send(buffer, _NOBLOCK)
+                self._router.send(buffer, _NOBLOCK)
                 return
-            tracker = router.send(buffer, _NOBLOCK, copy=False, track=True)
+            tracker = self._router.send(buffer, _NOBLOCK, copy=False, track=True)
         except zmq.ZMQError as error:  # it is gone, or takes nothing: it asks again if it lives
             log.debug("not sent why=%s", error)
             if error.errno == zmq.EHOSTUNREACH:
@@ -324,50 +325,44 @@ class NodeHost:
 
     # --- who waits for news ---
 
-    def _waits(
-        self, sender: bytes, peer: _Peer, incoming: Incoming, request: NodeRequest
-    ) -> bool:
+    def _waits(self, sender: bytes, peer: _Peer, incoming: Incoming, request: NodeRequest) -> bool:
         """Put a request for growth on the list, if there are no news; return whether it is."""
-        node, after, wait_s = self.server.growth(request, peer.asker)
+        node, after, wait_s = self._server.growth(request, peer.asker)
         request.kwargs.pop("wait_s", None)  # the thread of this host waits for nobody
         if after is None or wait_s == 0:
             return False
         if len(self._waiters) >= self._limits.max_peers:
             raise LimitError(f"{len(self._waiters)} readers wait for nodes to grow already")
         node.growth.listen(self._waker.wake)
+        self._heard.add(node.growth)
         if node.has_grown(after):
             return False
         until = self._clock.monotonic() + wait_s
         self._waiters.append(_Waiter(sender, incoming.request_id, node, after, until))
         return True
 
-    def _tell_waiters(self, router: Socket) -> None:
-        if not self._waiters:
-            return
+    def _tell_waiters(self) -> None:
         now = self._clock.monotonic()
-        left = []
-        for waiter in self._waiters:
-            if now >= waiter.until or waiter.node.has_grown(waiter.after):
-                self._tell(router, waiter)
-            else:
-                left.append(waiter)
-        self._waiters = left
+        self._waiters = [waiter for waiter in self._waiters if not self._told(waiter, now)]
 
-    def _tell(self, router: Socket, waiter: _Waiter) -> None:
-        peer = self._peers.get(waiter.peer)
+    def _told(self, waiter: _Waiter, now: float) -> bool:
+        """Tell a waiter its news, or at last that there are none; return whether it was told."""
         try:
+            if now < waiter.until and not waiter.node.has_grown(waiter.after):
+                return False
             report = waiter.node.growth_report()
             frames = answer_frames(waiter.request_id, report, takes_frames=False)
         except EzGraphError as error:
-            self._refuse(router, waiter.peer, waiter.request_id, error)
-            return
-        self._send(router, waiter.peer, peer, frames)
+            self._refuse(waiter.peer, waiter.request_id, error)
+            return True
+        self._send(waiter.peer, self._peers.get(waiter.peer), frames)
+        return True
 
 
 def _frames(request: NodeRequest, incoming: Incoming, answer: object) -> list[Any]:
     try:
         return answer_frames(incoming.request_id, answer, takes_frames=incoming.takes_frames)
-    except EzGraphError as error:
+    except Exception as error:
         raise NodeSourceError(
             f"node {request.uid!r} answered {request.verb.value!r} with what cannot be sent: "
             f"{error}"

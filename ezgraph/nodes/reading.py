@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
 from ezgraph.errors import ChunkCorruptError, LimitError, MalformedMessageError
 from ezgraph.nodes.factory import message_of
-from ezgraph.nodes.fingerprints import fingerprint_of
+from ezgraph.nodes.fingerprints import fingerprint_of, hash_of_bytes
+from ezgraph.nodes.grid import Piece
 from ezgraph.nodes.selection import select
 from ezgraph.protocol.nodes import NodeVerb
 from ezgraph.wire import values
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from ezgraph.nodes.factory import AnyServer
     from ezgraph.nodes.fingerprints import ChunkCache, Place
-    from ezgraph.nodes.grid import Grid, Piece, Triple
+    from ezgraph.nodes.grid import Grid, Triple
     from ezgraph.protocol.nodes import NodeDescription
 
 Progress = Callable[[int, int], None]
@@ -35,7 +37,15 @@ MAX_PIECES = 1_000_000
 FINGERPRINTS_AT_ONCE = 1_000
 
 
-class Wanted(Protocol):
+class Fetched(NamedTuple):
+    """An array that came: the number of its request, and its fingerprint if that was asked for."""
+
+    number: int
+    items: NDArray[Any]
+    fingerprint: bytes | None
+
+
+class FetchingServer(Protocol):
     """A server that has several requests for arrays in flight (`RemoteTree`)."""
 
     cache: ChunkCache
@@ -44,16 +54,12 @@ class Wanted(Protocol):
     def fetch(
         self,
         requests: Iterable[tuple[Mapping[str, Any], int]],
-        take: Callable[[int, NDArray[Any], bytes | None], None],
         /,
         *,
         timeout: float | None,
-    ) -> None:
-        """Ask for arrays of so many bytes each; ``take`` gets number, array and fingerprint."""
+    ) -> Iterator[Fetched]:
+        """Ask for arrays of so many bytes each, and return them as they come."""
         ...
-
-
-Take = Callable[["Piece", "NDArray[Any]"], None]
 
 
 class Way(Protocol):
@@ -64,8 +70,10 @@ class Way(Protocol):
         """How much may be read at once."""
         ...
 
-    def bring(self, grid: Grid, dtype: np.dtype[Any], pieces: Iterator[Piece], take: Take) -> None:
-        """Give each piece with its items to ``take``, in any order."""
+    def bring(
+        self, grid: Grid, dtype: np.dtype[Any], pieces: Iterator[Piece]
+    ) -> Iterator[tuple[Piece, NDArray[Any]]]:
+        """Return each piece with its items, in any order."""
         ...
 
 
@@ -83,7 +91,8 @@ def read_selection(
     _check_size(total, selection.shape, way.max_read_bytes)
     _check_count(grid, selection.shape)
     result = _Result(selection.shape, dtype, total, progress)
-    way.bring(grid, dtype, grid.pieces(selection), result.take)
+    for piece, items in way.bring(grid, dtype, grid.pieces(selection)):
+        result.take(piece, items)
     whole = result.array()
     return whole[selection.final] if selection.is_item else whole[(*selection.final, ...)]
 
@@ -105,6 +114,27 @@ def _check_count(grid: Grid, shape: tuple[int, ...]) -> None:
         )
 
 
+def check_items(piece: Piece, items: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """Refuse what is not what was asked for.
+
+    Raises:
+        MalformedMessageError: it has another shape or dtype.
+    """
+    if items.shape != piece.shape or items.dtype != dtype:
+        raise MalformedMessageError(
+            f"chunk {piece.chunk} came as {items.dtype} {items.shape} in place of "
+            f"{dtype} {piece.shape}"
+        )
+
+
+def whole_chunk(grid: Grid, number: int) -> Piece:
+    """Return all of a chunk as a piece, whose target is the chunk itself."""
+    shape = grid.chunk_shape(number)
+    part = tuple((0, length, 1) for length in shape)
+    target = tuple(slice(0, length) for length in shape)
+    return Piece(number, part, target, shape, is_whole=True)
+
+
 class _Result:
     """The array that a selection becomes, as its pieces arrive."""
 
@@ -123,11 +153,7 @@ class _Result:
         self._array: NDArray[Any] | None = None
 
     def take(self, piece: Piece, items: NDArray[Any]) -> None:
-        if items.shape != piece.shape or items.dtype != self._dtype:
-            raise MalformedMessageError(
-                f"chunk {piece.chunk} came as {items.dtype} {items.shape} in place of "
-                f"{self._dtype} {piece.shape}"
-            )
+        check_items(piece, items, self._dtype)
         if piece.shape == self._shape and _may_be_given_away(items):
             self._array = items
         else:
@@ -174,11 +200,10 @@ class Here:
         grid: Grid,
         dtype: np.dtype[Any],  # noqa: ARG002 - the source knows it
         pieces: Iterator[Piece],
-        take: Take,
-    ) -> None:
+    ) -> Iterator[tuple[Piece, NDArray[Any]]]:
         """Read each piece where it is."""
         for piece in pieces:
-            take(piece, self._read_part(piece.chunk, piece.part, grid))
+            yield piece, self._read_part(piece.chunk, piece.part, grid)
 
 
 class There:
@@ -197,7 +222,7 @@ class There:
         self._verify = verify
         self._timeout = timeout
         has_many = hasattr(server, "fetch")
-        self._many: Wanted | None = cast("Wanted", server) if has_many else None
+        self._many: FetchingServer | None = cast("FetchingServer", server) if has_many else None
         self._cache = self._many.cache if self._many and described.is_stable else None
 
     def __repr__(self) -> str:
@@ -208,45 +233,34 @@ class There:
         """The reader's bound."""
         return MAX_READ_BYTES if self._many is None else self._many.max_read_bytes
 
-    def read_chunk(self, grid: Grid, dtype: np.dtype[Any], number: int) -> NDArray[Any]:
-        """Return a whole chunk, as a view of what was received."""
-        from ezgraph.nodes.grid import Piece
-
-        shape = grid.chunk_shape(number)
-        part = tuple((0, length, 1) for length in shape)
-        target = tuple(slice(0, length) for length in shape)
-        found: list[NDArray[Any]] = []
-        wanted = iter([Piece(number, part, target, shape, is_whole=True)])
-        self.bring(grid, dtype, wanted, lambda _, items: found.append(items))
-        if found[0].shape != shape or found[0].dtype != dtype:
-            raise MalformedMessageError(
-                f"chunk {number} came as {found[0].dtype} {found[0].shape}, not {dtype} {shape}"
-            )
-        return found[0]
-
-    def bring(self, grid: Grid, dtype: np.dtype[Any], pieces: Iterator[Piece], take: Take) -> None:
-        """Take what the cache has and the server still has; ask for the rest."""
+    def bring(
+        self, grid: Grid, dtype: np.dtype[Any], pieces: Iterator[Piece]
+    ) -> Iterator[tuple[Piece, NDArray[Any]]]:
+        """Return what the cache has and the server still has, and ask for the rest."""
+        kept: deque[tuple[Piece, NDArray[Any]]] = deque()
         if self._cache is not None:
-            pieces = self._from_cache(self._cache, grid, dtype, pieces, take)
-        if self._many is None:
-            self._bring_singly(pieces, take)
-        else:
-            self._bring_many(self._many, dtype, pieces, take)
+            pieces = self._not_kept(self._cache, grid, dtype, pieces, kept)
+        fetch = self._fetch_singly if self._many is None else self._fetch_many
+        for found in fetch(pieces, dtype):
+            while kept:
+                yield kept.popleft()
+            yield found
+        yield from kept
 
     # --- what was read before ---
 
     def _place(self, number: int) -> Place:
         return (self._described.uid, self._described.incarnation, number)
 
-    def _from_cache(
+    def _not_kept(
         self,
         cache: ChunkCache,
         grid: Grid,
         dtype: np.dtype[Any],
         pieces: Iterator[Piece],
-        take: Take,
+        kept: deque[tuple[Piece, NDArray[Any]]],
     ) -> Iterator[Piece]:
-        """Give away what is in the cache and unchanged at the server; return the rest."""
+        """Put what is in the cache and unchanged at the server into ``kept``; return the rest."""
         group: list[Piece] = []
         for piece in pieces:
             if self._place(piece.chunk) not in cache:
@@ -254,10 +268,10 @@ class There:
                 continue
             group.append(piece)
             if len(group) == FINGERPRINTS_AT_ONCE:
-                yield from self._checked(cache, grid, dtype, group, take)
+                yield from self._checked(cache, grid, dtype, group, kept)
                 group = []
         if group:
-            yield from self._checked(cache, grid, dtype, group, take)
+            yield from self._checked(cache, grid, dtype, group, kept)
 
     def _checked(
         self,
@@ -265,18 +279,18 @@ class There:
         grid: Grid,
         dtype: np.dtype[Any],
         group: list[Piece],
-        take: Take,
+        kept: deque[tuple[Piece, NDArray[Any]]],
     ) -> Iterator[Piece]:
         now = self._fingerprints([piece.chunk for piece in group])
         for piece, fingerprint in zip(group, now, strict=True):
-            kept = cache.get(self._place(piece.chunk), fingerprint)
-            if kept is None:
+            held = cache.get(self._place(piece.chunk), fingerprint)
+            if held is None:
                 yield piece
                 continue
-            if self._verify and fingerprint_of(kept) != fingerprint:
+            if self._verify and hash_of_bytes(held) != fingerprint:
                 raise self._corrupt(piece.chunk)
-            chunk = shaped(kept, dtype, grid.chunk_shape(piece.chunk))
-            take(piece, chunk[tuple(slice(*each) for each in piece.part)])
+            chunk = shaped(held, dtype, grid.chunk_shape(piece.chunk))
+            kept.append((piece, chunk[tuple(slice(*each) for each in piece.part)]))
 
     def _fingerprints(self, numbers: list[int]) -> list[bytes]:
         told: list[bytes] = []
@@ -300,7 +314,11 @@ class There:
             kwargs["fingerprint"] = True
         return message_of(NodeVerb.DATA, self._described.uid, **kwargs)
 
-    def _bring_singly(self, pieces: Iterator[Piece], take: Take) -> None:
+    def _fetch_singly(
+        self,
+        pieces: Iterator[Piece],
+        dtype: np.dtype[Any],  # noqa: ARG002 - each answer says it
+    ) -> Iterator[tuple[Piece, NDArray[Any]]]:
         for piece in pieces:
             answer = values.unpack(self._server.request(self._message(piece)))
             fingerprint = None
@@ -309,11 +327,11 @@ class There:
             if not isinstance(answer, np.ndarray):
                 raise MalformedMessageError(f"chunk {piece.chunk} came as {type(answer).__name__}")
             self._check(piece, answer, fingerprint)
-            take(piece, answer)
+            yield piece, answer
 
-    def _bring_many(
-        self, server: Wanted, dtype: np.dtype[Any], pieces: Iterator[Piece], take: Take
-    ) -> None:
+    def _fetch_many(
+        self, pieces: Iterator[Piece], dtype: np.dtype[Any]
+    ) -> Iterator[tuple[Piece, NDArray[Any]]]:
         asked: dict[int, Piece] = {}
 
         def requests() -> Iterator[tuple[Mapping[str, Any], int]]:
@@ -321,16 +339,18 @@ class There:
                 asked[number] = piece
                 yield self._message(piece), math.prod(piece.shape) * dtype.itemsize
 
-        def took(number: int, items: NDArray[Any], fingerprint: bytes | None) -> None:
+        server = cast("FetchingServer", self._many)
+        for number, items, fingerprint in server.fetch(requests(), timeout=self._timeout):
             piece = asked.pop(number)
             self._check(piece, items, fingerprint)
             if self._cache is not None and piece.is_whole:
-                kept = raw_bytes(items)
-                kept.flags.writeable = items.flags.writeable = False
-                self._cache.put(self._place(piece.chunk), kept)
-            take(piece, items)
+                self._keep(self._cache, piece, items)
+            yield piece, items
 
-        server.fetch(requests(), took, timeout=self._timeout)
+    def _keep(self, cache: ChunkCache, piece: Piece, items: NDArray[Any]) -> None:
+        held = raw_bytes(items)
+        held.flags.writeable = items.flags.writeable = False
+        cache.put(self._place(piece.chunk), held)
 
     def _check(self, piece: Piece, items: NDArray[Any], fingerprint: bytes | None) -> None:
         if self._verify and fingerprint_of(items) != fingerprint:
