@@ -17,6 +17,7 @@ from ezgraph.bench.curve import keep_pace
 from ezgraph.bench.fanout import fan_out
 from ezgraph.bench.flooded import be_flooded, knock
 from ezgraph.bench.footprint import weigh
+from ezgraph.bench.nodes import read_nodes
 from ezgraph.bench.remote import change_settings
 from ezgraph.bench.restart import restart
 from ezgraph.bench.roles import judge
@@ -56,6 +57,7 @@ SECTIONS: dict[str, Section] = {
     "n": be_flooded,
     "o": publish_in_scopes,
     "p": change_settings,
+    "s": read_nodes,
 }
 _FAILURES = (EzGraphError, OSError, ValueError, ExceptionGroup, subprocess.CalledProcessError)
 
@@ -71,7 +73,7 @@ def run_bench(
     """Measure, print the table, and return 0 if every goal is met, else 1.
 
     Args:
-        only: sections to measure, ``a`` to ``p``; none: all of them.
+        only: sections to measure, those of `SECTIONS`; none: all of them.
         json_path: a file for everything that was measured.
         against: ``"ezmsg"``: measure its GraphServer as well, where there is a counterpart.
         quick: small sizes and few rounds, for a first look.

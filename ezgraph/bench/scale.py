@@ -29,6 +29,11 @@ class Scale:
     holding_s: float = 3.0
     owned_edges: int = 10_000
     journal_events: int = 1_000_000
+    chunks: int = 32
+    chunk_bytes: int = 8 << 20
+    samples: int = 10_000_000
+    slices: int = 200
+    children: int = 10_000
 
 
 def full(rounds: int) -> Scale:
@@ -53,4 +58,6 @@ def quick(rounds: int) -> Scale:
         holding_s=1.0,
         owned_edges=2_000,
         journal_events=50_000,
+        chunks=8,
+        slices=50,
     )

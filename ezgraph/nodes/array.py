@@ -253,7 +253,7 @@ class ArrayNode(BaseNode):
         """Have the chunks as partitions, each read when it is looked at."""
         self.data = Chunks(self)
 
-    def _fetched_data(self) -> Any:  # noqa: ANN401
+    def _fetched_data(self, start: int = 0) -> Sequence[Any]:  # noqa: ARG002
         return Chunks(self)
 
     def partition(self, number: int) -> NDArray[Any]:

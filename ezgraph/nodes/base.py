@@ -150,7 +150,10 @@ class BaseNode(ABC):
     @property
     def data(self) -> Sequence[Any]:
         """The partitions, in order; loaded when first asked for."""
-        return self._loaded("_data", self._load_own_data) or ()
+        loaded = self._loaded("_data", self._load_own_data) or ()
+        if isinstance(loaded, list) and self._described is not None and self._described.is_growing:
+            loaded += self._fetched_data(len(loaded))
+        return loaded
 
     @data.setter
     def data(self, data: Sequence[Any] | None) -> None:
@@ -272,9 +275,10 @@ class BaseNode(ABC):
             yield label, self.child(label)
 
     def refresh(self) -> NodeDescription:
-        """Ask the server anew what this node is and what edges it has; remembered nodes stay."""
+        """Ask the server anew what this node is, its edges, its meta; remembered nodes stay."""
         if self.server is not None:
             self._take_opening(self._makers.open_node(self._home, self.uid))
+            self._meta = None
         return self.description()
 
     def _take_opening(self, opening: NodeOpening) -> None:
@@ -306,9 +310,9 @@ class BaseNode(ABC):
             self._factory = NodeFactory()
         return self._factory
 
-    def _fetched_data(self) -> list[Any]:
+    def _fetched_data(self, start: int = 0) -> Sequence[Any]:
         report = self.growth_report()
-        wanted = range(report.first_partition, report.partitions)
+        wanted = range(max(start, report.first_partition), report.partitions)
         return self._makers.get_partitions(self._home, self.uid, wanted)
 
     # --- what the serving side answers ---

@@ -12,7 +12,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
 
-from ezgraph.errors import MalformedMessageError
+from ezgraph.errors import MalformedMessageError, NodeError
 from ezgraph.nodes.base import BaseNode
 from ezgraph.nodes.registry import registered
 from ezgraph.protocol.nodes import (
@@ -28,6 +28,7 @@ from ezgraph.wire import codec, values
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from ezgraph.config import AddressLike
     from ezgraph.nodes.query import Query
 
 T = TypeVar("T")
@@ -52,6 +53,24 @@ class ManyAtOnce(Protocol):
     def request_many(self, messages: Iterable[Mapping[str, Any]], /) -> list[bytes]:
         """Return the encoded answers, in order."""
         ...
+
+
+def as_server(server: AnyServer | AddressLike) -> AnyServer:
+    """Return a server as it is, or the one at an address.
+
+    Raises:
+        NodeError: it is neither.
+    """
+    if isinstance(server, str | tuple):
+        from ezgraph.nodes.client import RemoteTree
+
+        return RemoteTree(server)
+    if not callable(getattr(server, "request", None)):
+        raise NodeError(
+            f"{server!r} is nothing that serves nodes: give a NodeServer, a RemoteTree, or "
+            f"the address of a process that does"
+        )
+    return server
 
 
 def message_of(verb: NodeVerb, uid: str | None = None, **kwargs: object) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from ezgraph.errors import NodeError
 from ezgraph.nodes.base import BaseNode, Dataless
 from ezgraph.nodes.registry import register
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ezgraph.config import AddressLike
     from ezgraph.nodes.factory import AnyServer
     from ezgraph.protocol.nodes import Label
 
@@ -30,6 +32,13 @@ class _WithoutData(Dataless, BaseNode):
         """Warn likewise."""
         self._warn()
 
+    def append(self, partition: Any) -> int:  # noqa: ANN401
+        """Refuse to take data."""
+        raise NodeError(
+            f"{self!r} has no data, so {type(partition).__name__} cannot be appended to it; use a "
+            f"GenericNode, or ArrayNode.growing(…)"
+        )
+
     def _warn(self) -> None:
         name = type(self).__name__
         warnings.warn(f"This is a {name}, it has no data to read.", stacklevel=3)
@@ -46,26 +55,27 @@ class _WithoutData(Dataless, BaseNode):
 class RootNode(_WithoutData):
     """Where a graph begins. With a server it is a copy of the server's root, else an ordinary node.
 
-    ``server`` is anything with ``request``, such as a `NodeServer` in this program, or a
-    `RemoteTree`.
+    ``server`` is anything with ``request``, such as a `NodeServer` in this program or a
+    `RemoteTree`, or the address of a process that serves nodes.
     """
 
     def __init__(
         self,
-        server: AnyServer | None = None,
+        server: AnyServer | AddressLike | None = None,
         *,
         uid: str | None = None,
         edges: Mapping[Label, BaseNode | str] | None = None,
         meta: Any = None,  # noqa: ANN401
     ) -> None:
-        if server is None or uid is not None:
-            super().__init__(uid, edges, meta, server=server)
-            return
-        from ezgraph.nodes.factory import NodeFactory
+        from ezgraph.nodes.factory import NodeFactory, as_server
 
+        home = None if server is None else as_server(server)
+        if home is None or uid is not None:
+            super().__init__(uid, edges, meta, server=home)
+            return
         factory = NodeFactory()
-        opening = factory.open_root(server)
-        super().__init__(opening.description.uid, meta=meta, server=server)
+        opening = factory.open_root(home)
+        super().__init__(opening.description.uid, meta=meta, server=home)
         factory.adopt(self, opening)
 
 

@@ -35,6 +35,7 @@ Progress = Callable[[int, int], None]
 MAX_READ_BYTES = 16 << 30
 MAX_PIECES = 1_000_000
 FINGERPRINTS_AT_ONCE = 1_000
+_LARGE_BYTES = 64 << 10
 
 
 class Fetched(NamedTuple):
@@ -170,9 +171,13 @@ class _Result:
 
 
 def _may_be_given_away(items: NDArray[Any]) -> bool:
-    """Whether an array is the received frame itself, which nobody else holds or will change."""
+    """Whether an array is the received frame itself, which nobody else holds or will change.
+
+    What is small shares its memory with other frames: that would be held for nothing.
+    """
     flags = items.flags
-    return bool(flags.writeable and flags.aligned and flags.c_contiguous and _is_received(items))
+    fits = flags.writeable and flags.aligned and flags.c_contiguous
+    return bool(fits and items.nbytes >= _LARGE_BYTES and _is_received(items))
 
 
 def _is_received(items: NDArray[Any]) -> bool:

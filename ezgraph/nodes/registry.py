@@ -7,6 +7,7 @@ then the very text ``module:Class``.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
 from ezgraph.errors import NodeError
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 
 N = TypeVar("N", bound="type[BaseNode]")
 ENTRY_POINTS = "ezgraph.nodes"
+
+_OURS = {
+    ("ezgraph.nodes.array", "ArrayNode"),
+    ("ezgraph.nodes.kinds", "EmptyNode"),
+    ("ezgraph.nodes.kinds", "GenericNode"),
+    ("ezgraph.nodes.kinds", "RootNode"),
+    ("ezgraph.nodes.table", "TableNode"),
+}
+"""Our own classes, which need no entry point; each registers itself when it is loaded."""
 
 _known: dict[tuple[str, str], type[BaseNode]] = {}
 
@@ -40,10 +50,13 @@ def register(kind: N) -> N:
 def registered(module: str, name: str) -> type[BaseNode] | None:
     """Return the class that is known by this name, or None."""
     found = _known.get((module, name))
-    if found is None and (module, name) in (offered := _offered()):
+    if found is not None:
+        return found
+    if (module, name) in _OURS:
+        import_module(module)  # one of our own names, not one from the wire
+    elif (module, name) in (offered := _offered()):
         offered[module, name]()
-        found = _known.get((module, name))
-    return found
+    return _known.get((module, name))
 
 
 def _offered() -> Mapping[tuple[str, str], _Offer]:

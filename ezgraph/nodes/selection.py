@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 import reprlib
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.errors import NodeIndexError
@@ -84,9 +85,7 @@ def select(index: object, shape: Sequence[int]) -> Selection:
 def _check_kind(part: object) -> None:
     if part is None or part is Ellipsis or isinstance(part, slice):
         return
-    is_array = hasattr(part, "shape") and getattr(part, "ndim", 0) > 0
-    has_index = hasattr(part, "__index__") and not isinstance(part, bool)
-    if is_array or not has_index or type(part).__name__ in ("bool_", "ndarray"):
+    if isinstance(part, bool) or not isinstance(part, Integral):
         raise NodeIndexError(
             f"{reprlib.repr(part)} ({type(part).__name__}) is no basic index: a node takes "
             f"integers, slices, ... and None; read what you need, and index the result so"

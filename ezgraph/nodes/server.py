@@ -31,7 +31,7 @@ from ezgraph.protocol.nodes import (
     check_label,
     parse_request,
 )
-from ezgraph.wire.nodes import encode_answer
+from ezgraph.wire.nodes import MAX_REQUEST_BYTES, encode_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 class NodeLimits:
     """Bounds on what one request may ask for, and one host hold. Sizes in bytes."""
 
-    max_request_bytes: int = 256 << 10
+    max_request_bytes: int = MAX_REQUEST_BYTES
     max_edges: int = 50_000
     max_rows: int = 10_000
     max_indexes: int = 10_000

@@ -23,6 +23,7 @@ from __future__ import annotations
 import enum
 import reprlib
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from ezgraph.errors import InvalidKeyError, NodeRequestError
@@ -137,7 +138,7 @@ def check_label(label: object) -> Label:
                 f"a label of {len(label)} characters; at most {MAX_LABEL_CHARACTERS} are allowed"
             )
         return label
-    if hasattr(label, "__index__") and not isinstance(label, bool):
+    if isinstance(label, Integral) and not isinstance(label, bool):
         return int(label)
     raise NodeRequestError(
         f"{reprlib.repr(label)} ({type(label).__name__}) is no label; labels are text or integers"

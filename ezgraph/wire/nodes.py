@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ezgraph.errors import CompactedError, EzGraphError, MalformedMessageError, from_code
+from ezgraph.errors import (
+    CompactedError,
+    EzGraphError,
+    LimitError,
+    MalformedMessageError,
+    from_code,
+)
 from ezgraph.protocol.nodes import (
     GrowthReport,
     MatchPage,
@@ -42,6 +48,7 @@ AS_VALUE, AS_FRAMES = b"V", b"F"
 _VALUE, _ERROR, _ARRAY = b"V", b"E", b"A"
 _MESSAGES = (NodeOpening, NodeDescription, GrowthReport, TreePage, MatchPage)
 MAX_DEPTH = 32
+MAX_REQUEST_BYTES = 256 << 10
 
 
 class Fingerprinted(NamedTuple):
@@ -67,9 +74,16 @@ def request_frame(request_id: int, message: object, *, takes_frames: bool) -> by
 
     Raises:
         MalformedMessageError: it holds what cannot be encoded.
+        LimitError: it is too long.
     """
     how = AS_FRAMES if takes_frames else AS_VALUE
-    return _HEAD.pack(_START, request_id, how) + values.pack(message)
+    frame = _HEAD.pack(_START, request_id, how) + values.pack(message)
+    if len(frame) > MAX_REQUEST_BYTES:
+        raise LimitError(
+            f"a request of {len(frame)} bytes; at most {MAX_REQUEST_BYTES} are taken: ask for less "
+            f"at once, or with shorter labels and values"
+        )
+    return frame
 
 
 def read_request_id(frame: bytes) -> int:
