@@ -48,6 +48,10 @@ T = TypeVar("T", bound=Callable[..., Any])
 _PAGE = 10_000
 
 
+class Dataless:
+    """Marks types that have no data, here or anywhere: their loading is theirs at a reader too."""
+
+
 class BaseNode(ABC):
     """A node of a graph of data. Subclasses write ``read``, ``load_meta`` and ``load_data``.
 
@@ -92,7 +96,7 @@ class BaseNode(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init_subclass__(**kwargs)
         for name, instead in _AT_THE_SERVER.items():
-            if name in vars(cls):
+            if name in vars(cls) and not issubclass(cls, Dataless):
                 setattr(cls, name, _at_the_server(vars(cls)[name], instead))
 
     def __repr__(self) -> str:
@@ -264,10 +268,10 @@ class BaseNode(ABC):
         while start < stop:
             size = min(_PAGE, stop - start)
             page = self._makers.get_edges(self._home, self.uid, start=start, limit=size)
-            yield from page
-            if len(page) < size:
+            if not page:
                 return
-            start += size
+            yield from page
+            start += len(page)
 
     def items(self) -> Iterator[tuple[Label, BaseNode]]:
         """Return each label with its node."""
@@ -503,12 +507,8 @@ def _at_the_server(own: T, instead: Callable[[BaseNode], Any]) -> T:
 
     @functools.wraps(own)
     def load(self: BaseNode, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        if self.server is not None and not isinstance(self, Dataless):
+        if self.server is not None:
             return instead(self)
         return own(self, *args, **kwargs)
 
     return load  # type: ignore[return-value]
-
-
-class Dataless:
-    """Marks nodes that have no data, here or anywhere: nothing of theirs is asked for."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -26,12 +27,18 @@ from ezgraph.protocol.nodes import (
 from ezgraph.wire import codec, values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ezgraph.config import AddressLike
     from ezgraph.nodes.query import Query
 
 T = TypeVar("T")
+
+
+@lru_cache(maxsize=16)
+def _decoder_of(kind: Any) -> Callable[[bytes], Any]:  # noqa: ANN401 - a type of message
+    return codec.decoder_of(kind)
+
 
 
 class AnyServer(Protocol):
@@ -158,7 +165,8 @@ class NodeFactory:
         return self._message(server, message_of(NodeVerb.NODE, uid), NodeOpening)
 
     def _message(self, server: AnyServer, message: dict[str, Any], kind: type[T]) -> T:
-        return codec.decode(server.request(message), kind)
+        decoded: T = _decoder_of(cast("Any", kind))(server.request(message))
+        return decoded
 
     def _value(self, server: AnyServer, message: dict[str, Any], kind: type[T]) -> T:
         value = values.unpack(server.request(message))
@@ -213,10 +221,17 @@ def _class_of(module: str, name: str) -> type[BaseNode]:
 
 def _copy(kind: type[BaseNode], server: AnyServer, uid: str) -> BaseNode:
     """Return a bare copy; a class whose constructor takes no server is not asked to construct."""
+    if _constructs_copies(kind):
+        return kind(uid=uid, server=server)
+    node = kind.__new__(kind)
+    BaseNode.__init__(node, uid, server=server)
+    return node
+
+
+@lru_cache(maxsize=256)
+def _constructs_copies(kind: type[BaseNode]) -> bool:
     try:
-        inspect.signature(kind).bind(uid=uid, server=server)
+        inspect.signature(kind).bind(uid="", server=None)
     except TypeError:
-        node = kind.__new__(kind)
-        BaseNode.__init__(node, uid, server=server)
-        return node
-    return kind(uid=uid, server=server)
+        return False
+    return True

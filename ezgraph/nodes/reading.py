@@ -16,7 +16,7 @@ from ezgraph.nodes.grid import Piece
 from ezgraph.nodes.selection import select
 from ezgraph.protocol.nodes import NodeVerb
 from ezgraph.wire import values
-from ezgraph.wire.arrays import MAX_ITEMS_WITHOUT_BYTES, raw_bytes, shaped
+from ezgraph.wire.arrays import MAX_ITEMS_WITHOUT_BYTES, opaque, raw_bytes, shaped
 from ezgraph.wire.nodes import Fingerprinted
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class _Result:
         if piece.shape == self._shape and _may_be_given_away(items):
             self._array = items
         else:
-            self.array()[piece.target] = items
+            opaque(self.array())[piece.target] = opaque(items)
         self._done += items.nbytes
         if self._progress is not None:
             self._progress(self._done, self._total)

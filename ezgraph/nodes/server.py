@@ -277,10 +277,7 @@ class NodeServer:
 
     def _range(self, kwargs: Mapping[str, Any], most: int) -> tuple[int, int]:
         start = _natural(kwargs.get("start", 0), "start")
-        limit = _natural(kwargs.get("limit", most), "limit")
-        if limit > most:
-            raise LimitError(f"limit={limit} is more than the {most} that one answer may have")
-        return start, limit
+        return start, min(most, _natural(kwargs.get("limit", most), "limit"))
 
     def _indexes(self, kwargs: Mapping[str, Any]) -> list[int]:
         indexes = kwargs.get("indexes")

@@ -8,7 +8,7 @@ understand more, and says which). ``send_root`` alone needs no uid.
 send_root         `NodeOpening` of the root
 send_node         `NodeOpening` of a node: what it is, and (the first of) its edges
 send_info         ``{"module": …, "class": …, "version": …}``
-send_edges        ``{label: uid}``, those from ``start`` on, at most ``limit``
+send_edges        ``{label: uid}`` from ``start`` on, at most ``limit``; none: there are no more
 send_meta         what the node says about its data
 send_data         partition ``index``; of arrays only the ``part`` that is asked for
 send_fingerprints of chunks, as many of ``indexes`` as can be said soon, in their order
@@ -138,11 +138,12 @@ def check_label(label: object) -> Label:
                 f"a label of {len(label)} characters; at most {MAX_LABEL_CHARACTERS} are allowed"
             )
         return label
-    if isinstance(label, Integral) and not isinstance(label, bool):
-        return int(label)
-    raise NodeRequestError(
-        f"{reprlib.repr(label)} ({type(label).__name__}) is no label; labels are text or integers"
-    )
+    if type(label) is bool or not isinstance(label, Integral):
+        raise NodeRequestError(
+            f"{reprlib.repr(label)} ({type(label).__name__}) is no label: labels are text or "
+            f"integers"
+        )
+    return int(label)
 
 
 @dataclass(frozen=True, slots=True)

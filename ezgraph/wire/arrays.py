@@ -86,7 +86,17 @@ def raw_bytes(array: AnyArray) -> AnyArray:
     """Return the items in C order as bytes; no copy if they lie so already."""
     if not array.nbytes:
         return np.empty(0, np.uint8)
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return np.ascontiguousarray(opaque(array)).reshape(-1).view(np.uint8)
+
+
+def opaque(array: AnyArray) -> AnyArray:
+    """Return a view whose items are copied as they lie in memory.
+
+    Of structured items NumPy copies the fields alone, and leaves in the gaps what was there before.
+    """
+    if array.dtype.fields is None or not array.dtype.itemsize:
+        return array
+    return array.view(np.dtype((np.void, array.dtype.itemsize)))
 
 
 def array_from(head: object, buffer: memoryview | AnyArray) -> AnyArray:

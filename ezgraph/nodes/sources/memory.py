@@ -114,7 +114,10 @@ class GrowingSource:
             )
         if not len(given):
             raise NodeIndexError("a block without rows cannot be appended; leave it out")
-        copied = given.astype(self.dtype, order="C", casting="safe", copy=True)
+        if not np.can_cast(given.dtype, self.dtype, "safe"):
+            raise TypeError(f"{given.dtype} cannot be appended to {self.dtype} without loss")
+        copied = np.zeros(given.shape, self.dtype)  # no old memory in the gaps of structured items
+        copied[...] = given
         with self._lock:
             for start in range(0, len(copied), self.longest_block):
                 self._take(copied[start : start + self.longest_block])
