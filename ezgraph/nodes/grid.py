@@ -116,7 +116,8 @@ class Grid:
         Raises:
             MalformedMessageError: the parts of it do not fit each other.
         """
-        fits = len(shape) == len(chunks) and all(each >= 1 for each in chunks)
+        fits = len(shape) == len(chunks) and min(chunks, default=1) >= 1
+        fits = fits and min(shape, default=0) >= 0
         if fits and bounds is not None:
             rises = all(low < high for low, high in pairwise(bounds))
             fits = bool(shape and bounds) and rises and (bounds[0], bounds[-1]) == (0, shape[0])

@@ -74,7 +74,7 @@ class TableNode(BaseNode):
     def load_data(self) -> None:
         """Have the batches as partitions; one without rows if there are none."""
         batches = self._table.to_batches(max_chunksize=self._rows)
-        self.data = batches or _empty_batches(self._table.schema)
+        self.data = batches or [_batch_without_rows(self._table)]
 
     def read(self, columns: Sequence[str] | None = None) -> Any:  # noqa: ANN401
         """Return the table, or only some of its columns: no others are fetched.
@@ -104,7 +104,7 @@ class TableNode(BaseNode):
         batches = self.data
         self._check_partition(index, len(batches))
         columns = kwargs.get("columns")
-        return _stream(self._table.schema, batches[index], columns)
+        return _stream(batches[index], columns)
 
 
 def _named(columns: Sequence[str] | None) -> dict[str, Any]:
@@ -130,14 +130,13 @@ def _rows_for(table: Any) -> int:  # noqa: ANN401
     return max(1, min(CHUNK_BYTES, MAX_CHUNK_BYTES) // int(row_bytes))
 
 
-def _stream(schema: Any, batch: Any, columns: object) -> bytes:  # noqa: ANN401
+def _stream(batch: Any, columns: object) -> bytes:  # noqa: ANN401
     arrow = extra("pyarrow", "tables", "serving tables")
-    rows = arrow.Table.from_batches([batch], schema)
     if columns is not None:
-        rows = rows.select(_known(columns, schema.names))
+        batch = batch.select(_known(columns, batch.schema.names))
     sink = arrow.BufferOutputStream()
-    with arrow.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows)
+    with arrow.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
     stream: bytes = sink.getvalue().to_pybytes()
     return stream
 
@@ -164,6 +163,8 @@ def _read_parts(parts: Sequence[object]) -> Any:  # noqa: ANN401
     return whole.to_pandas() if kind == _PANDAS else whole
 
 
-def _empty_batches(schema: Any) -> list[Any]:  # noqa: ANN401
+def _batch_without_rows(table: Any) -> Any:  # noqa: ANN401
+    """Return a batch that still says what the columns are, and their categories."""
     arrow = extra("pyarrow", "tables", "serving tables")
-    return [arrow.RecordBatch.from_pylist([], schema=schema)]
+    columns = [column.combine_chunks() for column in table.columns]
+    return arrow.RecordBatch.from_arrays(columns, schema=table.schema)

@@ -70,7 +70,8 @@ class HDF5Source:
         self._file.watched.stamp()
         around = tuple(slice(each.start, each.stop) for each in part)
         steps = tuple(slice(None, None, each.step) for each in part)
-        return np.asarray(self._dataset[around])[steps]
+        found: NDArray[Any] = np.asarray(self._dataset[around])[(*steps, ...)]
+        return found
 
     def stamp(self) -> Hashable | None:
         """Return what changes with the file."""

@@ -60,7 +60,8 @@ class ZarrSource:
             self._watched.stamp()
         around = tuple(slice(each.start, each.stop) for each in part)
         steps = tuple(slice(None, None, each.step) for each in part)
-        return np.asarray(self._array[around])[steps]
+        found: NDArray[Any] = np.asarray(self._array[around])[(*steps, ...)]
+        return found
 
     def stamp(self) -> Hashable | None:
         """Return None: chunks may be written at any time, and nothing says so."""
