@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ezgraph.nodes.grid import Triple
     from ezgraph.nodes.reading import Progress, Way
     from ezgraph.nodes.sources.base import ArraySource, SourceLayout
-    from ezgraph.protocol.nodes import Label, NodeDescription
+    from ezgraph.protocol.nodes import NodeDescription
 
 KEEP_BYTES = 1 << 30
 HASHED_BYTES = 64 << 20
@@ -65,7 +65,7 @@ class ArrayNode(BaseNode):
         *,
         chunks: Sequence[int] | None = None,
         uid: str | None = None,
-        edges: Mapping[Label, BaseNode | str] | None = None,
+        edges: Mapping[Any, BaseNode | str] | None = None,
         meta: Any = None,  # noqa: ANN401
         server: AnyServer | None = None,
     ) -> None:

@@ -73,7 +73,7 @@ class BaseNode(ABC):
     def __init__(
         self,
         uid: str | None = None,
-        edges: Mapping[Label, BaseNode | str] | None = None,
+        edges: Mapping[Any, BaseNode | str] | None = None,
         meta: Any = None,  # noqa: ANN401 - whatever values the bus carries
         data: Sequence[Any] | None = None,
         server: AnyServer | None = None,
@@ -200,12 +200,12 @@ class BaseNode(ABC):
         return self._edges
 
     @edges.setter
-    def edges(self, edges: Mapping[Label, BaseNode | str]) -> None:
+    def edges(self, edges: Mapping[Any, BaseNode | str]) -> None:
         self._edges = self._made_edges(edges)
         self._edges_known = True
         self._edges_changed()
 
-    def _made_edges(self, edges: Mapping[Label, BaseNode | str]) -> Edges:
+    def _made_edges(self, edges: Mapping[Any, BaseNode | str]) -> Edges:
         kinds = BaseNode if self.server is None else (BaseNode, str)
         return Edges(edges, lambda target: isinstance(target, kinds), self._edges_changed)
 
@@ -262,7 +262,8 @@ class BaseNode(ABC):
         At a reader they come in pages, so the first are there before the last are fetched.
         """
         if self.server is None:
-            yield from islice(list(self._edges), start, None if limit is None else start + limit)
+            stop = None if limit is None else start + limit
+            yield from (label for label, _ in islice(self._edges.pairs(), start, stop))
             return
         stop = sys.maxsize if limit is None else start + limit
         while start < stop:
@@ -352,7 +353,7 @@ class BaseNode(ABC):
         stop = None if limit is None else start + limit
         return {
             label: target if isinstance(target, str) else target.uid
-            for label, target in islice(list(self.edges.items()), start, stop)
+            for label, target in islice(self.edges.pairs(), start, stop)
         }
 
     def send_meta(self, **kwargs: Any) -> Any:  # noqa: ANN401

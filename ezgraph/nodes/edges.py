@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ezgraph.errors import NodeRequestError
 from ezgraph.protocol.nodes import Label, check_label
@@ -26,7 +26,7 @@ class Edges(MutableMapping[Label, "BaseNode | str"]):
 
     def __init__(
         self,
-        edges: Mapping[Label, Target],
+        edges: Mapping[Any, Target],
         is_target: Callable[[object], bool],
         changed: Callable[[], None],
     ) -> None:
@@ -62,6 +62,10 @@ class Edges(MutableMapping[Label, "BaseNode | str"]):
 
     def __len__(self) -> int:
         return len(self._targets)
+
+    def pairs(self) -> list[tuple[Label, Target]]:
+        """Return labels and targets as they are at one moment, whoever changes them meanwhile."""
+        return list(self._targets.items())
 
     def remember(self, label: Label, node: BaseNode) -> None:
         """Put the node in the place of its uid; the graph stays as it was."""

@@ -114,11 +114,9 @@ def _meta_table(meta: Any) -> str:  # noqa: ANN401
 
 
 def _edges_table(node: BaseNode) -> str:
-    labels = list(islice(node.edges, LISTED_ROWS))
-    targets = [node.edges[label] for label in labels]
     rows = [
         [text(_label(label)), text(target if isinstance(target, str) else summary_of(target))]
-        for label, target in zip(labels, targets, strict=True)
+        for label, target in node.edges.pairs()[:LISTED_ROWS]
     ]
     title = count(len(node.edges), "edge")
     more = len(node.edges) - len(rows)

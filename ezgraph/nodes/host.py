@@ -51,6 +51,7 @@ _SNDMORE = int(zmq.SNDMORE)
 _BATCH = 64
 _BLOCKED_MS = 1
 _IDLE_MS = 1_000
+_UNREAD_ANSWERS = 1_000
 _SMALL_BYTES = 64 << 10
 """Below that pyzmq copies, and copying is the quicker way."""
 
@@ -63,6 +64,18 @@ class _Peer:
     asked: deque[bytes] = field(default_factory=deque)
     unsent: deque[tuple[zmq.MessageTracker, int]] = field(default_factory=deque)
     unsent_bytes: int = 0
+    held: list[Any] | None = None
+    """An answer that ZeroMQ did not take: this reader has so many unread that it gets no more."""
+
+    @property
+    def takes_answers(self) -> bool:
+        """Whether ZeroMQ took the last answer."""
+        return self.held is None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing need be known of it."""
+        return not self.asked and not self.unsent and self.held is None
 
     def settle(self) -> None:
         """Forget what ZeroMQ has sent."""
@@ -149,7 +162,7 @@ class NodeHost:
         router.set(zmq.LINGER, 0)
         router.set(zmq.ROUTER_MANDATORY, 1)
         router.set(zmq.IPV6, int(":" in self._where.host))
-        router.set(zmq.SNDHWM, limits.max_waiting_requests)
+        router.set(zmq.SNDHWM, _UNREAD_ANSWERS)
         router.set(zmq.RCVHWM, limits.max_waiting_requests)
         router.set(zmq.MAXMSGSIZE, limits.max_request_bytes)
         router.set(zmq.TCP_KEEPALIVE, 1)
@@ -231,7 +244,7 @@ class _Service:
             self._answer_peers()
 
     def _patience_ms(self) -> int:
-        if any(peer.asked for peer in self._peers.values()):
+        if any(peer.asked or peer.held for peer in self._peers.values()):
             return _BLOCKED_MS
         if self._waiters:
             soonest = min(waiter.until for waiter in self._waiters) - self._clock.monotonic()
@@ -272,14 +285,23 @@ class _Service:
         while may_go_on and not self._is_stopping:
             may_go_on = False
             for sender, peer in list(self._peers.items()):
-                peer.settle()
-                if peer.asked and peer.unsent_bytes < self._limits.max_unsent_bytes:
+                if self._may_be_answered(sender, peer):
                     self._answer(sender, peer, peer.asked.popleft())
                     may_go_on = True
-                elif not peer.asked and not peer.unsent:
+                elif peer.is_idle:
                     self._peers.pop(sender, None)
             if may_go_on and readable(self._router):
                 return  # others may ask for little, and need not wait for one who asks for much
+
+    def _may_be_answered(self, sender: bytes, peer: _Peer) -> bool:
+        """Whether a reader asks for something, and takes what it asked for before."""
+        peer.settle()
+        if (held := peer.held) is not None:
+            peer.held = None
+            self._send(sender, peer, held)
+        if not peer.asked or not peer.takes_answers:
+            return False
+        return peer.unsent_bytes < self._limits.max_unsent_bytes
 
     def _answer(self, sender: bytes, peer: _Peer, asked: bytes) -> None:
         try:
@@ -314,10 +336,13 @@ class _Service:
                 self._router.send(buffer, _NOBLOCK)
                 return
             tracker = self._router.send(buffer, _NOBLOCK, copy=False, track=True)
-        except zmq.ZMQError as error:  # it is gone, or takes nothing: it asks again if it lives
+        except zmq.Again:
+            if peer is not None and peer.held is None:
+                peer.held = frames
+            return
+        except zmq.ZMQError as error:  # it is gone
             log.debug("not sent why=%s", error)
-            if error.errno == zmq.EHOSTUNREACH:
-                self._peers.pop(sender, None)
+            self._peers.pop(sender, None)
             return
         if tracker is not None:
             peer.unsent.append((tracker, buffer.nbytes))

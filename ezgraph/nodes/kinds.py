@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from ezgraph.config import AddressLike
     from ezgraph.nodes.factory import AnyServer
-    from ezgraph.protocol.nodes import Label
 
 
 class _WithoutData(Dataless, BaseNode):
@@ -64,7 +63,7 @@ class RootNode(_WithoutData):
         server: AnyServer | AddressLike | None = None,
         *,
         uid: str | None = None,
-        edges: Mapping[Label, BaseNode | str] | None = None,
+        edges: Mapping[Any, BaseNode | str] | None = None,
         meta: Any = None,  # noqa: ANN401
     ) -> None:
         from ezgraph.nodes.factory import NodeFactory, as_server

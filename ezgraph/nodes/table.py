@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ezgraph.nodes.factory import AnyServer
-    from ezgraph.protocol.nodes import Label
 
 _KIND = b"ezgraph.table"
 _PANDAS, _ARROW = b"pandas", b"arrow"
@@ -50,7 +49,7 @@ class TableNode(BaseNode):
         *,
         rows: int | None = None,
         uid: str | None = None,
-        edges: Mapping[Label, BaseNode | str] | None = None,
+        edges: Mapping[Any, BaseNode | str] | None = None,
         meta: Any = None,  # noqa: ANN401
         server: AnyServer | None = None,
     ) -> None:

@@ -53,7 +53,7 @@ def children(node: BaseNode) -> Iterator[tuple[Label, BaseNode]]:
     if node.server is not None:
         yield from node.items()
         return
-    for label, target in list(node.edges.items()):
+    for label, target in node.edges.pairs():
         if not isinstance(target, str):
             yield label, target
 

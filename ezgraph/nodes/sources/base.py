@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -43,6 +44,14 @@ class ArraySource(Protocol):
     def stamp(self) -> Hashable | None:
         """Return what changes whenever the content may have; None: it may change at any time."""
         ...
+
+
+def read_without_steps(dataset: Any, part: tuple[slice, ...]) -> NDArray[Any]:  # noqa: ANN401
+    """Return a part of what reads slices with steps slowly, or not at all: read what is around."""
+    around = tuple(slice(each.start, each.stop) for each in part)
+    steps: Any = (*(slice(None, None, each.step) for each in part), ...)
+    found: NDArray[Any] = np.asarray(dataset[around])[steps]
+    return found
 
 
 class FileGoneError(OSError):

@@ -10,7 +10,7 @@ from ezgraph.errors import NodeDtypeError
 from ezgraph.extras import extra
 from ezgraph.nodes.array import ArrayNode
 from ezgraph.nodes.kinds import EmptyNode, GenericNode
-from ezgraph.nodes.sources.base import SourceLayout, WatchedFile
+from ezgraph.nodes.sources.base import SourceLayout, WatchedFile, read_without_steps
 from ezgraph.wire.arrays import spell_dtype
 
 if TYPE_CHECKING:
@@ -68,10 +68,7 @@ class HDF5Source:
     def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
         """Return a part, freshly read."""
         self._file.watched.stamp()
-        around = tuple(slice(each.start, each.stop) for each in part)
-        steps = tuple(slice(None, None, each.step) for each in part)
-        found: NDArray[Any] = np.asarray(self._dataset[around])[(*steps, ...)]
-        return found
+        return read_without_steps(self._dataset, part)
 
     def stamp(self) -> Hashable | None:
         """Return what changes with the file."""

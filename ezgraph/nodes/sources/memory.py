@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ezgraph.errors import CompactedError, NodeIndexError
+from ezgraph.errors import CompactedError, NodeDtypeError, NodeIndexError
 from ezgraph.nodes.grid import MAX_CHUNK_BYTES
 from ezgraph.nodes.sources.base import SourceLayout
 
@@ -104,7 +104,7 @@ class GrowingSource:
 
         Raises:
             NodeIndexError: they are none, or of another shape.
-            TypeError: they cannot be given the dtype without loss.
+            NodeDtypeError: they cannot be given the dtype without loss.
         """
         given = np.asanyarray(block)
         if given.shape[1:] != self.row_shape or given.ndim != 1 + len(self.row_shape):
@@ -114,14 +114,24 @@ class GrowingSource:
             )
         if not len(given):
             raise NodeIndexError("a block without rows cannot be appended; leave it out")
-        if not np.can_cast(given.dtype, self.dtype, "safe"):
-            raise TypeError(f"{given.dtype} cannot be appended to {self.dtype} without loss")
-        copied = np.zeros(given.shape, self.dtype)  # no old memory in the gaps of structured items
-        copied[...] = given
+        copied = self._converted(given)
         with self._lock:
             for start in range(0, len(copied), self.longest_block):
                 self._take(copied[start : start + self.longest_block])
         return self.count - 1
+
+    def _converted(self, given: NDArray[Any]) -> NDArray[Any]:
+        """Return a copy in our dtype, without old memory in the gaps of structured items."""
+        copied = np.zeros(given.shape, self.dtype)
+        is_safe = np.can_cast(given.dtype, self.dtype, "safe")
+        if is_safe or np.can_cast(given.dtype, self.dtype, "same_kind"):
+            copied[...] = given
+        if not is_safe and not np.array_equal(copied, given):
+            raise NodeDtypeError(
+                f"{given.dtype} cannot be appended to {self.dtype} without loss; convert it, or "
+                f"grow a node of that dtype"
+            )
+        return copied
 
     def _take(self, block: NDArray[Any]) -> None:
         block.flags.writeable = False

@@ -11,7 +11,7 @@ from ezgraph.errors import NodeDtypeError
 from ezgraph.extras import extra
 from ezgraph.nodes.array import ArrayNode
 from ezgraph.nodes.kinds import EmptyNode
-from ezgraph.nodes.sources.base import SourceLayout, WatchedFile
+from ezgraph.nodes.sources.base import SourceLayout, WatchedFile, read_without_steps
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -58,10 +58,7 @@ class ZarrSource:
         """Return a part, freshly read."""
         if self._watched is not None:
             self._watched.stamp()
-        around = tuple(slice(each.start, each.stop) for each in part)
-        steps = tuple(slice(None, None, each.step) for each in part)
-        found: NDArray[Any] = np.asarray(self._array[around])[(*steps, ...)]
-        return found
+        return read_without_steps(self._array, part)
 
     def stamp(self) -> Hashable | None:
         """Return None: chunks may be written at any time, and nothing says so."""

@@ -135,7 +135,7 @@ def test_labels_are_text_or_integers(label: Any) -> None:
 
 def test_an_integer_of_any_type_is_the_same_label() -> None:
     child = EmptyNode()
-    node = EmptyNode(edges={np.int16(3): child})  # type: ignore[dict-item]
+    node = EmptyNode(edges={np.int16(3): child})
 
     assert node[3] is child
     assert node[np.int64(3)] is child

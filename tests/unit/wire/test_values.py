@@ -337,8 +337,8 @@ class Bfloat16:
 
 def test_a_dtype_that_would_arrive_as_another_is_refused() -> None:
     with pytest.raises(TypeError, match="is of a type NumPy itself does not know"):
-        values._dtype_content(Bfloat16())
-    assert values._dtype_content(np.dtype("V2")) == "|V2"
+        values.dtype_content(Bfloat16())
+    assert values.dtype_content(np.dtype("V2")) == "|V2"
 
 
 def test_a_value_that_holds_itself_is_refused() -> None:
