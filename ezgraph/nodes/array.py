@@ -247,7 +247,7 @@ class ArrayNode(BaseNode):
 
     def load_meta(self) -> None:
         """Have no meta but the given one."""
-        self.meta = {}
+        self.meta = self._meta or {}
 
     def load_data(self) -> None:
         """Have the chunks as partitions, each read when it is looked at."""

@@ -152,9 +152,9 @@ class BaseNode(ABC):
         self._meta = meta
 
     @property
-    def data(self) -> Sequence[Any]:
+    def data(self) -> Any:  # noqa: ANN401 - a sequence; to `load_data`, what is there so far
         """The partitions, in order; loaded when first asked for."""
-        loaded = self._loaded("_data", self._load_own_data) or ()
+        loaded = self._loaded("_data", self._load_own_data)
         if isinstance(loaded, list) and self._described is not None and self._described.is_growing:
             loaded += self._fetched_data(len(loaded))
         return loaded

@@ -387,6 +387,8 @@ class _Service:
 def _frames(request: NodeRequest, incoming: Incoming, answer: object) -> list[Any]:
     try:
         return answer_frames(incoming.request_id, answer, takes_frames=incoming.takes_frames)
+    except LimitError:
+        raise
     except Exception as error:
         raise NodeSourceError(
             f"node {request.uid!r} answered {request.verb.value!r} with what cannot be sent: "

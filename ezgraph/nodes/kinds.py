@@ -91,15 +91,16 @@ class GenericNode(BaseNode):
 
     def read(self) -> Sequence[Any]:
         """Return the partitions, as they are."""
-        return self.data
+        partitions: Sequence[Any] = self.data
+        return partitions
 
     def load_meta(self) -> None:
         """Have no meta but the given one."""
-        self.meta = {}
+        self.meta = self._meta or {}
 
     def load_data(self) -> None:
         """Have no data but the given one."""
-        self.data = []
+        self.data = self._data or []
 
 
 register(GenericNode)

@@ -29,7 +29,7 @@ from ezgraph.errors import (
     NodeHostGoneError,
 )
 from ezgraph.nodes.waker import Waker
-from ezgraph.wire.nodes import Answer, read_answer, request_frame
+from ezgraph.wire.nodes import MAX_ANSWER_BYTES, Answer, read_answer, request_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     Secure = Callable[[Socket, Address], None]
 
 RECONNECT_MS = 50
-MAX_MESSAGE_BYTES = 256 << 20
 _KEEPALIVE = {zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 5, zmq.TCP_KEEPALIVE_INTVL: 2}
 _MONITOR_EVENT = struct.Struct("=Hi")
 _UP, _DOWN = int(zmq.EVENT_HANDSHAKE_SUCCEEDED), int(zmq.EVENT_DISCONNECTED)
@@ -197,7 +196,7 @@ class Line:
         dealer.set(zmq.LINGER, 0)
         dealer.set(zmq.SNDHWM, 0)  # bounded by who asks: a window of requests each
         dealer.set(zmq.RCVHWM, 0)
-        dealer.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        dealer.set(zmq.MAXMSGSIZE, MAX_ANSWER_BYTES)
         dealer.set(zmq.RECONNECT_IVL, RECONNECT_MS)
         dealer.set(zmq.RECONNECT_IVL_MAX, 1_000)
         for option, value in _KEEPALIVE.items():  # beats of ZeroMQ would wait behind a large chunk

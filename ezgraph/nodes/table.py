@@ -67,8 +67,8 @@ class TableNode(BaseNode):
         return f"{self.info['class']} {rows} rows, {columns} columns"
 
     def load_meta(self) -> None:
-        """Have no meta but the names of the columns."""
-        self.meta = {"columns": list(self._table.column_names)}
+        """Have the given meta, else the names of the columns."""
+        self.meta = self._meta or {"columns": list(self._table.column_names)}
 
     def load_data(self) -> None:
         """Have the batches as partitions; one without rows if there are none."""

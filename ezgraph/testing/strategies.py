@@ -153,6 +153,8 @@ def _of(hint: Any) -> st.SearchStrategy[Any]:  # noqa: ANN401
         return st.one_of(*map(_of, arguments))
     if origin is list:
         return st.lists(_of(arguments[0]), max_size=3)
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return st.lists(_of(arguments[0]), max_size=3).map(tuple)
     if origin is tuple:
         return st.tuples(*map(_of, arguments))
     if origin is dict:

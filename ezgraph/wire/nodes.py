@@ -49,6 +49,7 @@ _VALUE, _ERROR, _ARRAY = b"V", b"E", b"A"
 _MESSAGES = (NodeOpening, NodeDescription, GrowthReport, TreePage, MatchPage)
 MAX_DEPTH = 32
 MAX_REQUEST_BYTES = 256 << 10
+MAX_ANSWER_BYTES = 256 << 20
 
 
 class Fingerprinted(NamedTuple):
@@ -134,12 +135,19 @@ def answer_frames(request_id: int, answer: object, *, takes_frames: bool) -> lis
     Raises:
         MalformedMessageError: it holds what cannot be encoded; says where and what.
         NodeDtypeError: it is an array whose items have no bytes.
+        LimitError: it is larger than a reader takes.
     """
     if takes_frames and isinstance(answer, np.ndarray):
         return _array_frames(request_id, answer, None)
     if takes_frames and isinstance(answer, Fingerprinted):
         return _array_frames(request_id, answer.array, answer.fingerprint)
-    return [_HEAD.pack(_START, request_id, _VALUE) + encode_answer(answer)]
+    encoded = encode_answer(answer)
+    if len(encoded) > MAX_ANSWER_BYTES - HEAD_BYTES:
+        raise LimitError(
+            f"an answer of {len(encoded)} bytes; readers take at most {MAX_ANSWER_BYTES}: give the "
+            f"node smaller partitions, or make it an array, which is sent in chunks"
+        )
+    return [_HEAD.pack(_START, request_id, _VALUE) + encoded]
 
 
 def _array_frames(request_id: int, array: AnyArray, fingerprint: bytes | None) -> list[Any]:

@@ -34,6 +34,11 @@ TINY = Scale(
     holding_s=0.2,
     owned_edges=20,
     journal_events=300,
+    chunks=3,
+    chunk_bytes=1 << 16,
+    samples=10_000,
+    slices=5,
+    children=50,
 )
 DURABILITIES = ("memory", "SQLite NORMAL", "SQLite FULL")
 EXPECTED = {
@@ -128,6 +133,14 @@ EXPECTED = {
         ),
         "flatten and sanitize 200 fields",
         "a settings producer begins with 10 components",
+    ],
+    "s": [
+        "chunks of 0.0625 MiB, each by itself",
+        "chunks of 0.0625 MiB, into one array",
+        "a slice of 1,000 samples",
+        "the most that a slice moved",
+        "opening a root with 50 children",
+        "a reader's memory beyond its result",
     ],
 }
 

@@ -187,3 +187,29 @@ def test_every_node_says_what_it_is_in_a_line() -> None:
     assert repr(copy) == "<RootNode 'r' 1 edges at <NodeServer nodes=2>>"
     assert repr(copy["a"]) == "<ArrayNode float32 (2, 3) 'a' at <NodeServer nodes=2>>"
     assert "\n" not in repr(root.edges) + repr(root.growth) + repr(copy._makers)
+
+
+class Cautious(CountingNode):
+    """Loads as many write it: only what is None."""
+
+    def load_data(self) -> None:
+        self.loads.append("data")
+        if self.data is None:
+            self.data = [1, 2]
+
+
+def test_while_it_loads_a_node_sees_what_there_is_so_far() -> None:
+    node = Cautious()
+
+    assert node.read() == [1, 2]
+    assert node.send_meta() == {"count": 3}
+    assert node.loads == ["data", "meta"]
+
+
+def test_loading_again_keeps_what_was_given() -> None:
+    for node in (GenericNode(meta={"a": 1}, data=[[1]]), ArrayNode([1, 2], meta={"a": 1})):
+        node.load_meta()
+        node.load_data()
+
+        assert node.meta == {"a": 1}
+        assert len(node.data) == 1

@@ -158,3 +158,10 @@ def test_gaps_of_structured_items_travel_too() -> None:
 def test_items_that_have_no_bytes_are_refused_with_a_reason() -> None:
     with pytest.raises(NodeDtypeError, match="convert them to numbers"):
         arrays.array_head(np.array([None]))
+
+
+def test_an_answer_larger_than_readers_take_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "MAX_ANSWER_BYTES", 1_000)
+
+    with pytest.raises(LimitError, match="give the node smaller partitions"):
+        nodes.answer_frames(1, b"x" * 1_000, takes_frames=True)
