@@ -12,7 +12,8 @@ an event loop costs and not what the bus does.) A subscriber decodes what it get
 `ezgraph.wire` and hands it to a coroutine, as ours do.
 
 **Bare chunks.** A ROUTER that sends chunks of an array as they lie in memory (``copy=False``), and
-a DEALER that takes them, four on their way at a time, and does nothing with them.
+a DEALER that takes them, four on their way at a time, and does nothing with them, or (for the row
+"into one array") puts them into a new array, as ours must.
 
 ``python -m ezgraph.bench.bare echo`` is the echo, ``… relay`` the relay, ``… chunks COUNT BYTES``
 the sender of chunks.
@@ -305,14 +306,29 @@ class ChunkDealer:
     def take(self, count: int, *, in_flight: int) -> float:
         """Return how many seconds it took until ``count`` chunks were there."""
         begin = time.perf_counter()
+        for _ in self._chunks(count, in_flight):
+            pass
+        return time.perf_counter() - begin
+
+    def gather(self, count: int, *, in_flight: int, size_bytes: int) -> float:
+        """Return how many seconds it took until they lay in one new array."""
+        import numpy as np
+
+        begin = time.perf_counter()
+        whole = np.empty(count * size_bytes, np.uint8)
+        for number, frame in enumerate(self._chunks(count, in_flight)):
+            place = slice(number * size_bytes, (number + 1) * size_bytes)
+            whole[place] = np.frombuffer(frame.buffer, np.uint8)
+        return time.perf_counter() - begin
+
+    def _chunks(self, count: int, in_flight: int) -> Iterator[zmq.Frame]:
         for number in range(min(in_flight, count)):
             self._socket.send(b"%d" % number)
         for number in range(count):
             self._socket.recv(copy=False)
-            self._socket.recv(copy=False)
+            yield self._socket.recv(copy=False)
             if number + in_flight < count:
                 self._socket.send(b"%d" % (number + in_flight))
-        return time.perf_counter() - begin
 
     def close(self) -> None:
         """Close the socket."""

@@ -58,16 +58,20 @@ def read_nodes(scale: Scale, progress: Progress) -> Iterator[Row]:
 def _bulk(address: str, scale: Scale, progress: Progress) -> Iterator[Row]:
     """Return how fast chunks come, one by one and as one array, by turns with bare ones."""
     total_mib = scale.chunks * scale.chunk_bytes / MIB
-    rates: dict[str, list[float]] = {"each by itself": [], "into one array": [], "bare": []}
+    rates: dict[str, list[float]] = {}
     with ExitStack() as stack:
         words = ("chunks", str(scale.chunks), str(scale.chunk_bytes))
         bare = stack.enter_context(Child("ezgraph.bench.bare", *words))
         dealer = ChunkDealer(bare.said["port"])
         stack.callback(dealer.close)
         node = RootNode(stack.enter_context(RemoteTree(address)))["bulk"]
+        size = scale.chunk_bytes
         ways: dict[str, Callable[[], float]] = {
-            "bare": lambda: dealer.take(scale.chunks, in_flight=_IN_FLIGHT),
+            "bare, each by itself": lambda: dealer.take(scale.chunks, in_flight=_IN_FLIGHT),
             "each by itself": lambda: _seconds(lambda: _read_all(node)),
+            "bare, into one array": lambda: dealer.gather(
+                scale.chunks, in_flight=_IN_FLIGHT, size_bytes=size
+            ),
             "into one array": lambda: _seconds(lambda: node[:]),
         }
         for number in range(scale.rounds + 1):
@@ -76,11 +80,11 @@ def _bulk(address: str, scale: Scale, progress: Progress) -> Iterator[Row]:
                 gc.collect()
                 rate = total_mib / seconds()
                 if number:  # the first round warms up
-                    rates[name].append(rate)
-    size = f"{scale.chunk_bytes / MIB:g} MiB"
+                    rates.setdefault(name, []).append(rate)
     for name in ("each by itself", "into one array"):
-        title = f"chunks of {size}, {name}"
-        yield compared("s", title, "MiB/s", rates[name], rates["bare"], goal=GOAL_BULK)
+        title = f"chunks of {size / MIB:g} MiB, {name}"
+        bare_rates = rates[f"bare, {name}"]
+        yield compared("s", title, "MiB/s", rates[name], bare_rates, goal=GOAL_BULK)
 
 
 def _read_all(node: ArrayNode) -> None:
