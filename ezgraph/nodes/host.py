@@ -326,16 +326,7 @@ class _Service:
 
     def _send(self, sender: bytes, peer: _Peer | None, frames: list[Any]) -> None:
         try:
-            self._router.send(sender, _NOBLOCK | _SNDMORE)
-            if len(frames) == 1:
-                self._router.send(frames[0], _NOBLOCK)
-                return
-            head, buffer = frames
-            self._router.send(head, _NOBLOCK | _SNDMORE)
-            if buffer.nbytes < _SMALL_BYTES or peer is None:
-                self._router.send(buffer, _NOBLOCK)
-                return
-            tracker = self._router.send(buffer, _NOBLOCK, copy=False, track=True)
+            tracker = self._send_frames(sender, frames)
         except zmq.Again:
             if peer is not None and peer.held is None:
                 peer.held = frames
@@ -344,9 +335,20 @@ class _Service:
             log.debug("not sent why=%s", error)
             self._peers.pop(sender, None)
             return
-        if tracker is not None:
-            peer.unsent.append((tracker, buffer.nbytes))
-            peer.unsent_bytes += buffer.nbytes
+        if tracker is not None and peer is not None:
+            peer.unsent.append((tracker, size := _size(frames[-1])))
+            peer.unsent_bytes += size
+
+    def _send_frames(self, sender: bytes, frames: list[Any]) -> zmq.MessageTracker | None:
+        """Send an answer; return what tells when its last frame has left, if that is large."""
+        *heads, last = frames
+        for frame in (sender, *heads):
+            self._router.send(frame, _NOBLOCK | _SNDMORE)
+        if _size(last) < _SMALL_BYTES:
+            self._router.send(last, _NOBLOCK)
+            return None
+        tracker: zmq.MessageTracker = self._router.send(last, _NOBLOCK, copy=False, track=True)
+        return tracker
 
     # --- who waits for news ---
 
@@ -382,6 +384,10 @@ class _Service:
             return True
         self._send(waiter.peer, self._peers.get(waiter.peer), frames)
         return True
+
+
+def _size(frame: Any) -> int:  # noqa: ANN401 - bytes, or an array of them
+    return frame.nbytes if hasattr(frame, "nbytes") else len(frame)
 
 
 def _frames(request: NodeRequest, incoming: Incoming, answer: object) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -234,30 +235,34 @@ def test_a_change_that_cannot_be_served_is_told_until_it_is_mended() -> None:
 
 
 def test_requests_and_changes_from_several_threads_get_along() -> None:
-    root = RootNode(uid="r")
+    root = RootNode(uid="r", edges={number: EmptyNode() for number in range(2_000)})
     server = NodeServer(root)
     failed: list[BaseException] = []
 
     def change(name: str) -> None:
-        for number in range(200):
-            root.edges[f"{name}{number}"] = EmptyNode()
+        while any(thread.is_alive() for thread in readers):
+            root.edges[name] = EmptyNode()
+            del root.edges[name]
 
     def read() -> None:
         try:
-            for _ in range(200):
-                ask(server, "send_edges", "r")
+            for _ in range(20):
+                assert len(ask(server, "send_edges", "r")) >= 2_000
         except BaseException as error:  # noqa: BLE001 - told by the test
             failed.append(error)
 
-    threads = [threading.Thread(target=change, args=(name,)) for name in "ab"]
-    threads += [threading.Thread(target=read) for _ in range(2)]
-    for thread in threads:
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    changers = [threading.Thread(target=change, args=(name,)) for name in "ab"]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    for thread in (*readers, *changers):
         thread.start()
-    for thread in threads:
+    for thread in (*readers, *changers):
         thread.join()
+    sys.setswitchinterval(interval)
 
     assert failed == []
-    assert len(ask(server, "send_edges", "r")) == 400
+    assert len(ask(server, "send_edges", "r")) == 2_000
 
 
 # --- who may see what ---
