@@ -241,8 +241,11 @@ def test_requests_and_changes_from_several_threads_get_along() -> None:
 
     def change(name: str) -> None:
         while any(thread.is_alive() for thread in readers):
-            root.edges[name] = EmptyNode()
-            del root.edges[name]
+            labels = [f"{name}{number}" for number in range(50)]
+            for label in labels:
+                root.edges[label] = EmptyNode()
+            for label in labels:
+                del root.edges[label]
 
     def read() -> None:
         try:
