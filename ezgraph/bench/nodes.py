@@ -8,8 +8,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.bench.bare import ChunkDealer
+from ezgraph.bench.catchup import idle_wait, wait_row
 from ezgraph.bench.children import Child
+from ezgraph.bench.probe import probe
 from ezgraph.bench.rows import MIB, MS, Row, alone, at_least_of_bare, at_most, compared
+from ezgraph.bench.workbench import broker
 from ezgraph.errors import EzGraphError
 from ezgraph.nodes import RemoteTree, RootNode
 
@@ -53,6 +56,7 @@ def read_nodes(scale: Scale, progress: Progress) -> Iterator[Row]:
         yield from _slices(host.said["address"], scale, progress)
         yield _root(host.said["crowd"], scale, progress)
         yield _memory(host.said["address"], scale, progress)
+        yield _commands(host.said["address"], scale, progress)
 
 
 def _bulk(address: str, scale: Scale, progress: Progress) -> Iterator[Row]:
@@ -135,6 +139,22 @@ def _root(address: str, scale: Scale, progress: Progress) -> Row:
                 )
     name = f"opening a root with {scale.children:,} children"
     return alone("s", name, "ms", times, goal=GOAL_ROOT, note="one request each")
+
+
+def _commands(address: str, scale: Scale, progress: Progress) -> Row:
+    """Return how long another client's commands to a broker take while nodes flow beside it."""
+    waits, idle = [], []
+    with broker() as server, probe(server.address) as other, RemoteTree(address) as tree:
+        node = RootNode(tree)["bulk"]
+        for _ in range(scale.rounds):
+            progress("s: commands while nodes flow")
+            idle.append(idle_wait(other))
+            begin_ns, left = time.monotonic_ns(), scale.flow_bytes
+            while left > 0:
+                left -= sum(chunk.nbytes for _, chunk in node.read_chunks())
+            waits.append(other.waits_since(begin_ns))
+    size = f"{scale.flow_bytes / MIB:,.0f} MiB"
+    return wait_row("s", f"a command while {size} flow, p99", waits, idle, judged=True)
 
 
 def _memory(address: str, scale: Scale, progress: Progress) -> Row:

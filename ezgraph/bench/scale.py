@@ -34,6 +34,7 @@ class Scale:
     samples: int = 10_000_000
     slices: int = 200
     children: int = 10_000
+    flow_bytes: int = 1 << 30
 
 
 def full(rounds: int) -> Scale:
@@ -60,4 +61,5 @@ def quick(rounds: int) -> Scale:
         journal_events=50_000,
         chunks=8,
         slices=50,
+        flow_bytes=1 << 28,
     )

@@ -9,6 +9,7 @@ the connection was lost gets `NodeHostGoneError`.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import struct
@@ -26,6 +27,7 @@ from ezgraph.errors import (
     ContextClosedError,
     EzGraphError,
     MalformedMessageError,
+    NodeError,
     NodeHostGoneError,
 )
 from ezgraph.nodes.waker import Waker
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
     Socket = zmq.Socket[bytes]
     Secure = Callable[[Socket, Address], None]
+
+log = logging.getLogger(__name__)
 
 RECONNECT_MS = 50
 _KEEPALIVE = {zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 5, zmq.TCP_KEEPALIVE_INTVL: 2}
@@ -167,6 +171,9 @@ class Line:
                 self._hold_connection()
         except EzGraphError as failed:  # no key for the address, say: asking again is of no use
             error = failed
+        except Exception as failed:
+            log.exception("the reader of nodes failed address=%s", self.address)
+            error = NodeError(f"the connection to {self.address} failed: {failed!r}")
         finally:
             self._end_with(error)
             self._waker.close()

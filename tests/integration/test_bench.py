@@ -39,6 +39,7 @@ TINY = Scale(
     samples=10_000,
     slices=5,
     children=50,
+    flow_bytes=3 << 20,
 )
 DURABILITIES = ("memory", "SQLite NORMAL", "SQLite FULL")
 EXPECTED = {
@@ -141,6 +142,7 @@ EXPECTED = {
         "the most that a slice moved",
         "opening a root with 50 children",
         "a reader's memory beyond its result",
+        "a command while 3 MiB flow, p99",
     ],
 }
 

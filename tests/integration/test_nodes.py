@@ -30,6 +30,7 @@ from ezgraph.errors import (
     KeyFileError,
     LimitError,
     MalformedMessageError,
+    NodeError,
     NodeHostGoneError,
     NodeIndexError,
     NodeSourceError,
@@ -692,6 +693,16 @@ def test_a_reader_without_a_key_for_the_address_says_so(host: NodeHost) -> None:
     with RemoteTree(host.address, secure=no_key) as tree:
         for _ in range(2):
             with pytest.raises(KeyFileError, match="no key is pinned"):
+                RootNode(tree)
+
+
+def test_a_reader_whose_thread_fails_says_why(host: NodeHost) -> None:
+    def broken(_: Any, address: Any) -> None:
+        raise ZeroDivisionError(f"at {address}")
+
+    with RemoteTree(host.address, secure=broken) as tree:
+        for _ in range(2):
+            with pytest.raises(NodeError, match=r"failed: ZeroDivisionError\('at 127.0.0.1"):
                 RootNode(tree)
 
 
