@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, MutableMapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ class Edges(MutableMapping[Label, "BaseNode | str"]):
     ) -> None:
         self._is_target = is_target
         self._changed: Callable[[], None] = lambda: None
+        self._lock = threading.RLock()
         self._targets: dict[Label, Target] = {}
         self.update(edges)
         self._changed = changed
@@ -50,11 +52,15 @@ class Edges(MutableMapping[Label, "BaseNode | str"]):
                 f"edge {label!r} leads to {type(target).__name__}, which is no node; "
                 f"wrap what it is in one, such as ArrayNode(array)"
             )
-        self._targets[check_label(label)] = target
+        label = check_label(label)
+        with self._lock:
+            self._targets[label] = target
         self._changed()
 
     def __delitem__(self, label: Label) -> None:
-        del self._targets[check_label(label)]
+        label = check_label(label)
+        with self._lock:
+            del self._targets[label]
         self._changed()
 
     def __iter__(self) -> Iterator[Label]:
@@ -65,17 +71,21 @@ class Edges(MutableMapping[Label, "BaseNode | str"]):
 
     def pairs(self) -> list[tuple[Label, Target]]:
         """Return labels and targets as they are at one moment, whoever changes them meanwhile."""
-        return list(self._targets.items())
+        with self._lock:  # making a list of pairs may run others' code, by way of the collector
+            targets = self._targets.copy()
+        return list(targets.items())
 
     def remember(self, label: Label, node: BaseNode) -> None:
         """Put the node in the place of its uid; the graph stays as it was."""
-        self._targets[label] = node
+        with self._lock:
+            self._targets[label] = node
 
     def take_over(self, edges: Mapping[Label, str]) -> None:
         """Have the edges a server has now; nodes that were remembered and are still there stay."""
         known = {
             label: node
-            for label, node in self._targets.items()
+            for label, node in self.pairs()
             if not isinstance(node, str) and edges.get(label) == node.uid
         }
-        self._targets = {label: known.get(label, uid) for label, uid in edges.items()}
+        with self._lock:
+            self._targets = {label: known.get(label, uid) for label, uid in edges.items()}
