@@ -118,8 +118,8 @@ class ArrayNode(BaseNode):
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of its items."""
-        if self.server is not None:
-            return read_dtype(self._layout_there().dtype)
+        if self.server is not None:  # it stays what it is, however the node grows
+            return read_dtype(self._known_layout().dtype)
         return self._own_source.dtype
 
     @property
@@ -295,13 +295,15 @@ class ArrayNode(BaseNode):
         return shape
 
     def _layout_there(self) -> ArrayLayout:
-        described = self.description()
-        if described.is_growing:
+        if self.description().is_growing:
             self.refresh()
-            described = self.description()
-        if described.layout is None:
+        return self._known_layout()
+
+    def _known_layout(self) -> ArrayLayout:
+        layout = self.description().layout
+        if layout is None:
             raise NodeError(f"node {self.uid!r} is said to be an array, but not of what shape")
-        return described.layout
+        return layout
 
     # --- what the serving side answers ---
 

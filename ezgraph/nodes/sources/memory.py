@@ -69,7 +69,7 @@ class GrowingSource:
         self.keep_bytes = keep_bytes
         self._lock = threading.Lock()
         self._ends = array("q", [0])
-        self._blocks: list[NDArray[Any]] = []
+        self._blocks: dict[int, NDArray[Any]] = {}
         self._kept_bytes = 0
         self._longest = 1
         self._is_even = True
@@ -139,11 +139,11 @@ class GrowingSource:
             last = self._ends[-1] - self._ends[-2]
             self._is_even &= last == self._longest and len(block) <= last
         self._longest = max(self._longest, len(block)) if self.count else len(block)
-        self._blocks.append(block)
+        self._blocks[self.count] = block
         self._ends.append(self._ends[-1] + len(block))
         self._kept_bytes += block.nbytes
         while self._kept_bytes > self.keep_bytes and len(self._blocks) > 1:
-            self._kept_bytes -= self._blocks.pop(0).nbytes
+            self._kept_bytes -= self._blocks.pop(self.first).nbytes
             self.first += 1
 
     def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
@@ -161,7 +161,7 @@ class GrowingSource:
                     f"ones (keep_bytes={self.keep_bytes}); read from there on",
                     floor=self.first,
                 )
-            block, begin = self._blocks[number - self.first], self._ends[number]
+            block, begin = self._blocks[number], self._ends[number]
         here = slice(rows.start - begin, rows.stop - begin, rows.step)
         return block[(here, *part[1:])]
 

@@ -75,11 +75,10 @@ def zarr_tree(path: str | os.PathLike[str]) -> BaseNode:
     zarr = extra("zarr", "zarr", "serving Zarr stores")
     opened = zarr.open(os.fspath(path), mode="r")
     root = _node_of(opened, os.fspath(path))
-    waiting = [(root, opened)] if hasattr(opened, "members") or hasattr(opened, "items") else []
+    waiting = [] if hasattr(opened, "dtype") else [(root, opened)]
     while waiting:
         node, group = waiting.pop()
-        members = group.members() if hasattr(group, "members") else group.items()
-        for label, item in members:
+        for label, item in group.members():
             child = _node_of(item, os.path.join(os.fspath(path), *item.path.split("/")))
             node.edges[str(label)] = child
             if not hasattr(item, "dtype"):
