@@ -15,8 +15,12 @@ an event loop costs and not what the bus does.) A subscriber decodes what it get
 a DEALER that takes them, four on their way at a time, and does nothing with them, or (for the row
 "into one array") puts them into a new array, as ours must.
 
-``python -m ezgraph.bench.bare echo`` is the echo, ``… relay`` the relay, ``… chunks COUNT BYTES``
-the sender of chunks.
+**Bare switch.** A ROUTER that hands each request on to one peer, the mirror, and what the mirror
+answers back to who asked: the four messages that a routed request takes, and nothing besides. The
+mirror is an asyncio program in a process of its own.
+
+``python -m ezgraph.bench.bare echo`` is the echo, ``… relay`` the relay, ``… switch`` the switch,
+``… mirror PORT`` its mirror, ``… chunks COUNT BYTES`` the sender of chunks.
 
 **Bare sessions** (`BareSession`) hold a lease each and do nothing but renew it: of these a process
 can have a thousand without being the bottleneck.
@@ -85,6 +89,42 @@ def relay() -> None:
         count += 1
         router.send_multipart([peer, frames.reply_frame(header.request_id, Done(count))])
         pub.send_multipart([TOPIC, frame])
+
+
+def switch() -> None:
+    """Hand on every request to who spoke first, and the answer back, for ever."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    router = context.socket(zmq.ROUTER)
+    end_with_parent()
+    say(port=router.bind_to_random_port(_HOST))
+    mirror, _ = router.recv_multipart()
+    while True:
+        asker, frame = router.recv_multipart()
+        frames.read_command(frame)
+        router.send_multipart([mirror, frame])
+        _, frame = router.recv_multipart()
+        header = frames.read_header(frame)
+        frames.read_command(frame)
+        router.send_multipart([asker, frames.reply_frame(header.request_id, Done(0))])
+
+
+async def mirror(port: int) -> None:
+    """Send everything back to the switch, for ever."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    dealer = context.socket(zmq.DEALER)
+    dealer.connect(f"{_HOST}:{port}")
+
+    def reflect(message: list[bytes]) -> None:
+        header = frames.read_header(message[0])
+        command = codec.encode(frames.read_command(message[0]))
+        dealer.send(frames.request_frame(*header, command))
+        asyncio.get_running_loop().call_soon(reader.drain)
+
+    dealer.send(b"")
+    end_with_parent()
+    reader = _Reader(dealer, reflect)
+    say(ready=True)
+    await asyncio.Event().wait()
 
 
 def request_frame(number: int, command: Command) -> bytes:
@@ -341,5 +381,9 @@ if __name__ == "__main__":
             relay()
         case ["chunks", count, size_bytes]:
             serve_chunks(int(count), int(size_bytes))
+        case ["switch"]:
+            switch()
+        case ["mirror", port]:
+            asyncio.run(mirror(int(port)))
         case _:
             echo()

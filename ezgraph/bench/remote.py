@@ -3,8 +3,9 @@
 The asker and the owner of the settings are asyncio programs in processes of their own, and the
 broker is a third. A change goes from the asker to the broker and on to the owner, whose report
 comes back the same way: two round trips, the second one of a report that is stored. The *bare*
-figure is one round trip of an asyncio client of the echo, so that three times that leaves one
-round trip's time for all that is decided and stored on the way.
+figure is one round trip of an asyncio client of the echo. A row of its own says what the four
+messages take where nothing is decided nor stored on the way (the bare switch, with an asyncio
+program as the owner): that much cannot be had for less.
 
 One more row flattens and sanitizes settings of 200 fields, as the tables of settings do, and the
 last one starts a settings producer beside as many components as section f has.
@@ -56,8 +57,13 @@ def change_settings(scale: Scale, progress: Progress) -> list[Row]:
     """Measure section p."""
     ours: dict[Durability, list[float]] = {each: [] for each in DURABILITIES}
     bare: dict[Durability, list[float]] = {each: [] for each in DURABILITIES}
+    once: list[float] = []
+    twice: list[float] = []
     with folder() as where, ExitStack() as stack:
         echo = stack.enter_context(Child("ezgraph.bench.bare", "echo"))
+        switch = stack.enter_context(Child("ezgraph.bench.bare", "switch"))
+        port = int(switch.said["port"])
+        stack.enter_context(Child("ezgraph.bench.bare", "mirror", str(port))).hear()
         brokers = {
             each: stack.enter_context(broker(backend_url(each, where))).address
             for each in DURABILITIES
@@ -65,6 +71,10 @@ def change_settings(scale: Scale, progress: Progress) -> list[Row]:
         for address in brokers.values():
             owner = stack.enter_context(Child("ezgraph.bench.remote", str(address)))
             owner.ask()
+        for _ in range(scale.rounds):
+            progress("p: the way of a remote change, bare")
+            once.append(asyncio.run(_echo_us(int(echo.said["port"]), scale.seconds)))
+            twice.append(asyncio.run(_echo_us(port, scale.seconds)))
         for _, each in itertools.product(range(scale.rounds), DURABILITIES):
             progress(f"p: remote changes of settings, {each}")
             bare[each].append(asyncio.run(_echo_us(int(echo.said["port"]), scale.seconds)))
@@ -87,6 +97,7 @@ def change_settings(scale: Scale, progress: Progress) -> list[Row]:
             )
             for each in DURABILITIES
         ),
+        compared("p", "its four messages alone, by a bare switch, p50", "µs", twice, once),
         alone(
             "p", f"flatten and sanitize {_FIELDS} fields", "ms", flat, goal=at_most(2.0, "ms")
         ),

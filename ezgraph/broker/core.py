@@ -115,7 +115,7 @@ ReadCommand = ReadEvents | OpenSnapshot | ReadSnapshot | GetStatus | ListClients
 class Outcome(NamedTuple):
     """What follows from one request: an answer, or a read for the shell, and a transaction.
 
-    ``client`` is whose read it is.
+    ``client`` is whose read it is. ``can_wait``: who is answered by ``reply`` is in no hurry.
     """
 
     reply: Reply | None = None
@@ -123,6 +123,7 @@ class Outcome(NamedTuple):
     read: ReadCommand | None = None
     stop: bool = False
     client: str = ""
+    can_wait: bool = False
 
 
 class BrokerCore:
@@ -384,7 +385,8 @@ class BrokerCore:
         if outcome.reply is not None:
             lease.answers.remember(request.request_id, outcome.reply)
         if isinstance(command, ReportSettings) and outcome.events:
-            self.routing.reported(lease, command, outcome.events[-1].seq)
+            is_answer = self.routing.reported(lease, command, outcome.events[-1].seq)
+            return outcome._replace(can_wait=is_answer)
         return outcome
 
     def _bodies(self, lease: Lease, command: Change) -> Sequence[Body]:

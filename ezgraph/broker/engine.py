@@ -13,6 +13,7 @@ longer, and thousands of watchers that miss little are served quickly.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,7 +28,7 @@ from ezgraph.broker.core import BrokerCore, refusal_of
 from ezgraph.broker.live import Pulled, Puller, Snapshots
 from ezgraph.broker.reads import Reading, Reads
 from ezgraph.broker.restart import restart
-from ezgraph.broker.routing import take_all
+from ezgraph.broker.routing import Addressed, take_all
 from ezgraph.errors import (
     DivergedError,
     EzGraphError,
@@ -72,16 +73,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LITTLE_EVENTS = 200
+_ACKNOWLEDGED_S = 0.005
 _FRAMES_PER_MESSAGE = 256
-
-
-class _Answer(NamedTuple):
-    """A reply, and who is to get it: what asked on ``descriptor``."""
-
-    peer: bytes
-    request_id: int
-    reply: Reply
-    descriptor: Descriptor | None
 
 
 class _Transaction(NamedTuple):
@@ -117,7 +110,9 @@ class BrokerEngine:
         self._reads = Reads(config.limits)
         self._transactions: list[_Transaction] = []
         self._stored: list[_Transaction] = []
-        self._answers: list[_Answer] = []
+        self._answers: list[Addressed] = []
+        self._acknowledgements: dict[tuple[bytes, Descriptor | None], list[bytes]] = {}
+        self._acknowledge_at = math.inf
         self._replies: deque[tuple[Descriptor | None, Message]] = deque()
         self._load(ids, events_port, now, access)
         self.set_access(access, {})
@@ -219,7 +214,7 @@ class BrokerEngine:
         except MalformedMessageError as error:
             code = UnsupportedError.code if error.unknown else error.code
             refusal = Refusal(code, str(error))
-            self._answers.append(_Answer(peer, request_id, refusal, descriptor))
+            self._answers.append(Addressed(peer, request_id, refusal, descriptor))
             return
         request = Request(request_id, lowest_open, command)
         outcome = self.core.receive(
@@ -231,8 +226,10 @@ class BrokerEngine:
             self._queue_read(
                 Reading(peer, request_id, outcome.read, outcome.client, public, descriptor)
             )
-        if outcome.reply is not None:
-            self._answers.append(_Answer(peer, request_id, outcome.reply, descriptor))
+        if outcome.reply is not None and outcome.can_wait:
+            self._acknowledge_later(peer, request_id, outcome.reply, descriptor, now)
+        elif outcome.reply is not None:
+            self._answers.append(Addressed(peer, request_id, outcome.reply, descriptor))
         self.stopping = self.stopping or outcome.stop
 
     def connection_closed(self, descriptor: Descriptor, *, now: float) -> None:
@@ -308,14 +305,49 @@ class BrokerEngine:
         if routing.routes:
             routing.expire(heard_through)
         if routing.outgoing:
-            self._answers += (_Answer(*each) for each in take_all(routing.outgoing))
-        self._answers += (_Answer(*each) for each in self.core.called(now=now, wall=wall))
+            self._add_routed(take_all(routing.outgoing))
+        if routing.has_unreached:
+            self._answers += self.core.called(now=now, wall=wall)
         if self._compaction.may_compact:
             self._compact(now, wall)
         if self._transactions:
             self._store()
+        if now >= self._acknowledge_at:
+            self._acknowledge()
         if self._answers:
             self._reply()
+
+    def _acknowledge_later(
+        self,
+        peer: bytes,
+        request_id: int,
+        reply: Reply,
+        descriptor: Descriptor | None,
+        now: float,
+    ) -> None:
+        """Have a reply that nobody waits for leave with the next to that connection, or soon.
+
+        An owner that has made a change would be woken by it just when who asked is to be answered.
+        """
+        frame = frames.reply_frame(request_id, reply)
+        self._acknowledgements.setdefault((peer, descriptor), []).append(frame)
+        self._acknowledge_at = min(self._acknowledge_at, now + _ACKNOWLEDGED_S)
+
+    def _acknowledge(self) -> None:
+        for (peer, descriptor), waiting in self._acknowledgements.items():
+            self._replies.append((descriptor, [peer, *waiting]))
+        self._acknowledgements.clear()
+        self._acknowledge_at = math.inf
+
+    def _add_routed(self, routed: list[Addressed]) -> None:
+        """Answer first who asked an owner, then who asked the broker; hand on what is asked last.
+
+        Who asked has waited for two ways there and back; the owner waits for nothing. And what a
+        connection is handed comes after the welcome on it.
+        """
+        told = [each for each in routed if each.request_id != HANDED_ID]
+        handed = [each for each in routed if each.request_id == HANDED_ID]
+        self._answers = [*told, *self._answers, *handed]
 
     def _compact(self, now: float, wall: float) -> None:
         """Say that history goes, if it does; `tidy` lets it go when that is stored."""
@@ -330,7 +362,8 @@ class BrokerEngine:
         for peer, request_id, reply, descriptor in self._answers:
             message = open_messages.get((peer, descriptor))
             if message is None or len(message) > _FRAMES_PER_MESSAGE:
-                message = open_messages[peer, descriptor] = [peer]
+                waiting = self._acknowledgements.pop((peer, descriptor), ())
+                message = open_messages[peer, descriptor] = [peer, *waiting]
                 self._replies.append((descriptor, message))
             message.append(frames.reply_frame(request_id, reply))
         self._answers.clear()
@@ -401,6 +434,7 @@ class BrokerEngine:
         if self.core.routing.outgoing:
             return now
         dues = (
+            self._acknowledge_at if self._acknowledgements else None,
             self.core.leases.next_due(),
             *(broadcast.watches.next_due() for broadcast in self.broadcasts.values()),
             self._compaction.next_due(self.state.seq),
@@ -447,7 +481,7 @@ class BrokerEngine:
             self._reads.put(reading)
         except LimitError as error:
             refusal, asked_on = refusal_of(error), reading.descriptor
-            self._answers.append(_Answer(reading.peer, reading.request_id, refusal, asked_on))
+            self._answers.append(Addressed(reading.peer, reading.request_id, refusal, asked_on))
 
     def _serve_read(self, now: float) -> int:
         """Answer the next read; return how many rows that took, roughly."""

@@ -231,19 +231,27 @@ class Routing:
     def asked_by(self, owner: Lease, report: ReportSettings) -> Source | None:
         """Return who asked for the change that an owner reports, with the reason they gave."""
         route = self._change_of(owner, report)
-        return replace(route.source, reason=_reason_of(route)) if route is not None else None
+        if route is None:
+            return None
+        reason = _reason_of(route)
+        return route.source if reason is None else replace(route.source, reason=reason)
 
-    def reported(self, owner: Lease, report: ReportSettings, seq: int) -> None:
-        """An owner has reported what a change came to, at ``seq``: that is the answer."""
+    def reported(self, owner: Lease, report: ReportSettings, seq: int) -> bool:
+        """An owner has reported what a change came to, at ``seq``; return whether that was asked.
+
+        It is the answer to who asked.
+        """
         if report.answers is None:
-            return
+            return False
         route, done = self._change_of(owner, report), SettingsSet(seq, report.value)
         if route is not None:
             self._end(route, done)
-        elif asker_of(report.answers) is not None and self.routes.get(report.answers) is None:
+            return True
+        if asker_of(report.answers) is not None and self.routes.get(report.answers) is None:
             self._early[report.answers] = (report.address, done)
             if len(self._early) > _EARLY_REPORTS:
                 self._early.popitem(last=False)
+        return False
 
     def _change_of(self, owner: Lease, report: ReportSettings) -> Route | None:
         """Return the change that an owner reports; after a restart it may wait in line again."""
@@ -357,6 +365,11 @@ class Routing:
         """A connection has closed; if it was the one for requests, that may have been cut off."""
         if self.routes.handed_to(owner.client) and not owner.is_main_bound:
             self._unreached[owner.client] = owner
+
+    @property
+    def has_unreached(self) -> bool:
+        """Whether there are owners that could not be handed a request, and were not told yet."""
+        return bool(self._unreached)
 
     def unreached(self) -> list[Lease]:
         """Return, once, the owners that could not be handed a request."""

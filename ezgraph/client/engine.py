@@ -235,8 +235,12 @@ class ClientEngine:
         return self._on_result.pop(request_id, None)
 
     def take_replies(self, message: Sequence[bytes]) -> None:
-        """Take one message from the command socket, a reply in each frame."""
+        """Take one message from the command socket, a reply in each frame.
+
+        What this process is asked is begun after what its own requests were answered is known.
+        """
         now = self._clock.monotonic()
+        handed: list[Routed] = []
         for frame in message:
             try:
                 request_id, reply = frames.read_reply(frame)
@@ -245,12 +249,14 @@ class ClientEngine:
                 continue
             if request_id == HANDED_ID:
                 if isinstance(reply, Handed):
-                    self.on_handed(reply.request)
+                    handed.append(reply.request)
                 continue
             self.core.receive(request_id, reply, now=now)
             if request_id == JOIN_ID:
                 self._listen()
         self.flush()
+        for request in handed:
+            self.on_handed(request)
 
     def reconnect(self, address: Address, addresses: Sequence[Address]) -> None:
         """Resume at ``address``, where the broker was just heard, on new connections."""

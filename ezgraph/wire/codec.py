@@ -186,8 +186,14 @@ def encode_event(event: Event) -> EncodedEvent:
     live = _pack(_plain(event), refer)
     if len(found) == 1:
         return EncodedEvent(found[0].table_bytes + live, live, found[0].table)
-    blobs = {name: packed for blob in found for name, packed in blob.table.items()}
-    return EncodedEvent(_with_length(values.pack(blobs)) + live, live, blobs)
+    table_bytes, table = _joint_table(tuple(found))
+    return EncodedEvent(table_bytes + live, live, table)
+
+
+@lru_cache(maxsize=256)
+def _joint_table(blobs: tuple[_Blob, ...]) -> tuple[bytes, Mapping[bytes, bytes]]:
+    table = {name: packed for blob in blobs for name, packed in blob.table.items()}
+    return _with_length(values.pack(table)), table
 
 
 def _with_length(table: bytes) -> bytes:

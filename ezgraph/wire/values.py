@@ -180,15 +180,16 @@ def check_depth(value: object, limit: int = MAX_DEPTH) -> None:
     Raises:
         MalformedMessageError: it is.
     """
-    level = [value] if type(value) in _CONTAINERS else []
-    for _ in range(limit):
+    level = _inner_containers(value) if type(value) in _CONTAINERS else ()
+    depth = 1
+    while level:  # mostly not: settings are flat
+        if depth == limit:
+            raise MalformedMessageError(f"a value is nested deeper than {limit}; flatten it")
         level = [inner for each in level for inner in _inner_containers(each)]
-        if not level:
-            return  # mostly at once: settings are flat
-    raise MalformedMessageError(f"a value is nested deeper than {limit}; flatten it")
+        depth += 1
 
 
-def _inner_containers(container: Any) -> Iterable[Any]:  # noqa: ANN401
+def _inner_containers(container: Any) -> Sequence[Any]:  # noqa: ANN401
     items = container.values() if type(container) is dict else container
     if _CONTAINERS.isdisjoint(map(type, items)):
         return ()

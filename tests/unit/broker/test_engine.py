@@ -15,6 +15,7 @@ from ezgraph.config import BrokerConfig, Limits, Retention
 from ezgraph.errors import JournalFailedError
 from ezgraph.names import note_topic
 from ezgraph.protocol.commands import (
+    ChangeSettings,
     Command,
     Connect,
     Disconnect,
@@ -32,10 +33,13 @@ from ezgraph.protocol.commands import (
 )
 from ezgraph.protocol.events import HistoryCompacted
 from ezgraph.protocol.replies import (
+    HANDED_ID,
     Done,
     EventRange,
+    Handed,
     Refusal,
     Reply,
+    SettingsSet,
     SnapshotChunk,
     StatusReport,
     Welcome,
@@ -49,7 +53,7 @@ if TYPE_CHECKING:
 
     from ezgraph.backends.base import Connection
 
-A, B = b"peer-a", b"peer-b"
+A, B, C = b"peer-a", b"peer-b", b"peer-c"
 
 
 class Bench:
@@ -126,6 +130,65 @@ def test_everything_of_a_pass_is_one_append_and_one_message_per_connection() -> 
     assert sorted(message[0] for message in messages) == [A, B]
     assert [len(message) for message in messages] == [26, 26]
     assert bench.journal.head == 52
+
+
+class Changed:
+    """An engine whose owner B has just reported what A asked for, in a pass that is not ended."""
+
+    def __init__(self) -> None:
+        self.bench = bench = Bench()
+        bench.join(A)
+        bench.join(B, "process")
+        bench.join(C)
+        bench.ask(B, UpdateUnits(["U"], []))
+        bench.ask(B, ReportSettings("U", SettingsSnapshotValue(None, {"gain": 1}, {"gain": 1})))
+        self.asked = self.ask()
+        self.reported = self.report()
+
+    def ask(self) -> int:
+        return self.bench.take(A, ChangeSettings("U", {"gain": 2}))
+
+    def report(self) -> int:
+        """Report what was asked for last, when it was handed over."""
+        ((_, _, handed),) = [each for each in self.bench.finish() if each[1] == HANDED_ID]
+        assert isinstance(handed, Handed)
+        value = SettingsSnapshotValue(None, {"gain": 2}, {"gain": 2})
+        answers = handed.request.request_id
+        return self.bench.take(B, ReportSettings("U", value, answers=answers))
+
+
+def test_who_asked_for_a_change_is_answered_before_its_owner_who_is_told_soon_after() -> None:
+    changed = Changed()
+    bench = changed.bench
+
+    first = bench.finish()
+
+    assert [(peer, number) for peer, number, _ in first] == [(A, changed.asked)]
+    assert isinstance(first[0][2], SettingsSet)
+    due = bench.engine.next_due(bench.now)
+    assert due is not None
+    assert due > bench.now
+    bench.now = due
+    assert bench.finish() == [(B, changed.reported, Done(6))]
+    assert bench.finish() == []
+
+
+def test_an_owner_is_told_that_its_report_is_stored_before_it_is_asked_for_more() -> None:
+    changed = Changed()
+    changed.bench.finish()
+
+    changed.ask()
+
+    told = [(peer, number) for peer, number, _ in changed.bench.finish()]
+    assert told == [(B, changed.reported), (B, HANDED_ID)]
+
+
+def test_who_asked_an_owner_hears_before_who_asked_the_broker_in_the_same_pass() -> None:
+    changed = Changed()
+    bench = changed.bench
+    synced = bench.take(C, Sync())
+
+    assert [number for _, number, _ in bench.finish()] == [changed.asked, synced]
 
 
 def test_a_failed_append_answers_and_publishes_nothing_of_its_batch() -> None:
