@@ -50,6 +50,15 @@
     │   │   └── SessionTakenOverError     another program goes on with it, by its token
     │   └── ContextClosedError            the context, session or process client is closed
     ├── ProcessRequestError               a process did not answer as it was asked; `error_code`
+    ├── NodeError                         a data node is not what it should be
+    │   ├── UnknownNodeError              no node with this uid is served
+    │   ├── UnknownLabelError (KeyError)  the node has no edge with this label
+    │   ├── NodeRequestError              a request or keyword outside the vocabulary of nodes
+    │   ├── NodeIndexError (IndexError)   an index no array of this shape takes, or no partition
+    │   ├── NodeDtypeError (TypeError)    an array that cannot be served, and why
+    │   ├── NodeSourceError               the file or program behind a node failed; names both
+    │   ├── NodeHostGoneError             the process that serves the nodes went away
+    │   └── ChunkCorruptError             what arrived is not what was sent
     ├── CompactedError                    history below the floor is gone; carries a snapshot
     ├── DivergedError                     (epoch, seq) lies beyond the end of its epoch
     ├── DeadlineError (TimeoutError)      a deadline passed: address, attempts, next step
@@ -401,6 +410,63 @@ class ProcessRequestError(EzGraphError):
     def __init__(self, message: str, *, error_code: str | None = None) -> None:
         super().__init__(message)
         self.error_code = error_code
+
+
+class NodeError(EzGraphError):
+    """A data node, or a graph of them, is not what it should be."""
+
+    code = "node"
+
+
+class UnknownNodeError(NodeError):
+    """No node with this uid is served (any more)."""
+
+    code = "unknown_node"
+
+
+class UnknownLabelError(NodeError, KeyError):
+    """The node has no edge with this label; the message names some it has."""
+
+    code = "unknown_label"
+
+    def __str__(self) -> str:
+        return RuntimeError.__str__(self)  # a KeyError shows the repr of its message
+
+
+class NodeRequestError(NodeError):
+    """A request to a node, or a keyword of one, that is outside the vocabulary."""
+
+    code = "node_request"
+
+
+class NodeIndexError(NodeError, IndexError):
+    """The array takes no such index, or the node has no such partition."""
+
+    code = "node_index"
+
+
+class NodeDtypeError(NodeError, TypeError):
+    """An array of this dtype cannot be served; the message says why."""
+
+    code = "node_dtype"
+
+
+class NodeSourceError(NodeError):
+    """What is behind a node (a file, a program's own code) failed; the message names both."""
+
+    code = "node_source"
+
+
+class NodeHostGoneError(NodeError):
+    """The process that serves the nodes went away, and did not come back in time."""
+
+    code = "node_host_gone"
+
+
+class ChunkCorruptError(NodeError):
+    """A chunk that arrived does not have the fingerprint it was sent with."""
+
+    code = "chunk_corrupt"
 
 
 class CompactedError(EzGraphError):

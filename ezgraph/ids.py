@@ -18,6 +18,10 @@ class IdSource(Protocol):
         """Return a new process id."""
         ...
 
+    def node_uid(self) -> str:
+        """Return a new uid of a data node."""
+        ...
+
 
 class RandomIds:
     """Identities from the operating system's random numbers."""
@@ -29,3 +33,7 @@ class RandomIds:
     def process_id(self) -> uuid.UUID:
         """Return a random UUID."""
         return uuid.uuid4()  # noqa: TID251 - the one place that may ask
+
+    def node_uid(self) -> str:
+        """Return the text of a random UUID."""
+        return str(self.process_id())

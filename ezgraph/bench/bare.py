@@ -11,12 +11,16 @@ could block instead, and would be some 0.1 to 0.3 ms quicker; but then the ratio
 an event loop costs and not what the bus does.) A subscriber decodes what it gets with
 `ezgraph.wire` and hands it to a coroutine, as ours do.
 
+**Bare chunks.** A ROUTER that sends chunks of an array as they lie in memory (``copy=False``), and
+a DEALER that takes them, four on their way at a time, and does nothing with them, or (for the row
+"into one array") puts them into a new array, as ours must.
+
 **Bare switch.** A ROUTER that hands each request on to one peer, the mirror, and what the mirror
 answers back to who asked: the four messages that a routed request takes, and nothing besides. The
 mirror is an asyncio program in a process of its own.
 
-``python -m ezgraph.bench.bare echo`` is the echo, ``… relay`` the relay, ``… switch`` the switch
-and ``… mirror PORT`` its mirror.
+``python -m ezgraph.bench.bare echo`` is the echo, ``… relay`` the relay, ``… switch`` the switch,
+``… mirror PORT`` its mirror, ``… chunks COUNT BYTES`` the sender of chunks.
 
 **Bare sessions** (`BareSession`) hold a lease each and do nothing but renew it: of these a process
 can have a thousand without being the bottleneck.
@@ -310,10 +314,74 @@ class BareSession:
         self._socket.send(request_frame(0, command))
 
 
+# --- chunks ---
+
+
+def serve_chunks(count: int, size_bytes: int) -> None:
+    """Send chunks of float64, for ever: to a request with its number the chunk, not copied."""
+    import numpy as np
+
+    chunks = [np.full(size_bytes // 8, number, np.float64) for number in range(count)]
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    router = context.socket(zmq.ROUTER)
+    end_with_parent()
+    say(port=router.bind_to_random_port(_HOST))
+    while True:
+        peer, number = router.recv_multipart()
+        router.send(peer, zmq.SNDMORE)
+        router.send(number, zmq.SNDMORE)
+        router.send(chunks[int(number)].data, copy=False)
+
+
+class ChunkDealer:
+    """A plain client that takes chunks, several on their way at a time, and looks at none."""
+
+    def __init__(self, port: int) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.connect(f"{_HOST}:{port}")
+
+    def __repr__(self) -> str:
+        return f"<ChunkDealer {self._socket!r}>"
+
+    def take(self, count: int, *, in_flight: int) -> float:
+        """Return how many seconds it took until ``count`` chunks were there."""
+        begin = time.perf_counter()
+        for _ in self._chunks(count, in_flight):
+            pass
+        return time.perf_counter() - begin
+
+    def gather(self, count: int, *, in_flight: int, size_bytes: int) -> float:
+        """Return how many seconds it took until they lay in one new array."""
+        import numpy as np
+
+        begin = time.perf_counter()
+        whole = np.empty(count * size_bytes, np.uint8)
+        for number, frame in enumerate(self._chunks(count, in_flight)):
+            place = slice(number * size_bytes, (number + 1) * size_bytes)
+            whole[place] = np.frombuffer(frame.buffer, np.uint8)
+        return time.perf_counter() - begin
+
+    def _chunks(self, count: int, in_flight: int) -> Iterator[zmq.Frame]:
+        for number in range(min(in_flight, count)):
+            self._socket.send(b"%d" % number)
+        for number in range(count):
+            self._socket.recv(copy=False)
+            yield self._socket.recv(copy=False)
+            if number + in_flight < count:
+                self._socket.send(b"%d" % (number + in_flight))
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._context.destroy(linger=0)
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["relay"]:
             relay()
+        case ["chunks", count, size_bytes]:
+            serve_chunks(int(count), int(size_bytes))
         case ["switch"]:
             switch()
         case ["mirror", port]:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,6 +140,22 @@ def resident_bytes(pid: int) -> int:
         ["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=True, text=True
     )
     return int(said.stdout) * _KIB
+
+
+def forget_peak() -> None:
+    """Have the peak of this process begin with what it has in memory now, where one can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes() -> int:
+    """Return the most that this process has had in memory, shared libraries included."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return _kib(status.read_text(), "VmHWM") * _KIB
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes, on macOS
 
 
 def unshared(pid: int) -> str:

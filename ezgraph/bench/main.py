@@ -19,6 +19,7 @@ from ezgraph.bench.fanout import fan_out
 from ezgraph.bench.flooded import be_flooded, knock
 from ezgraph.bench.flows import start_flows
 from ezgraph.bench.footprint import weigh
+from ezgraph.bench.nodes import read_nodes
 from ezgraph.bench.remote import change_settings
 from ezgraph.bench.restart import restart
 from ezgraph.bench.roles import judge
@@ -62,6 +63,7 @@ SECTIONS: dict[str, Section] = {
     "q": start_flows,
     "r": read_and_put,
     "s": publish_beside_watches,
+    "t": read_nodes,
 }
 _FAILURES = (EzGraphError, OSError, ValueError, ExceptionGroup, subprocess.CalledProcessError)
 
@@ -77,7 +79,7 @@ def run_bench(
     """Measure, print the table, and return 0 if every goal is met, else 1.
 
     Args:
-        only: sections to measure, ``a`` to ``s``; none: all of them.
+        only: sections to measure, those of `SECTIONS`; none: all of them.
         json_path: a file for everything that was measured.
         against: ``"ezmsg"``: measure its GraphServer as well, where there is a counterpart.
         quick: small sizes and few rounds, for a first look.

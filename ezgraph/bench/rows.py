@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Unit = Literal["/s", "µs", "ms", "s", "MiB", "%", ""]
+Unit = Literal["/s", "µs", "ms", "s", "MiB", "MiB/s", "%", ""]
 """What a figure is in; "" is a count."""
 MS = 1e3
 US = 1e6

@@ -34,6 +34,12 @@ class Scale:
     flows: int = 30
     config_entries: tuple[int, int] = (1_000, 100_000)
     watches: int = 5_000
+    chunks: int = 32
+    chunk_bytes: int = 8 << 20
+    samples: int = 10_000_000
+    slices: int = 200
+    children: int = 10_000
+    flow_bytes: int = 1 << 30
 
 
 def full(rounds: int) -> Scale:
@@ -62,4 +68,7 @@ def quick(rounds: int) -> Scale:
         flows=10,
         config_entries=(1_000, 10_000),
         watches=500,
+        chunks=8,
+        slices=50,
+        flow_bytes=1 << 28,
     )

@@ -18,7 +18,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.errors import ConfigError
-from ezgraph.settings.extras import extra
+from ezgraph.extras import extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -22,8 +22,8 @@ import numpy as np
 
 from ezgraph.clock import Clock, SystemClock
 from ezgraph.errors import ConfigError, ContextClosedError
+from ezgraph.extras import extra
 from ezgraph.protocol.plain import plain
-from ezgraph.settings.extras import extra
 from ezgraph.settings.flatten import sanitize_settings_value
 from ezgraph.settings.intervals import Interval, settings_intervals
 from ezgraph.settings.pipeline import PipelineSettingsEvent

@@ -177,7 +177,7 @@ def fingerprint(domain: str, value: object) -> str:
     return digest(domain, canonical(value)).hex()
 
 
-def content_hash(blob: bytes) -> bytes:
+def content_hash(blob: bytes | memoryview) -> bytes:
     """Return the 16-byte name of a content-addressed blob."""
     return blake2b(blob, digest_size=FINGERPRINT_BYTES).digest()
 

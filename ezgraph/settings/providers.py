@@ -15,7 +15,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import PurePath
 from typing import Any
 
-from ezgraph.settings.extras import extra
+from ezgraph.extras import extra
 from ezgraph.settings.hints import said_of
 from ezgraph.settings.marks import Limits, Marks, Setting
 

@@ -12,9 +12,9 @@ import enum
 from typing import Any
 
 from ezgraph.errors import ConfigError, MalformedMessageError
+from ezgraph.extras import extra
 from ezgraph.protocol.metadata import SettingsFieldMetadata, SettingsSchemaMetadata
 from ezgraph.protocol.settings import structured
-from ezgraph.settings.extras import extra
 from ezgraph.settings.hints import enum_choices, full_name, mentions, some_type, type_text
 from ezgraph.settings.providers import FieldSpec, read_type
 from ezgraph.settings.type_schema import Node, TypeSchema

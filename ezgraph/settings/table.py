@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ezgraph.extras import extra
 from ezgraph.protocol.settings import SettingsChangedEvent, SettingsEventType
 from ezgraph.settings.columns import Path, column_names, leaves
 from ezgraph.settings.exact import native
-from ezgraph.settings.extras import extra
 from ezgraph.settings.pipeline import (
     INIT_FINAL_COMPONENT_ADDRESS,
     PipelineSettingsEvent,

@@ -6,6 +6,7 @@
 * `History` and the checks in `ezgraph.testing.guarantees`: was every promise kept?
 * `Recorder`: a trace of what a program asks, is told and is given, for ``ezgraph verify``.
 * `FlakyMemory`: a journal whose disk fills up when told to.
+* `NumpyTestNode`: a data node whose 200 numbers are known.
 * `running_broker`: a real broker on a free loopback port, for the length of a ``with``.
 * `ezgraph.testing.strategies`: Hypothesis strategies (needs Hypothesis, and is not loaded here).
 
@@ -19,6 +20,7 @@ from ezgraph.testing.guarantees import BrokenPromiseError, History
 from ezgraph.testing.ids import SequentialIds
 from ezgraph.testing.journal import FlakyMemory
 from ezgraph.testing.network import Network
+from ezgraph.testing.nodes import NumpyTestNode
 from ezgraph.testing.session import SimulatedSession, simulated_sessions
 from ezgraph.verify import Recorder
 
@@ -29,6 +31,7 @@ __all__ = [
     "History",
     "ManualClock",
     "Network",
+    "NumpyTestNode",
     "Recorder",
     "SequentialIds",
     "SimulatedBroker",

@@ -570,6 +570,8 @@ def _spell_union(options: tuple[Any, ...]) -> tuple[Encode, Decode]:
         return _spell_optional(*spellings[0])
 
     def decode_any(value: Any) -> Any:  # noqa: ANN401
+        if value is None and types.NoneType in options:
+            return None
         for _, decode_one in spellings:
             try:
                 return decode_one(value)

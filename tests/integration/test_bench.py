@@ -39,6 +39,12 @@ TINY = Scale(
     flows=2,
     config_entries=(100, 300),
     watches=5,
+    chunks=3,
+    chunk_bytes=1 << 16,
+    samples=10_000,
+    slices=5,
+    children=50,
+    flow_bytes=3 << 20,
 )
 DURABILITIES = ("memory", "SQLite NORMAL", "SQLite FULL")
 EXPECTED = {
@@ -151,6 +157,15 @@ EXPECTED = {
         "a put beside 5 watches, the broker's processor time",
         "puts beside 5 watches, 8 in flight",
         "messages to a bystander beside 5 watches",
+    ],
+    "t": [
+        "chunks of 0.0625 MiB, each by itself",
+        "chunks of 0.0625 MiB, into one array",
+        "a slice of 1,000 samples",
+        "the most that a slice moved",
+        "opening a root with 50 children",
+        "a reader's memory beyond its result",
+        "a command while 3 MiB flow, p99",
     ],
 }
 

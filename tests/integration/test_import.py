@@ -60,6 +60,25 @@ def test_a_whole_rig_without_arrays_runs_without_numpy() -> None:
     assert loaded_by(RUN_A_RIG).isdisjoint({"numpy", "sqlite3", "typer", "rich"})
 
 
+NODES = """
+from ezgraph.nodes import EmptyNode, RootNode
+root = RootNode(edges={"a": EmptyNode()})
+assert list(root.keys()) == ["a"]
+"""
+
+
+def test_nodes_are_made_and_walked_without_anything_heavy() -> None:
+    assert loaded_by(NODES) - {"msgpack"} == set()
+
+
+def test_every_public_name_of_nodes_is_there_and_says_what_it_is() -> None:
+    nodes = importlib.import_module("ezgraph.nodes")
+
+    for name in nodes.__all__:
+        assert getattr(nodes, name).__doc__, name
+    assert sorted(nodes.__all__) == list(nodes.__all__)
+
+
 def test_every_public_name_is_there_and_says_what_it_is() -> None:
     for name in ezgraph.__all__:
         found = getattr(ezgraph, name)

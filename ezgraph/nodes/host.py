@@ -1,0 +1,411 @@
+"""Serving a graph of nodes to other processes: a socket and a thread of their own.
+
+Bulk data never passes the sockets of commands: this ROUTER has a context, an I/O thread and a
+thread to itself. Buffers are given to ZeroMQ as they are; what it has not sent yet is counted for
+each peer, and a peer that does not take what it asked for gets no more until it does. Who asks for
+news of a node waits in a list, not in a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import zmq
+
+from ezgraph.client.sockets import readable
+from ezgraph.clock import SystemClock
+from ezgraph.config import Address, resolve_loopback
+from ezgraph.errors import (
+    AddressInUseError,
+    EzGraphError,
+    InsecureAddressError,
+    LimitError,
+    MalformedMessageError,
+    NodeSourceError,
+)
+from ezgraph.nodes.waker import Waker
+from ezgraph.protocol.nodes import NodeVerb, parse_request
+from ezgraph.wire.nodes import answer_frames, error_frame, read_request, read_request_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from ezgraph.nodes.base import BaseNode
+    from ezgraph.nodes.growth import Growth
+    from ezgraph.nodes.server import NodeServer
+    from ezgraph.protocol.nodes import NodeRequest
+    from ezgraph.wire.nodes import Incoming
+
+    Socket = zmq.Socket[bytes]
+
+log = logging.getLogger(__name__)
+
+_NOBLOCK = int(zmq.NOBLOCK)
+_SNDMORE = int(zmq.SNDMORE)
+_BATCH = 64
+_BLOCKED_MS = 1
+_IDLE_MS = 1_000
+_UNREAD_ANSWERS = 1_000
+_SMALL_BYTES = 64 << 10
+"""Below that pyzmq copies, and copying is the quicker way."""
+
+
+@dataclass
+class _Peer:
+    """A reader: what it asked and was not answered yet, and what is on its way to it."""
+
+    asker: str | None
+    asked: deque[bytes] = field(default_factory=deque)
+    unsent: deque[tuple[zmq.MessageTracker, int]] = field(default_factory=deque)
+    unsent_bytes: int = 0
+    held: list[Any] | None = None
+    """An answer that ZeroMQ did not take: this reader has so many unread that it gets no more."""
+
+    @property
+    def takes_answers(self) -> bool:
+        """Whether ZeroMQ took the last answer."""
+        return self.held is None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing need be known of it."""
+        return not self.asked and not self.unsent and self.held is None
+
+    def settle(self) -> None:
+        """Forget what ZeroMQ has sent."""
+        while self.unsent and self.unsent[0][0].done:
+            self.unsent_bytes -= self.unsent.popleft()[1]
+
+
+@dataclass
+class _Waiter:
+    """A request for growth that has nothing new to be told yet."""
+
+    peer: bytes
+    request_id: int
+    node: BaseNode
+    after: int
+    until: float
+
+
+class NodeHost:
+    """Serves what a `NodeServer` answers, on a port of this process. Use it as a context manager.
+
+    Args:
+        server: the graph.
+        host: where to listen; outside loopback only with keys (``secure``), or ``insecure``.
+        port: 0: a free one.
+        secure: gives the socket its keys, before it is bound.
+        insecure: serve anybody who reaches the port.
+
+    Raises:
+        InsecureAddressError: outside loopback without keys.
+    """
+
+    def __init__(
+        self,
+        server: NodeServer,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        secure: Callable[[Socket], None] | None = None,
+        insecure: bool = False,
+    ) -> None:
+        numeric, is_loopback = resolve_loopback(host)
+        if not (is_loopback or secure is not None or insecure):
+            raise InsecureAddressError(
+                f"nodes would be served to anybody who reaches {host}:{port}; give the host keys, "
+                f"listen on 127.0.0.1, or say insecure=True"
+            )
+        self.server = server
+        self._where = Address(numeric, port)
+        self._secure = secure
+        self._service: _Service | None = None
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._service is None else repr(self._service)
+        return f"<NodeHost tcp://{self._where} {state} {self.server!r}>"
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, once it was started."""
+        return self._where
+
+    def start(self) -> Self:
+        """Serve from now on.
+
+        Raises:
+            AddressInUseError: somebody listens there.
+        """
+        if self._service is not None:
+            return self
+        context: zmq.Context[Socket] = zmq.Context()
+        router = context.socket(zmq.ROUTER)
+        try:
+            self._bind(router)
+        except BaseException:
+            context.destroy(linger=0)
+            raise
+        self._service = _Service(self.server, context, router)
+        self._service.start()
+        log.info("serving nodes address=%s", self._where)
+        return self
+
+    def _bind(self, router: Socket) -> None:
+        limits = self.server.limits
+        router.set(zmq.LINGER, 0)
+        router.set(zmq.ROUTER_MANDATORY, 1)
+        router.set(zmq.IPV6, int(":" in self._where.host))
+        router.set(zmq.SNDHWM, _UNREAD_ANSWERS)
+        router.set(zmq.RCVHWM, limits.max_waiting_requests)
+        router.set(zmq.MAXMSGSIZE, limits.max_request_bytes)
+        router.set(zmq.TCP_KEEPALIVE, 1)
+        if self._secure is not None:
+            self._secure(router)
+        try:
+            router.bind(self._where.endpoint)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EADDRINUSE:
+                raise
+            raise AddressInUseError(
+                f"somebody listens on {self._where} already; choose another port, or 0 for any"
+            ) from error
+        bound = str(router.getsockopt_string(zmq.LAST_ENDPOINT))
+        self._where = Address(self._where.host, int(bound.rpartition(":")[2]))
+
+    def stop(self) -> None:
+        """Serve no longer; returns when the thread has ended. May be called twice."""
+        service, self._service = self._service, None
+        if service is not None:
+            service.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+class _Service:
+    """The thread, and what it knows of its readers. Everything but `stop` happens in it."""
+
+    def __init__(self, server: NodeServer, context: zmq.Context[Socket], router: Socket) -> None:
+        self._server = server
+        self._context = context
+        self._router = router
+        self._limits = server.limits
+        self._clock = SystemClock()
+        self._peers: dict[bytes, _Peer] = {}
+        self._waiters: list[_Waiter] = []
+        self._heard: set[Growth] = set()
+        self._waker = Waker()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="ezgraph-nodes-host", daemon=True)
+
+    def __repr__(self) -> str:
+        return f"serving peers={len(self._peers)} waiters={len(self._waiters)}"
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, then close what it used."""
+        self._is_stopping = True
+        self._waker.wake()
+        self._thread.join()
+        for growth in self._heard:
+            growth.ignore(self._waker.wake)
+        self._context.destroy(linger=0)
+        self._waker.close()
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._router, zmq.POLLIN)
+        poller.register(self._waker.polled, zmq.POLLIN)
+        while not self._is_stopping:
+            ready = dict(poller.poll(self._patience_ms()))
+            if self._waker.fileno in ready:
+                self._waker.rest()
+            if self._router in ready:
+                self._receive()
+            self._tell_waiters()
+            self._answer_peers()
+
+    def _patience_ms(self) -> int:
+        if any(peer.asked or peer.held for peer in self._peers.values()):
+            return _BLOCKED_MS
+        if self._waiters:
+            soonest = min(waiter.until for waiter in self._waiters) - self._clock.monotonic()
+            return max(0, min(_IDLE_MS, int(soonest * 1000) + 1))
+        return _IDLE_MS
+
+    def _receive(self) -> None:
+        for _ in range(_BATCH):
+            try:
+                sender = self._router.recv(_NOBLOCK)
+            except zmq.Again:
+                return
+            frame = self._router.recv(copy=False)
+            last = frame
+            while last.more:
+                last = self._router.recv(copy=False)  # not ours, and not kept
+            if last is frame:
+                self._take(sender, frame)
+
+    def _take(self, sender: bytes, frame: zmq.Frame) -> None:
+        asked = frame.bytes
+        if sender not in self._peers and len(self._peers) >= self._limits.max_peers:
+            self._refuse_for(sender, asked, f"{len(self._peers)} readers are served already")
+            return
+        peer = self._peers.setdefault(sender, _Peer(_asker_of(frame)))
+        if len(peer.asked) >= self._limits.max_waiting_requests:
+            self._refuse_for(sender, asked, f"{len(peer.asked)} of your requests wait already")
+            return
+        peer.asked.append(asked)
+
+    def _refuse_for(self, sender: bytes, asked: bytes, why: str) -> None:
+        with suppress(MalformedMessageError):
+            self._refuse(sender, read_request_id(asked), LimitError(f"{why}; try again later"))
+
+    def _answer_peers(self) -> None:
+        """Answer one request of each peer in turn, as long as there are some that may be."""
+        may_go_on = True
+        while may_go_on and not self._is_stopping:
+            may_go_on = False
+            for sender, peer in list(self._peers.items()):
+                if self._may_be_answered(sender, peer):
+                    self._answer(sender, peer, peer.asked.popleft())
+                    may_go_on = True
+                elif peer.is_idle:
+                    self._peers.pop(sender, None)
+            if may_go_on and readable(self._router):
+                return  # others may ask for little, and need not wait for one who asks for much
+
+    def _may_be_answered(self, sender: bytes, peer: _Peer) -> bool:
+        """Whether a reader asks for something, and takes what it asked for before."""
+        peer.settle()
+        if (held := peer.held) is not None:
+            peer.held = None
+            self._send(sender, peer, held)
+        if not peer.asked or not peer.takes_answers:
+            return False
+        return peer.unsent_bytes < self._limits.max_unsent_bytes
+
+    def _answer(self, sender: bytes, peer: _Peer, asked: bytes) -> None:
+        try:
+            request_id = read_request_id(asked)
+        except MalformedMessageError as error:
+            log.debug("no request bytes=%d why=%s", len(asked), error)
+            return
+        try:
+            incoming = read_request(asked)
+            request = parse_request(incoming.message)
+            if request.verb is NodeVerb.GROWTH and self._waits(sender, peer, incoming, request):
+                return
+            answer = self._server.answer(request, peer.asker)
+            frames = _frames(request, incoming, answer)
+        except EzGraphError as error:
+            self._refuse(sender, request_id, error)
+            return
+        self._send(sender, peer, frames)
+
+    def _refuse(self, sender: bytes, request_id: int, error: EzGraphError) -> None:
+        self._send(sender, self._peers.get(sender), [error_frame(request_id, error)])
+
+    def _send(self, sender: bytes, peer: _Peer | None, frames: list[Any]) -> None:
+        try:
+            tracker = self._send_frames(sender, frames)
+        except zmq.Again:
+            if peer is not None and peer.held is None:
+                peer.held = frames
+            return
+        except zmq.ZMQError as error:  # it is gone
+            log.debug("not sent why=%s", error)
+            self._peers.pop(sender, None)
+            return
+        if tracker is not None and peer is not None:
+            peer.unsent.append((tracker, size := _size(frames[-1])))
+            peer.unsent_bytes += size
+
+    def _send_frames(self, sender: bytes, frames: list[Any]) -> zmq.MessageTracker | None:
+        """Send an answer; return what tells when its last frame has left, if that is large."""
+        *heads, last = frames
+        for frame in (sender, *heads):
+            self._router.send(frame, _NOBLOCK | _SNDMORE)
+        if _size(last) < _SMALL_BYTES:
+            self._router.send(last, _NOBLOCK)
+            return None
+        tracker: zmq.MessageTracker = self._router.send(last, _NOBLOCK, copy=False, track=True)
+        return tracker
+
+    # --- who waits for news ---
+
+    def _waits(self, sender: bytes, peer: _Peer, incoming: Incoming, request: NodeRequest) -> bool:
+        """Put a request for growth on the list, if there are no news; return whether it is."""
+        node, after, wait_s = self._server.growth(request, peer.asker)
+        request.kwargs.pop("wait_s", None)  # the thread of this host waits for nobody
+        if after is None or wait_s == 0:
+            return False
+        if len(self._waiters) >= self._limits.max_peers:
+            raise LimitError(f"{len(self._waiters)} readers wait for nodes to grow already")
+        node.growth.listen(self._waker.wake)
+        self._heard.add(node.growth)
+        if node.has_grown(after):
+            return False
+        until = self._clock.monotonic() + wait_s
+        self._waiters.append(_Waiter(sender, incoming.request_id, node, after, until))
+        return True
+
+    def _tell_waiters(self) -> None:
+        now = self._clock.monotonic()
+        self._waiters = [waiter for waiter in self._waiters if not self._told(waiter, now)]
+
+    def _told(self, waiter: _Waiter, now: float) -> bool:
+        """Tell a waiter its news, or at last that there are none; return whether it was told."""
+        try:
+            if now < waiter.until and not waiter.node.has_grown(waiter.after):
+                return False
+            report = waiter.node.growth_report()
+            frames = answer_frames(waiter.request_id, report, takes_frames=False)
+        except EzGraphError as error:
+            self._refuse(waiter.peer, waiter.request_id, error)
+            return True
+        self._send(waiter.peer, self._peers.get(waiter.peer), frames)
+        return True
+
+
+def _size(frame: Any) -> int:  # noqa: ANN401 - bytes, or an array of them
+    return frame.nbytes if hasattr(frame, "nbytes") else len(frame)
+
+
+def _frames(request: NodeRequest, incoming: Incoming, answer: object) -> list[Any]:
+    try:
+        return answer_frames(incoming.request_id, answer, takes_frames=incoming.takes_frames)
+    except LimitError:
+        raise
+    except Exception as error:
+        raise NodeSourceError(
+            f"node {request.uid!r} answered {request.verb.value!r} with what cannot be sent: "
+            f"{error}"
+        ) from error
+
+
+def _asker_of(frame: zmq.Frame) -> str | None:
+    """Return whose key the sender proved, if the socket has keys."""
+    try:
+        found = frame.get("User-Id")
+    except zmq.ZMQError:
+        return None
+    return found if isinstance(found, str) and found else None
