@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         InsecureAddressError,
         InvalidCommandError,
         InvalidKeyError,
+        InvalidSchemaError,
         JournalCorruptError,
         JournalError,
         JournalFailedError,
@@ -70,24 +71,38 @@ if TYPE_CHECKING:
         OutOfBoundsError,
         OwnerGoneError,
         OwnerSilentError,
+        PreconditionFailedError,
         ProcessRequestError,
         ProtocolVersionError,
         ReadOnlyFieldError,
         RefusedError,
         RequestTooOldError,
         SchemaVersionError,
+        SchemaViolationError,
         SessionError,
         SessionExpiredError,
         SessionTakenOverError,
         SettingsRefusedError,
         StaleWriteError,
         UnknownComponentError,
+        UnknownConfigKeyError,
         UnknownEdgeError,
         UnknownFieldError,
         UnsupportedError,
         VetoedError,
         WrongClusterError,
         WrongTypeError,
+    )
+    from ezgraph.graph.config import (
+        ConfigKeys,
+    )
+    from ezgraph.graph.config_transaction import (
+        ConfigTransaction,
+    )
+    from ezgraph.graph.config_watch import (
+        ConfigWatch,
+        ConfigWatchEvent,
+        ConfigWatchKind,
     )
     from ezgraph.graph.context import (
         GraphContext,
@@ -104,6 +119,9 @@ if TYPE_CHECKING:
     from ezgraph.graph.streams import (
         SettingsEvents,
         SettingsSnapshot,
+    )
+    from ezgraph.protocol.config import (
+        ConfigEntry,
     )
     from ezgraph.protocol.events import (
         Event,
@@ -128,6 +146,7 @@ if TYPE_CHECKING:
         UnitMetadata,
     )
     from ezgraph.protocol.replies import (
+        ConfigChanged,
         Lost,
         StatusReport,
     )
@@ -166,6 +185,17 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
+    "ConfigChanged": "ezgraph.protocol.replies",
+    "ConfigEntry": "ezgraph.protocol.config",
+    "ConfigKeys": "ezgraph.graph.config",
+    "ConfigTransaction": "ezgraph.graph.config_transaction",
+    "ConfigWatch": "ezgraph.graph.config_watch",
+    "ConfigWatchEvent": "ezgraph.graph.config_watch",
+    "ConfigWatchKind": "ezgraph.graph.config_watch",
+    "InvalidSchemaError": "ezgraph.errors",
+    "PreconditionFailedError": "ezgraph.errors",
+    "SchemaViolationError": "ezgraph.errors",
+    "UnknownConfigKeyError": "ezgraph.errors",
     "ClientKeys": "ezgraph.config",
     "SettingsChangeRequest": "ezgraph.protocol.routed",
     "ProcessStats": "ezgraph.protocol.routed",
@@ -294,7 +324,14 @@ __all__ = [
     "Compacted",
     "CompactedError",
     "ComponentMetadata",
+    "ConfigChanged",
+    "ConfigEntry",
     "ConfigError",
+    "ConfigKeys",
+    "ConfigTransaction",
+    "ConfigWatch",
+    "ConfigWatchEvent",
+    "ConfigWatchKind",
     "ContextClosedError",
     "CyclicException",
     "DeadlineError",
@@ -318,6 +355,7 @@ __all__ = [
     "InsecureAddressError",
     "InvalidCommandError",
     "InvalidKeyError",
+    "InvalidSchemaError",
     "JournalCorruptError",
     "JournalError",
     "JournalFailedError",
@@ -343,6 +381,7 @@ __all__ = [
     "OwnerSilentError",
     "PipelineSettingsEvent",
     "PipelineSettingsEventType",
+    "PreconditionFailedError",
     "ProcessControlClient",
     "ProcessControlErrorCode",
     "ProcessControlOperation",
@@ -361,6 +400,7 @@ __all__ = [
     "Resumed",
     "Retention",
     "SchemaVersionError",
+    "SchemaViolationError",
     "SessionError",
     "SessionExpired",
     "SessionExpiredError",
@@ -386,6 +426,7 @@ __all__ = [
     "TopologyEventType",
     "UnitMetadata",
     "UnknownComponentError",
+    "UnknownConfigKeyError",
     "UnknownEdgeError",
     "UnknownFieldError",
     "UnsupportedError",
