@@ -490,14 +490,16 @@ async def test_nothing_answered_is_lost_when_the_broker_is_killed_again_and_agai
 
         async with asyncio.timeout(40), asyncio.TaskGroup() as tasks:
             tasks.create_task(follow())
-            for name, ctx in (("one", one), ("other", other)):
-                tasks.create_task(write(name, ctx))
+            writers = [
+                tasks.create_task(write(name, ctx)) for name, ctx in (("one", one), ("other", other))
+            ]
             for _ in range(2):
                 await progress.wait()
                 await asyncio.to_thread(rig.restart)
                 progress.clear()
             await progress.wait()
             done.set()
+            await asyncio.wait(writers)
             await reader.config.put("flow", "over", None, timeout=20.0)
         there = {entry.key_text: entry.value for entry in await other.config.entries("flow")}
         assert view == there
