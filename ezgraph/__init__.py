@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         InsecureAddressError,
         InvalidCommandError,
         InvalidKeyError,
+        InvalidSchemaError,
         InvalidValueError,
         JournalCorruptError,
         JournalError,
@@ -73,12 +74,14 @@ if TYPE_CHECKING:
         OutOfBoundsError,
         OwnerGoneError,
         OwnerSilentError,
+        PreconditionFailedError,
         ProcessRequestError,
         ProtocolVersionError,
         ReadOnlyFieldError,
         RefusedError,
         RequestTooOldError,
         SchemaVersionError,
+        SchemaViolationError,
         SessionError,
         SessionExpiredError,
         SessionTakenOverError,
@@ -87,6 +90,7 @@ if TYPE_CHECKING:
         StillReferencedError,
         TagExistsError,
         UnknownComponentError,
+        UnknownConfigKeyError,
         UnknownEdgeError,
         UnknownFieldError,
         UnknownFlowError,
@@ -98,6 +102,17 @@ if TYPE_CHECKING:
         VetoedError,
         WrongClusterError,
         WrongTypeError,
+    )
+    from ezgraph.graph.config import (
+        ConfigKeys,
+    )
+    from ezgraph.graph.config_transaction import (
+        ConfigTransaction,
+    )
+    from ezgraph.graph.config_watch import (
+        ConfigWatch,
+        ConfigWatchEvent,
+        ConfigWatchKind,
     )
     from ezgraph.graph.context import (
         GraphContext,
@@ -122,6 +137,9 @@ if TYPE_CHECKING:
         PartitionKey,
         Producer,
         StoragePartitions,
+    )
+    from ezgraph.protocol.config import (
+        ConfigEntry,
     )
     from ezgraph.protocol.differences import (
         FieldChange,
@@ -157,6 +175,7 @@ if TYPE_CHECKING:
         UnitMetadata,
     )
     from ezgraph.protocol.replies import (
+        ConfigChanged,
         Lost,
         StatusReport,
     )
@@ -195,6 +214,17 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
+    "ConfigChanged": "ezgraph.protocol.replies",
+    "ConfigEntry": "ezgraph.protocol.config",
+    "ConfigKeys": "ezgraph.graph.config",
+    "ConfigTransaction": "ezgraph.graph.config_transaction",
+    "ConfigWatch": "ezgraph.graph.config_watch",
+    "ConfigWatchEvent": "ezgraph.graph.config_watch",
+    "ConfigWatchKind": "ezgraph.graph.config_watch",
+    "InvalidSchemaError": "ezgraph.errors",
+    "PreconditionFailedError": "ezgraph.errors",
+    "SchemaViolationError": "ezgraph.errors",
+    "UnknownConfigKeyError": "ezgraph.errors",
     "ClientKeys": "ezgraph.config",
     "SettingsChangeRequest": "ezgraph.protocol.routed",
     "ProcessStats": "ezgraph.protocol.routed",
@@ -345,7 +375,14 @@ __all__ = [
     "Compacted",
     "CompactedError",
     "ComponentMetadata",
+    "ConfigChanged",
+    "ConfigEntry",
     "ConfigError",
+    "ConfigKeys",
+    "ConfigTransaction",
+    "ConfigWatch",
+    "ConfigWatchEvent",
+    "ConfigWatchKind",
     "ContextClosedError",
     "CyclicException",
     "DeadlineError",
@@ -376,6 +413,7 @@ __all__ = [
     "InsecureAddressError",
     "InvalidCommandError",
     "InvalidKeyError",
+    "InvalidSchemaError",
     "InvalidValueError",
     "JournalCorruptError",
     "JournalError",
@@ -404,6 +442,7 @@ __all__ = [
     "PartitionKey",
     "PipelineSettingsEvent",
     "PipelineSettingsEventType",
+    "PreconditionFailedError",
     "ProcessControlClient",
     "ProcessControlErrorCode",
     "ProcessControlOperation",
@@ -423,6 +462,7 @@ __all__ = [
     "Resumed",
     "Retention",
     "SchemaVersionError",
+    "SchemaViolationError",
     "SessionError",
     "SessionExpired",
     "SessionExpiredError",
@@ -452,6 +492,7 @@ __all__ = [
     "TopologyEventType",
     "UnitMetadata",
     "UnknownComponentError",
+    "UnknownConfigKeyError",
     "UnknownEdgeError",
     "UnknownFieldError",
     "UnknownFlowError",
