@@ -466,7 +466,7 @@ class Program:
 
     def check_against(self, history: History) -> None:
         for client in self.clients:
-            check_calls(self.as_seen_by(client, history), client)
+            check_calls(history, client)
             for record in client.watches:
                 check_watch(history, record)
         check_replica(history, [each for one in self.clients for each in one.fingerprints])
@@ -487,7 +487,7 @@ class Program:
             for calls, told in ((early, lost), (late, history)):
                 seen = copy(client)
                 seen.calls = calls
-                check_calls(self.as_seen_by(client, told), seen)
+                check_calls(told, seen)
             for record in client.watches:
                 self.check_watch_across_restore(record, lost, history, ended)
         taken = [each for one in self.clients for each in one.fingerprints]
@@ -506,16 +506,6 @@ class Program:
         truth = lost if any(ended < seq <= lost.head for seq in seqs) else history
         check_watch(truth, replace(record, items=before, batches=[]))
         check_watch(history, replace(record, items=after, batches=[]))
-
-    def as_seen_by(self, client: SimulatedClient, history: History) -> History:
-        """Leave out the requests of other holders of its lease, which may have the same ids."""
-        others = self.families.get(client.name, set()) - {client.name}
-        if not others:
-            return history
-        return History(
-            replace(event, request_id=None) if event.source.program in others else event
-            for event in history.events
-        )
 
     def check_watchers(self) -> None:
         """G2: a watcher ends only with its client."""

@@ -441,6 +441,25 @@ def test_a_program_that_takes_the_owner_over_gets_what_comes_and_not_what_was() 
     rig.check()
 
 
+def test_what_was_refused_to_one_program_is_not_what_the_next_one_under_that_number_made() -> None:
+    """A broker that starts anew has forgotten its refusals, and so how far that program counted."""
+    rig = Rig()
+    holder, refused = rig.owner, Owner(rig)
+    rig.owners.append(refused)
+    rig.network.run(4.0)
+    rig.broker.crash()
+    holder.client.crash()
+    rig.take_owner_over()
+    rig.broker.start()
+    rig.network.run(5.0)
+
+    first, heirs = refused.client.calls[0], rig.owner.client.calls
+    assert code_of(first) == "address_collision"
+    made = next(call for call in heirs if isinstance(call.result, Done))
+    assert made.request_id in [each.request_id for each in refused.client.calls]
+    rig.check()
+
+
 def test_a_silent_owner_holds_the_line_and_nobody_longer_than_they_said() -> None:
     rig = Rig(askers=2)
     rig.owner.takes_s = 3.0
