@@ -91,7 +91,8 @@ class Rig:
         self._counts: dict[Child, Counter[str]] = {}
         self._changed = asyncio.Event()
         self._recorder: Recorder | None = None
-        self._archive = Archive(self.journal, folder / "archive.db")
+        self.archive = folder / "archive.db"
+        self._archive = Archive(self.journal, self.archive)
         self._archiving: asyncio.Task[None] | None = None
         self._tasks = asyncio.TaskGroup()
         self._cables = AsyncExitStack()
@@ -190,6 +191,7 @@ class Rig:
             "address": f"{BROKER_HOST}:{port}",
             "events_port": events_port,
             "backend": SQLiteBackend(self.journal.absolute()).url,
+            "archive": str(self.archive),
             "ttl_s": TTL_S,
             "checkpoint_events": _CHECKPOINT_EVENTS,
             "kept_events": _KEPT_EVENTS,
