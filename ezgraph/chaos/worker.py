@@ -79,6 +79,7 @@ class Worker:
         self._goal = 0
         self._reached = False
         self._leave: Callable[[], object] = list
+        self._is_leaving = False
         self._role: Role = ROLES[job.role]
         self._say = say
 
@@ -140,6 +141,7 @@ class Worker:
                 self.goal_known.set()
                 asyncio.get_running_loop().call_later(SETTLE_S, self._say_late)
             case ["leave"]:
+                self._is_leaving = True
                 self._leave()
             case _:
                 self.broken(f"{self.job.name} was given the order {order!r}")
@@ -160,7 +162,9 @@ class Worker:
             self._say_counts()
 
     async def _play(self) -> None:
-        while not await self._play_once():  # noqa: ASYNC110 - a pause between two tries
+        while not await self._play_once():
+            if self._is_leaving:  # a group that fails as it is cancelled says only that it failed
+                raise asyncio.CancelledError
             await asyncio.sleep(_RETRY_S)
 
     async def _play_once(self) -> bool:
