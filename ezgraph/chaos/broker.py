@@ -60,6 +60,8 @@ def broker_config(options: dict[str, Any]) -> BrokerConfig:
             events=options["kept_events"], max_pinned_events=options["pinned_events"]
         ),
         limits=Limits(high_water_mark=_HIGH_WATER_MARK),
+        key=options.get("key"),
+        trusted=options.get("trusted"),
     )
 
 
