@@ -13,6 +13,9 @@ States of a change: waiting -> handed -> over, by a report, a veto, or the owner
 may be told before that there was no answer, or be gone: then the route is *left*, and its line
 stands still until the owner has said what became of it. Else the next change would be checked
 against settings that the one before may yet replace.
+
+An owner may say that a change is *overdue*: it does not know yet what becomes of it, and refuses
+others until it does. Then the route is left too, and its line goes on without it.
 """
 
 from __future__ import annotations
@@ -93,6 +96,7 @@ class Routes:
         self._of_owner: dict[str, dict[str, Route]] = {}
         self._of_client: dict[str, dict[str, Route]] = {}
         self._lines: dict[str, OrderedDict[str, Route]] = {}
+        self._overdue: dict[str, Route] = {}
         self._queue: list[tuple[float, int, Route]] = []
         self._numbers = count()
 
@@ -150,6 +154,19 @@ class Routes:
         route.is_left = True
         _drop(self._of_client, route.client, route.id)
 
+    def leave_overdue(self, route: Route) -> Route | None:
+        """As `leave`, and its line waits no longer either; return the change whose turn it is.
+
+        There is one for each address: if another is overdue there, the one before is over.
+        """
+        self.leave(route)
+        if route.line is None or self._overdue.get(route.line) is route:
+            return None
+        if (before := self._overdue.get(route.line)) is not None:
+            self.end(before)
+        self._overdue[route.line] = route
+        return self._next_in_line(route)
+
     def end(self, route: Route) -> Route | None:
         """Forget a route; return the change whose turn it is now, if there is one."""
         if self._by_id.get(route.id) is not route:
@@ -158,11 +175,13 @@ class Routes:
         _drop(self._of_client, route.client, route.id)
         if route.owner is not None:
             _drop(self._of_owner, route.owner, route.id)
+        if route.line is not None and self._overdue.get(route.line) is route:
+            del self._overdue[route.line]
         return self._next_in_line(route)
 
     def _next_in_line(self, route: Route) -> Route | None:
         line = self._lines.get(route.line) if route.line is not None else None
-        if line is None or route.line is None:
+        if line is None or route.line is None or route.id not in line:
             return None
         was_first = next(iter(line.values())) is route
         del line[route.id]

@@ -23,10 +23,12 @@ from ezgraph.broker.access import withheld_settings
 from ezgraph.broker.routes import Route, Routes, asker_of, route_id
 from ezgraph.broker.rules_settings import refuse_unfit
 from ezgraph.errors import (
+    ChangeOverdueError,
     EzGraphError,
     InvalidCommandError,
     LimitError,
     NoOwnerError,
+    OwnerBusyError,
     OwnerGoneError,
     OwnerSilentError,
     StaleWriteError,
@@ -60,6 +62,10 @@ if TYPE_CHECKING:
 MIN_TIMEOUT_S = 0.01
 MAX_TIMEOUT_S = 3_600.0
 _EARLY_REPORTS = 64
+_OWNERS_REFUSALS: dict[str, type[EzGraphError]] = {
+    each.code: each for each in (StaleWriteError, ChangeOverdueError, OwnerBusyError)
+}
+"""What an owner may say of a change it was asked for; anything else is a veto."""
 
 
 class Addressed(NamedTuple):
@@ -280,9 +286,15 @@ class Routing:
                 f"{route.command.address!r}, with answers={command.request_id!r}"
             )
         reason = command.error or "it gave no reason"
-        kind = StaleWriteError if command.error_code == StaleWriteError.code else VetoedError
-        vetoed = f"the process that runs {route.command.address!r} refused the change: {reason}"
-        self._end(route, Refusal(kind.code, vetoed))
+        kind = _OWNERS_REFUSALS.get(command.error_code or "", VetoedError)
+        verb = "has not made" if kind is ChangeOverdueError else "refused"
+        said = f"the process that runs {route.command.address!r} {verb} the change: {reason}"
+        refusal = Refusal(kind.code, said)
+        if kind is ChangeOverdueError:
+            self._tell(route, refusal)
+            self._go_on(self.routes.leave_overdue(route))
+        else:
+            self._end(route, refusal)
 
     def _response(
         self, route: Route, owner: Lease, command: AnswerRequest
@@ -304,7 +316,10 @@ class Routing:
 
     def _end(self, route: Route, reply: Reply) -> None:
         """Answer who asked, and go on with the next change in line."""
-        following = self._close(route, reply)
+        self._go_on(self._close(route, reply))
+
+    def _go_on(self, following: Route | None) -> None:
+        """Hand on the change whose turn it is; one that cannot be made any more is answered."""
         while following is not None and isinstance(following.command, ChangeSettings):
             following = self._begin_change(following, following.command)
 

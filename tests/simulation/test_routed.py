@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, get_args
 from uuid import UUID
 
@@ -41,7 +43,8 @@ if TYPE_CHECKING:
 
 UNITS = ("SYS/A", "SYS/B")
 POINTS = get_args(CrashPoint)
-MAYBE = {"owner_silent", "owner_gone", "deadline"}
+OVERDUE_S = 4.0
+MAYBE = {"owner_silent", "owner_gone", "deadline", "change_overdue"}
 """Errors after which a change may have been made anyway."""
 
 
@@ -67,10 +70,14 @@ class Owner:
         self.settings: dict[str, dict[str, Any]] = {each: {"x": 0, "y": 0} for each in UNITS}
         self.takes_s = 0.0
         self.silent = False
-        self.attendant = Attendant(self.tell, lambda: Identified(UUID(int=1), UNITS))
+        self.heeds_cancel = True
+        self.cancelled: set[object] = set()
+        self.attendant = Attendant(
+            self.tell, lambda: Identified(UUID(int=1), UNITS), begin=self.handed
+        )
         self.attendant.handler = self.handle
         for unit in UNITS:
-            self.attendant.take_changes(unit, self.change)
+            self.attendant.take_changes(unit, self.change, timeout_s=OVERDUE_S)
         self.client.engine.on_handed = self.handed
         self.client.start()
         self.register()
@@ -104,11 +111,29 @@ class Owner:
     # --- its attendant ---
 
     def handed(self, request: Routed) -> None:
-        if not self.silent:
-            self.step(self.attendant.attend(request), None)
+        if self.silent:
+            return
+        attending = self.attendant.attend(request)
+        self.step(attending, None)
+        limit = self.attendant.changes.time_for(request)
+        if limit is not None:
+            self.rig.network.after(limit, lambda: self.give_up(request, attending))
 
-    def step(self, attending: Coroutine[Any, Any, None], result: object) -> None:
+    def give_up(self, request: Routed, attending: Coroutine[Any, Any, None]) -> None:
+        """Do what a process client does when a change has taken too long."""
+        overdue = self.attendant.give_up(request)
+        if overdue is None:
+            return
+        if self.heeds_cancel:
+            self.cancelled.add(attending)
+            with suppress(asyncio.CancelledError):
+                attending.throw(asyncio.CancelledError())
+        self.step(self.attendant.send(overdue), None)
+
+    def step(self, attending: Coroutine[Any, Any, Any], result: object) -> None:
         """Go on with a request until it waits for something."""
+        if attending in self.cancelled:
+            return
         if self.client.gone or self.client.lost is not None:
             attending.close()
             return
@@ -263,7 +288,10 @@ class Rig:
         self.network.run(4.0)
         assert self.broker.engine is not None
         routes = self.broker.engine.core.routing.routes
-        assert not any((routes._by_id, routes._of_owner, routes._of_client, routes._lines))
+        tables = (
+            routes._by_id, routes._of_owner, routes._of_client, routes._lines, routes._overdue
+        )
+        assert not any(tables)
 
 
 def change(unit: str = UNITS[0], *, n: int = 1, **more: Any) -> ChangeSettings:
@@ -480,6 +508,39 @@ def test_a_silent_owner_holds_the_line_and_nobody_longer_than_they_said() -> Non
     rig.check()
 
 
+@pytest.mark.parametrize("heeds_cancel", [True, False])
+def test_a_changer_that_takes_too_long_keeps_nobody_and_its_late_report_is_true(
+    heeds_cancel: bool,
+) -> None:
+    rig = Rig(askers=2)
+    rig.owner.takes_s, rig.owner.heeds_cancel = OVERDUE_S + 3.0, heeds_cancel
+    first = rig.askers[0].call(change(timeout_s=20.0), timeout=20.0)
+    rig.network.run(0.1)
+    rig.owner.takes_s = 0.0
+    next_one = rig.askers[1].call(change(n=2, timeout_s=20.0), timeout=20.0)
+    other = rig.askers[1].call(change(UNITS[1], n=3))
+    rig.wait(first, next_one, other)
+
+    assert code_of(first) == "change_overdue"
+    assert first.ended is not None
+    assert first.ended - first.started < OVERDUE_S + 0.1
+    assert isinstance(other.result, SettingsSet)
+    if heeds_cancel:
+        assert isinstance(next_one.result, SettingsSet)
+    else:
+        assert code_of(next_one) == "owner_busy"
+        rig.network.run(4.0)
+        late = rig.settings_events()[-1].body
+        assert isinstance(late, SettingsChanged)
+        assert late.value.structured_value == rig.owner.settings[UNITS[0]] == {"x": 1, "y": 1}
+        assert asker_of(late.answers or "") == (rig.askers[0].lease_id, first.request_id)
+    last = rig.askers[1].call(change(n=4))
+    rig.wait(last)
+    assert isinstance(last.result, SettingsSet)
+    rig.check()
+    rig.check_nothing_is_left()
+
+
 def test_a_change_by_hand_at_the_owner_is_not_overwritten_by_who_had_not_seen_it() -> None:
     rig = Rig()
     seq = rig.seq_of(UNITS[0])
@@ -590,6 +651,9 @@ def test_whatever_goes_wrong_every_promise_holds(seed: int) -> None:
     for n in range(60):
         ask_something(rig, n)
         rig.owner.takes_s = rig.network.random.choice((0.0, 0.0, 0.02, 0.3))
+        if rig.network.random.random() < 0.02:
+            rig.owner.takes_s = OVERDUE_S + rig.network.random.uniform(-1.0, 2.0)
+            rig.owner.heeds_cancel = rig.network.random.random() < 0.5
         rig.network.run(rig.network.random.uniform(0.0, 0.08))
         if rig.network.random.random() < 0.2:
             go_wrong(rig)
@@ -598,7 +662,8 @@ def test_whatever_goes_wrong_every_promise_holds(seed: int) -> None:
     rig.wait(*calls)
     rig.network.run(3.0)
     rig.broker.start()
-    rig.network.run(3.0)
+    rig.owner.takes_s = 0.0
+    rig.network.run(OVERDUE_S + 3.0)
 
     last = [asker.call(change(n=100)) for asker in rig.askers]
     rig.wait(*last)

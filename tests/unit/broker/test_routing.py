@@ -89,7 +89,9 @@ class Post:
     @property
     def is_idle(self) -> bool:
         routes = self.desk.core.routing.routes
-        tables = (routes._by_id, routes._of_owner, routes._of_client, routes._lines)
+        tables = (
+            routes._by_id, routes._of_owner, routes._of_client, routes._lines, routes._overdue
+        )
         return not any(tables) and routes.next_due() is None
 
 
@@ -365,6 +367,74 @@ def test_a_change_nobody_waits_for_holds_its_line_until_its_owner_has_answered(
     assert peer == OTHER
     assert isinstance(refusal, Refusal)
     assert refusal.code == "stale"
+    assert post.is_idle
+
+
+def say_overdue(post: Post, request: SettingsChangeRequest) -> None:
+    answer = AnswerRequest(
+        request.request_id, ok=False, error="8 s are over", error_code="change_overdue"
+    )
+    post.desk.ask(OWNER, answer)
+
+
+def test_a_change_that_is_overdue_is_told_and_keeps_nobody_waiting(post: Post) -> None:
+    post.change(ASKER, reason="because")
+    post.change(OTHER)
+    (first,) = post.handed()
+
+    say_overdue(post, first)
+
+    sent = post.sent()
+    refusal = dict(sent)[ASKER]
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "change_overdue"
+    assert "'SYS/FILTER' has not made the change: 8 s are over" in refusal.message
+    (second,) = [reply.request for _, reply in sent if isinstance(reply, Handed)]
+    say_overdue(post, first)  # as when it is handed over again
+    busy = AnswerRequest(second.request_id, ok=False, error="it is at it", error_code="owner_busy")
+    post.desk.ask(OWNER, busy)
+    assert [each.code for each in post.told(OTHER)] == ["owner_busy"]
+
+
+@pytest.mark.parametrize("asker_is_gone", [True, False])
+def test_what_an_overdue_change_comes_to_says_who_asked_for_it(
+    post: Post, asker_is_gone: bool
+) -> None:
+    post.change(ASKER, reason="because")
+    (first,) = post.handed()
+    say_overdue(post, first)
+    if asker_is_gone:
+        post.desk.ask(ASKER, Goodbye())
+    post.sent()
+
+    post.report(first.request_id, gain=2)
+
+    body = post.desk.events[-1].body
+    assert isinstance(body, SettingsChanged)
+    assert body.asked_by is not None
+    assert (body.asked_by.client, body.asked_by.reason) == (post.asker, "because")
+    assert body.answers == first.request_id
+    assert post.sent() == []  # who asked has been told already
+    assert post.is_idle
+
+
+@pytest.mark.parametrize("how", ["a veto", "its owner ends", "another is overdue"])
+def test_an_overdue_change_is_forgotten_when_it_is_over(post: Post, how: str) -> None:
+    post.change(ASKER)
+    (first,) = post.handed()
+    say_overdue(post, first)
+    if how == "a veto":
+        post.desk.ask(OWNER, AnswerRequest(first.request_id, ok=False, error="no"))
+    elif how == "its owner ends":
+        post.desk.ask(OWNER, Goodbye())
+    else:
+        post.change(ASKER)
+        (second,) = post.handed()
+        say_overdue(post, second)
+        assert len(post.desk.core.routing.routes) == 1
+        post.report(second.request_id, gain=2)
+
+    post.sent()
     assert post.is_idle
 
 
