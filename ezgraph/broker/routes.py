@@ -21,43 +21,87 @@ others until it does. Then the route is left too, and its line goes on without i
 from __future__ import annotations
 
 import heapq
+import hmac
 from collections import OrderedDict
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from ezgraph.protocol.commands import ChangeSettings
+from ezgraph.protocol.commands import ChangeSettings, RequestProcess
 
 if TYPE_CHECKING:
     from ezgraph.broker.connections import Connection, Descriptor
     from ezgraph.broker.leases import Lease
-    from ezgraph.protocol.commands import RequestProcess
+    from ezgraph.protocol.commands import ReportSettings
     from ezgraph.protocol.events import Source
     from ezgraph.protocol.roles import ReadScope
     from ezgraph.protocol.routed import Routed
 
+    RoutedCommand = ChangeSettings | RequestProcess
+
 _STALE_ENTRIES = 1_000
 
 
-def route_id(asker: Lease, request_id: int) -> str:
+def route_id(asker: Lease, request_id: int, command: RoutedCommand, secret: bytes) -> str:
     """Return the id of the route that a client's request takes.
 
     A lease may be taken over by another program, which counts its requests on from what was
-    answered: the holder tells them apart.
+    answered: the holder tells them apart. The last part proves to a broker that has started anew
+    that it was asked (`is_proved`), as only one with the cluster's ``secret`` can make it.
     """
-    return f"{asker.client}:{asker.holder}:{request_id}"
+    named = f"{asker.client}:{asker.holder}:{request_id}"
+    match command:
+        case ChangeSettings():
+            return f"{named}:{_proof(named, command.address, command.reason, secret)}"
+        case RequestProcess():
+            return f"{named}:{_proof(named, command.unit, None, secret)}"
+    assert_never(command)
 
 
-def asker_of(route: str) -> tuple[str, int] | None:
-    """Return the client and the request's id that a route's id names; None: it is none."""
-    client, _, rest = route.rpartition(":")[0].rpartition(":")
-    number = route.rpartition(":")[2]
+def _proof(named: str, address: str, reason: str | None, secret: bytes) -> str:
+    asked = "\0".join((named, address) if reason is None else (named, address, reason))
+    digest = blake2b(asked.encode(), key=secret, digest_size=_PROOF_BYTES)
+    return f"{_PROOF}{digest.hexdigest()}"
+
+
+class Asker(NamedTuple):
+    """Who asked, as a route's id names them: the client, the program that held it, the request."""
+
+    client: str
+    holder: str
+    request_id: int
+
+
+def asker_of(route: str) -> Asker | None:
+    """Return who a route's id names; None: it is none. It may be made up: see `is_proved`.
+
+    Older journals have ids without a proof.
+    """
+    before, _, last = route.rpartition(":")
+    named = before if last.startswith(_PROOF) else route
+    program, _, number = named.rpartition(":")
+    client, _, holder = program.rpartition(":")
     if not client or not number.isascii() or not number.isdecimal() or len(number) > _DIGITS:
         return None
-    return (client, int(number)) if rest.isalnum() or not rest else None
+    return Asker(client, holder, int(number)) if holder.isalnum() or not holder else None
+
+
+def is_proved(report: ReportSettings, secret: bytes) -> bool:
+    """Return whether a broker of this cluster had asked for the change that a report answers.
+
+    That is: who the id names had asked for one at this address, and given this reason.
+    """
+    named, _, proof = (report.answers or "").rpartition(":")
+    made = _proof(named, report.address, report.reason, secret)
+    return hmac.compare_digest(proof.encode(), made.encode())
 
 
 _DIGITS = 20
+_PROOF = "p"
+"""What a proof begins with, and no number does."""
+
+_PROOF_BYTES = 8
 
 
 @dataclass(slots=True, eq=False)

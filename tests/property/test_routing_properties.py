@@ -52,7 +52,7 @@ class Interleaving(RuleBasedStateMachine):
         self.state.epoch = 1
         self.leases = Leases()
         self.connections = Connections()
-        self.routing = Routing(self.state, self.leases, Limits(max_routed_requests=6))
+        self.routing = Routing(self.state, self.leases, Limits(max_routed_requests=6), secret=b"s")
         self.numbers = 0
         self.owner: Lease | None = None
         self.at_owner: dict[str, Routed] = {}

@@ -48,6 +48,13 @@ MAYBE = {"owner_silent", "owner_gone", "deadline", "change_overdue"}
 """Errors after which a change may have been made anyway."""
 
 
+def asked_under(route: str) -> tuple[str, int]:
+    """The client and the request's id that a route's id names."""
+    asker = asker_of(route)
+    assert asker is not None
+    return asker.client, asker.request_id
+
+
 class Telling:
     """A command on its way; awaited, it is what it was answered."""
 
@@ -232,7 +239,7 @@ class Rig:
             for call in asker.calls:
                 if isinstance(call.result, ProcessControlResponse) and call.result.ok:
                     assert call.result.payload == call.result.request_id.encode()
-                    assert asker_of(call.result.request_id) == (asker.lease_id, call.request_id)
+                    assert asked_under(call.result.request_id) == (asker.lease_id, call.request_id)
 
     def check_changes(self) -> None:
         events = {each.seq: each for each in self.settings_events()}
@@ -243,13 +250,12 @@ class Rig:
             if isinstance(call.command, ChangeSettings)
         }
         caused = {
-            asker_of(each.body.answers): each
+            asked_under(each.body.answers): each
             for each in events.values()
             if isinstance(each.body, SettingsChanged) and each.body.answers
         }
         assert len(caused) == sum(bool(each.body.answers) for each in events.values())  # type: ignore[union-attr]
         for who, event in caused.items():
-            assert who is not None
             self.check_event(event, who[0], calls[who].command, events)
         for who, call in calls.items():
             self.check_answer(call, caused.get(who), events)
@@ -381,6 +387,32 @@ def test_a_change_under_way_survives_a_crash_of_the_broker(
     assert isinstance(request.result, ProcessControlResponse)
     assert request.result.ok, request
     assert rig.broker.crashes == 1
+    rig.check()
+
+
+@pytest.mark.parametrize("kind", ["session", "guest"])
+def test_a_report_that_is_back_before_who_asked_says_who_that_was(kind: str) -> None:
+    rig = Rig()
+    asker = rig.asker(kind)
+    rig.askers.append(asker)
+    rig.network.run(0.1)
+    rig.owner.takes_s = 0.3
+    call = asker.call(change())
+    rig.network.run(0.1)
+    rig.broker.crash()
+    asker.stall(1.2)
+    rig.broker.start()
+    rig.network.run(1.0)
+
+    event = rig.settings_events()[-1]
+    assert isinstance(event.body, SettingsChanged)
+    assert event.body.asked_by is not None
+    known = asker.name if kind == "session" else None  # a guest is not in the journal
+    assert event.body.asked_by.program == known
+    rig.wait(call)
+    assert isinstance(call.result, SettingsSet)
+    assert call.result.seq == event.seq
+    assert set(rig.owner.runs.values()) == {1}
     rig.check()
 
 
@@ -533,7 +565,7 @@ def test_a_changer_that_takes_too_long_keeps_nobody_and_its_late_report_is_true(
         late = rig.settings_events()[-1].body
         assert isinstance(late, SettingsChanged)
         assert late.value.structured_value == rig.owner.settings[UNITS[0]] == {"x": 1, "y": 1}
-        assert asker_of(late.answers or "") == (rig.askers[0].lease_id, first.request_id)
+        assert asked_under(late.answers or "") == (rig.askers[0].lease_id, first.request_id)
     last = rig.askers[1].call(change(n=4))
     rig.wait(last)
     assert isinstance(last.result, SettingsSet)
