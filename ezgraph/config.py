@@ -15,6 +15,8 @@ from ezgraph.errors import ConfigError
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 25979
 DEFAULT_TIMEOUT_S = 10.0
+DEFAULT_CHANGE_TIMEOUT_S = 8.0
+"""How long a program may be at a change of its settings: less than who asks waits for it."""
 ADDRESS_VARIABLE = "EZGRAPH_ADDR"
 KEYS_VARIABLE = "EZGRAPH_KEYS"
 

@@ -13,6 +13,8 @@
     │   ├── NoOwnerError                  no process runs the component: nobody can change it
     │   ├── OwnerGoneError                its process ended before it answered
     │   ├── OwnerSilentError              its process did not answer in time
+    │   │   └── ChangeOverdueError        its program is at the change for longer than it may take
+    │   ├── OwnerBusyError                its program is still at an earlier change
     │   ├── VetoedError                   its process refused the change, and says why
     │   ├── StaleWriteError               the settings have changed since the seq that was expected
     │   ├── SettingsRefusedError          a settings change that the schema does not allow
@@ -160,6 +162,22 @@ class OwnerSilentError(RefusedError):
     """
 
     code = "owner_silent"
+
+
+class ChangeOverdueError(OwnerSilentError):
+    """The program that runs the component is at the change for longer than it gives one.
+
+    It may still make the change; then an event says so. Until it is over its program refuses other
+    changes of the same settings (`OwnerBusyError`).
+    """
+
+    code = "change_overdue"
+
+
+class OwnerBusyError(RefusedError):
+    """The program that runs the component is still at an earlier change; this one was not begun."""
+
+    code = "owner_busy"
 
 
 class VetoedError(RefusedError):

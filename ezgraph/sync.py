@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from ezgraph.client import blocking
 from ezgraph.client.blocking import run
-from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
+from ezgraph.clock import SystemClock
+from ezgraph.config import DEFAULT_CHANGE_TIMEOUT_S, DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.flows.blocking import FlowProcessor, start_flow, stop_flow
 from ezgraph.graph import context, process, service
 from ezgraph.graph.attendant import is_answered_by_itself
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ezgraph.client.replica import Replica
     from ezgraph.client.resumption import ResumeToken, Resumption
     from ezgraph.config import Address, ClientKeys
+    from ezgraph.graph.attendant import Attendant
+    from ezgraph.graph.changes import Holdable
     from ezgraph.graph.server import GraphServer
     from ezgraph.graph.streams import EventStream, SettingsEvents
     from ezgraph.protocol.drawing import Direction
@@ -49,6 +52,8 @@ if TYPE_CHECKING:
     from ezgraph.state.graph import GraphState
 
 T = TypeVar("T")
+_LOOK_S = 0.25
+_HANGS_S = 2.0
 
 __all__ = [
     "ConfigKeys",
@@ -500,10 +505,27 @@ class ProcessControlClient:
         self._client.set_request_handler(None if handler is None else _never_suspending(handler))
 
     def take_changes(
-        self, address: str, changer: Callable[[SettingsChangeRequest], object]
+        self,
+        address: str,
+        changer: Callable[[SettingsChangeRequest], object],
+        *,
+        timeout_s: float = DEFAULT_CHANGE_TIMEOUT_S,
+        lock: Holdable | None = None,
     ) -> None:
-        """Have a plain function make changes of a unit's settings, in a thread."""
-        self._client.take_changes(address, _never_suspending(changer))
+        """Have a plain function make changes of a unit's settings, in a thread.
+
+        ``lock`` is held while a change is made and reported. A program that changes these settings
+        in other threads too holds it there, while it reports them: so the last report is of the
+        last settings.
+
+        It cannot be ended from outside. After ``timeout_s`` seconds who asked is told
+        (`ChangeOverdueError`), and another thread does what else the program is asked; the address
+        takes no other change until the function returns (`OwnerBusyError`). What it returns is
+        reported then, however late.
+        """
+        self._client._attendant.take_changes(  # noqa: SLF001 - its twin
+            address, _never_suspending(changer), timeout_s=timeout_s, lock=lock
+        )
 
     def take_no_changes(self, address: str) -> None:
         """Refuse changes of a unit's settings from now on."""
@@ -552,7 +574,11 @@ class ProcessControlClient:
 
 
 class _Attendance:
-    """Three threads of a process client: one hears, one answers by itself, one asks the program."""
+    """Three threads of a process client: one hears, one answers by itself, one asks the program.
+
+    The second also looks after the third: where that is at a change for too long, another one takes
+    its place. It ends when it comes back.
+    """
 
     def __init__(self, client: process.ProcessControlClient) -> None:
         self._client = client
@@ -560,6 +586,10 @@ class _Attendance:
         self._asked: queue.SimpleQueue[Routed | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._worker: threading.Thread | None = None
+        self._at_work: tuple[Routed, float] | None = None
+        self._changing_worker = threading.Lock()
+        self._clock = SystemClock()
 
     def take(self, request: Routed) -> None:
         """Have a request answered; a ping does not wait for what the program does."""
@@ -567,29 +597,76 @@ class _Attendance:
 
     def start(self, session: blocking.Session) -> None:
         """Attend from now on."""
-        for name, target, arguments in (
-            ("hears", session.attend, (self._stopping,)),
-            ("answers", self._work, (self._known,)),
-            ("works", self._work, (self._asked,)),
-        ):
-            thread = threading.Thread(
-                target=target, args=arguments, name=f"ezgraph-process-{name}", daemon=True
-            )
-            self._threads.append(thread)
+        self._threads = [
+            _thread("hears", session.attend, self._stopping), _thread("answers", self._answer)
+        ]
+        for thread in self._threads:
             thread.start()
+        self._replace_worker()
 
     def stop(self) -> None:
-        """End them; returns when they have ended, unless one of them calls it."""
+        """End them; returns when they have ended, unless one of them calls it.
+
+        One that hangs in the program is left alone after a while.
+        """
         self._stopping.set()
         self._known.put(None)
         self._asked.put(None)
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
+        if self._worker is not None and self._worker is not threading.current_thread():
+            self._worker.join(_HANGS_S)
 
-    def _work(self, asked: queue.SimpleQueue[Routed | None]) -> None:
-        while (request := asked.get()) is not None:
-            run(self._client._attendant.attend(request))  # noqa: SLF001
+    @property
+    def _attendant(self) -> Attendant:
+        return self._client._attendant  # noqa: SLF001 - its twin
+
+    def _answer(self) -> None:
+        """Answer what no program is asked for, and see whether a change is overdue."""
+        while True:
+            try:
+                request = self._known.get(timeout=_LOOK_S)
+            except queue.Empty:
+                self._look_after_worker()
+                continue
+            if request is None:
+                return
+            run(self._attendant.attend(request))
+            self._look_after_worker()
+
+    def _look_after_worker(self) -> None:
+        at_work = self._at_work
+        if at_work is None or self._clock.monotonic() < at_work[1]:
+            return
+        with self._changing_worker:  # it may be coming back just now
+            overdue = self._attendant.give_up(at_work[0])
+            if overdue is not None:
+                self._replace_worker()
+        if overdue is not None:
+            run(self._attendant.send(overdue))
+
+    def _replace_worker(self) -> None:
+        self._at_work = None
+        self._worker = _thread("works", self._work)
+        self._worker.start()
+
+    def _work(self) -> None:
+        """Do what the program is asked, until `stop` or until another does it."""
+        attendant = self._attendant
+        while (request := self._asked.get()) is not None:
+            if (timeout_s := attendant.changes.time_for(request)) is not None:
+                self._at_work = request, self._clock.monotonic() + timeout_s
+            run(attendant.attend(request))
+            with self._changing_worker:
+                if self._worker is not threading.current_thread():
+                    return
+                self._at_work = None
+
+
+def _thread(name: str, target: Callable[..., None], *arguments: object) -> threading.Thread:
+    name = f"ezgraph-process-{name}"
+    return threading.Thread(target=target, args=arguments, name=name, daemon=True)
 
 
 def _never_suspending(function: Callable[[T], object]) -> Callable[[T], Awaitable[object]]:

@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ezgraph.bench.commands import SHELLS, asyncio_rate
-from ezgraph.bench.keyring import Keyring
 from ezgraph.bench.rows import Goal, Row, compared
 from ezgraph.bench.workbench import Durability, Progress, backend_url, broker, folder
+from ezgraph.keys.keyring import Keyring
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,11 +19,11 @@ import zmq
 
 from ezgraph.bench.bare import request_frame
 from ezgraph.bench.children import Child, answer, be, say
-from ezgraph.bench.keyring import shown_keys
 from ezgraph.client.identity import hello
 from ezgraph.client.sockets import secure
 from ezgraph.config import Address, ClientKeys, parse_address
 from ezgraph.errors import MalformedMessageError
+from ezgraph.keys.keyring import shown_keys
 from ezgraph.protocol.commands import Connect, Heartbeat, OpenSnapshot, ReadEvents
 from ezgraph.protocol.replies import Refusal
 from ezgraph.wire import frames

@@ -19,12 +19,12 @@ from ezgraph.bench.children import Child
 from ezgraph.bench.fanout import broker_time, pause_for
 from ezgraph.bench.flood import flood
 from ezgraph.bench.footprint import resident_bytes
-from ezgraph.bench.keyring import Keyring
 from ezgraph.bench.knock import PER_S, knocking
 from ezgraph.bench.probe import Probe, probe
 from ezgraph.bench.rows import MIB, Goal, Row, at_most, compared, percentile_99
 from ezgraph.bench.workbench import Progress, broker, folder
 from ezgraph.config import Address
+from ezgraph.keys.keyring import Keyring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ezgraph.bench.children import Child, answer, be, say
-from ezgraph.bench.keyring import shown_keys
 from ezgraph.bench.rows import MS
 from ezgraph.graph.context import GraphContext
+from ezgraph.keys.keyring import shown_keys
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

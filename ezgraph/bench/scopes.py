@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from ezgraph.bench.children import Child, answer, be, say
 from ezgraph.bench.commands import asyncio_rate
-from ezgraph.bench.keyring import Keyring, shown_keys
 from ezgraph.bench.rows import Row, alone, compared
 from ezgraph.bench.workbench import Progress, broker, folder
 from ezgraph.graph.context import GraphContext
+from ezgraph.keys.keyring import Keyring, shown_keys
 
 if TYPE_CHECKING:
     from pathlib import Path

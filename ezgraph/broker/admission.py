@@ -344,8 +344,8 @@ class Admission:
         if not isinstance(body, SettingsChanged) or body.answers is None:
             return
         asker = asker_of(body.answers)
-        if asker is not None and (answers := self._answers_of(asker[0])) is not None:
-            answers.remember(asker[1], SettingsSet(event.seq, body.value))
+        if asker is not None and (answers := self._answers_of(asker.client)) is not None:
+            answers.remember(asker.request_id, SettingsSet(event.seq, body.value))
 
     def _restore_lease(
         self, kind: str, client: str, entry: SessionEntry | ProcessEntry, now: float

@@ -199,7 +199,7 @@ class BrokerCore:
         self.refuse_full_watch: Callable[[ReadScope, Key], None] = _never_full
         self.admission = Admission(cluster, config, ids, epoch_ends or {})
         self.leases = self.admission.leases
-        self.routing = Routing(state, self.leases, config.limits)
+        self.routing = Routing(state, self.leases, config.limits, secret=cluster.secret)
         self._checks = checks
         self._config = config
         self._cluster_id = cluster.cluster_id
@@ -305,7 +305,7 @@ class BrokerCore:
         if answered is not None:
             return Outcome(_as_asked(command, answered, lease.answers.first_of(request.request_id)))
         is_full = len(answers) >= self._config.limits.max_open_requests
-        if is_full and not self.routing.is_under_way(lease, request.request_id):
+        if is_full and not self._is_under_way(lease, request):
             raise LimitError(
                 f"{len(answers)} requests of this client may still be repeated, the limit "
                 f"(max_open_requests); take replies in order, and name the lowest open id"
@@ -313,6 +313,12 @@ class BrokerCore:
         if isinstance(command, _ROUTED):
             return self._route(lease, came, request.request_id, command, now)
         return self._execute(lease, request, came.identity, now=now, wall=wall)
+
+    def _is_under_way(self, lease: Lease, request: Request) -> bool:
+        command = request.command
+        if not isinstance(command, _ROUTED):
+            return False
+        return self.routing.is_under_way(lease, request.request_id, command)
 
     def _beat(self, lease: Lease, *, now: float, wall: float) -> Beat:
         is_heard = lease.kind != "process" or lease.is_main_bound

@@ -13,48 +13,95 @@ States of a change: waiting -> handed -> over, by a report, a veto, or the owner
 may be told before that there was no answer, or be gone: then the route is *left*, and its line
 stands still until the owner has said what became of it. Else the next change would be checked
 against settings that the one before may yet replace.
+
+An owner may say that a change is *overdue*: it does not know yet what becomes of it, and refuses
+others until it does. Then the route is left too, and its line goes on without it.
 """
 
 from __future__ import annotations
 
 import heapq
+import hmac
 from collections import OrderedDict
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from ezgraph.protocol.commands import ChangeSettings
+from ezgraph.protocol.commands import ChangeSettings, RequestProcess
 
 if TYPE_CHECKING:
     from ezgraph.broker.connections import Connection, Descriptor
     from ezgraph.broker.leases import Lease
-    from ezgraph.protocol.commands import RequestProcess
+    from ezgraph.protocol.commands import ReportSettings
     from ezgraph.protocol.events import Source
     from ezgraph.protocol.roles import ReadScope
     from ezgraph.protocol.routed import Routed
 
+    RoutedCommand = ChangeSettings | RequestProcess
+
 _STALE_ENTRIES = 1_000
 
 
-def route_id(asker: Lease, request_id: int) -> str:
+def route_id(asker: Lease, request_id: int, command: RoutedCommand, secret: bytes) -> str:
     """Return the id of the route that a client's request takes.
 
     A lease may be taken over by another program, which counts its requests on from what was
-    answered: the holder tells them apart.
+    answered: the holder tells them apart. The last part proves to a broker that has started anew
+    that it was asked (`is_proved`), as only one with the cluster's ``secret`` can make it.
     """
-    return f"{asker.client}:{asker.holder}:{request_id}"
+    named = f"{asker.client}:{asker.holder}:{request_id}"
+    match command:
+        case ChangeSettings():
+            return f"{named}:{_proof(named, command.address, command.reason, secret)}"
+        case RequestProcess():
+            return f"{named}:{_proof(named, command.unit, None, secret)}"
+    assert_never(command)
 
 
-def asker_of(route: str) -> tuple[str, int] | None:
-    """Return the client and the request's id that a route's id names; None: it is none."""
-    client, _, rest = route.rpartition(":")[0].rpartition(":")
-    number = route.rpartition(":")[2]
+def _proof(named: str, address: str, reason: str | None, secret: bytes) -> str:
+    asked = "\0".join((named, address) if reason is None else (named, address, reason))
+    digest = blake2b(asked.encode(), key=secret, digest_size=_PROOF_BYTES)
+    return f"{_PROOF}{digest.hexdigest()}"
+
+
+class Asker(NamedTuple):
+    """Who asked, as a route's id names them: the client, the program that held it, the request."""
+
+    client: str
+    holder: str
+    request_id: int
+
+
+def asker_of(route: str) -> Asker | None:
+    """Return who a route's id names; None: it is none. It may be made up: see `is_proved`.
+
+    Older journals have ids without a proof.
+    """
+    before, _, last = route.rpartition(":")
+    named = before if last.startswith(_PROOF) else route
+    program, _, number = named.rpartition(":")
+    client, _, holder = program.rpartition(":")
     if not client or not number.isascii() or not number.isdecimal() or len(number) > _DIGITS:
         return None
-    return (client, int(number)) if rest.isalnum() or not rest else None
+    return Asker(client, holder, int(number)) if holder.isalnum() or not holder else None
+
+
+def is_proved(report: ReportSettings, secret: bytes) -> bool:
+    """Return whether a broker of this cluster had asked for the change that a report answers.
+
+    That is: who the id names had asked for one at this address, and given this reason.
+    """
+    named, _, proof = (report.answers or "").rpartition(":")
+    made = _proof(named, report.address, report.reason, secret)
+    return hmac.compare_digest(proof.encode(), made.encode())
 
 
 _DIGITS = 20
+_PROOF = "p"
+"""What a proof begins with, and no number does."""
+
+_PROOF_BYTES = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -93,6 +140,7 @@ class Routes:
         self._of_owner: dict[str, dict[str, Route]] = {}
         self._of_client: dict[str, dict[str, Route]] = {}
         self._lines: dict[str, OrderedDict[str, Route]] = {}
+        self._overdue: dict[str, Route] = {}
         self._queue: list[tuple[float, int, Route]] = []
         self._numbers = count()
 
@@ -150,6 +198,19 @@ class Routes:
         route.is_left = True
         _drop(self._of_client, route.client, route.id)
 
+    def leave_overdue(self, route: Route) -> Route | None:
+        """As `leave`, and its line waits no longer either; return the change whose turn it is.
+
+        There is one for each address: if another is overdue there, the one before is over.
+        """
+        self.leave(route)
+        if route.line is None or self._overdue.get(route.line) is route:
+            return None
+        if (before := self._overdue.get(route.line)) is not None:
+            self.end(before)
+        self._overdue[route.line] = route
+        return self._next_in_line(route)
+
     def end(self, route: Route) -> Route | None:
         """Forget a route; return the change whose turn it is now, if there is one."""
         if self._by_id.get(route.id) is not route:
@@ -158,11 +219,13 @@ class Routes:
         _drop(self._of_client, route.client, route.id)
         if route.owner is not None:
             _drop(self._of_owner, route.owner, route.id)
+        if route.line is not None and self._overdue.get(route.line) is route:
+            del self._overdue[route.line]
         return self._next_in_line(route)
 
     def _next_in_line(self, route: Route) -> Route | None:
         line = self._lines.get(route.line) if route.line is not None else None
-        if line is None or route.line is None:
+        if line is None or route.line is None or route.id not in line:
             return None
         was_first = next(iter(line.values())) is route
         del line[route.id]

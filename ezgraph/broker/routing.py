@@ -9,7 +9,8 @@ An owner that comes back, on a new connection, is handed again what it has not a
 that takes the owner's lease over is not: what the one before was asked, it may have done.
 
 After a restart of the broker an owner's report may arrive before who asked has asked again. It is
-kept for them (``early``); nobody can say any more whether they asked, so the event does not.
+kept for them (``early``). That they had asked is proved by the request's id, which only a broker of
+this cluster can have made; an id that an owner made up counts for nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from ezgraph.broker.access import withheld_settings
-from ezgraph.broker.routes import Route, Routes, asker_of, route_id
+from ezgraph.broker.routes import Route, Routes, asker_of, is_proved, route_id
 from ezgraph.broker.rules_settings import refuse_unfit
 from ezgraph.errors import (
+    ChangeOverdueError,
     EzGraphError,
     InvalidCommandError,
     LimitError,
     NoOwnerError,
+    OwnerBusyError,
     OwnerGoneError,
     OwnerSilentError,
     StaleWriteError,
@@ -35,6 +38,7 @@ from ezgraph.errors import (
     from_code,
 )
 from ezgraph.protocol.commands import ChangeSettings, RequestProcess
+from ezgraph.protocol.events import Source
 from ezgraph.protocol.replies import HANDED_ID, Handed, Refusal, SettingsSet
 from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.protocol.routed import (
@@ -50,7 +54,6 @@ if TYPE_CHECKING:
     from ezgraph.broker.leases import Lease, Leases
     from ezgraph.config import Limits
     from ezgraph.protocol.commands import AnswerRequest, ReportSettings
-    from ezgraph.protocol.events import Source
     from ezgraph.protocol.metadata import SettingsSchemaMetadata
     from ezgraph.protocol.replies import Reply
     from ezgraph.protocol.roles import ReadScope
@@ -60,6 +63,10 @@ if TYPE_CHECKING:
 MIN_TIMEOUT_S = 0.01
 MAX_TIMEOUT_S = 3_600.0
 _EARLY_REPORTS = 64
+_OWNERS_REFUSALS: dict[str, type[EzGraphError]] = {
+    each.code: each for each in (StaleWriteError, ChangeOverdueError, OwnerBusyError)
+}
+"""What an owner may say of a change it was asked for; anything else is a veto."""
 
 
 class Addressed(NamedTuple):
@@ -74,12 +81,16 @@ class Addressed(NamedTuple):
 class Routing:
     """Hands requests on, and answers back."""
 
-    def __init__(self, state: GraphState, leases: Leases, limits: Limits) -> None:
+    def __init__(
+        self, state: GraphState, leases: Leases, limits: Limits, *, secret: bytes
+    ) -> None:
+        """``secret``: the cluster's, with which it proves to itself that somebody had asked."""
         self.outgoing: list[Addressed] = []
         self.routes = Routes()
         self._state = state
         self._leases = leases
         self._limits = limits
+        self._secret = secret
         self._unreached: dict[str, Lease] = {}
         self._early: OrderedDict[str, tuple[str, SettingsSet]] = OrderedDict()
 
@@ -106,13 +117,14 @@ class Routing:
             RefusedError: nobody could answer it, or too much is under way.
         """
         deadline = now + _timeout_s(command.timeout_s)
-        under_way = self.routes.get(route_id(lease, request_id))
+        named = route_id(lease, request_id, command, self._secret)
+        under_way = self.routes.get(named)
         if under_way is not None:
             self._ask_again(under_way, came_on, deadline)
             return None
         self._refuse_too_many(lease)
         route = Route(
-            route_id(lease, request_id),
+            named,
             lease.client,
             request_id,
             came_on,
@@ -138,9 +150,11 @@ class Routing:
         if route.sent_on is None or route.sent_on.closed:
             self._send(route)
 
-    def is_under_way(self, lease: Lease, request_id: int) -> bool:
+    def is_under_way(
+        self, lease: Lease, request_id: int, command: RequestProcess | ChangeSettings
+    ) -> bool:
         """Return whether a request is known, and not answered yet."""
-        return self.routes.get(route_id(lease, request_id)) is not None
+        return self.routes.get(route_id(lease, request_id, command, self._secret)) is not None
 
     def _refuse_too_many(self, lease: Lease) -> None:
         limit = self._limits.max_routed_requests
@@ -232,9 +246,19 @@ class Routing:
         """Return who asked for the change that an owner reports, with the reason they gave."""
         route = self._change_of(owner, report)
         if route is None:
-            return None
+            return self._proved_asker(report)
         reason = _reason_of(route)
         return route.source if reason is None else replace(route.source, reason=reason)
+
+    def _proved_asker(self, report: ReportSettings) -> Source | None:
+        """Return who had asked for a change before this broker started, as far as it is known."""
+        asker = asker_of(report.answers) if report.answers is not None else None
+        if asker is None or not is_proved(report, self._secret):
+            return None
+        lease = self._leases.get(asker.client)
+        if lease is None or lease.holder != asker.holder:
+            return Source(client=asker.client, reason=report.reason)
+        return replace(lease.source, reason=report.reason)
 
     def reported(self, owner: Lease, report: ReportSettings, seq: int) -> bool:
         """An owner has reported what a change came to, at ``seq``; return whether that was asked.
@@ -247,7 +271,7 @@ class Routing:
         if route is not None:
             self._end(route, done)
             return True
-        if asker_of(report.answers) is not None and self.routes.get(report.answers) is None:
+        if self.routes.get(report.answers) is None and is_proved(report, self._secret):
             self._early[report.answers] = (report.address, done)
             if len(self._early) > _EARLY_REPORTS:
                 self._early.popitem(last=False)
@@ -280,9 +304,15 @@ class Routing:
                 f"{route.command.address!r}, with answers={command.request_id!r}"
             )
         reason = command.error or "it gave no reason"
-        kind = StaleWriteError if command.error_code == StaleWriteError.code else VetoedError
-        vetoed = f"the process that runs {route.command.address!r} refused the change: {reason}"
-        self._end(route, Refusal(kind.code, vetoed))
+        kind = _OWNERS_REFUSALS.get(command.error_code or "", VetoedError)
+        verb = "has not made" if kind is ChangeOverdueError else "refused"
+        said = f"the process that runs {route.command.address!r} {verb} the change: {reason}"
+        refusal = Refusal(kind.code, said)
+        if kind is ChangeOverdueError:
+            self._tell(route, refusal)
+            self._go_on(self.routes.leave_overdue(route))
+        else:
+            self._end(route, refusal)
 
     def _response(
         self, route: Route, owner: Lease, command: AnswerRequest
@@ -304,7 +334,10 @@ class Routing:
 
     def _end(self, route: Route, reply: Reply) -> None:
         """Answer who asked, and go on with the next change in line."""
-        following = self._close(route, reply)
+        self._go_on(self._close(route, reply))
+
+    def _go_on(self, following: Route | None) -> None:
+        """Hand on the change whose turn it is; one that cannot be made any more is answered."""
         while following is not None and isinstance(following.command, ChangeSettings):
             following = self._begin_change(following, following.command)
 

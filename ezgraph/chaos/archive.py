@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ezgraph.backends.base import Record
 from ezgraph.backends.sqlite import SQLiteBackend
+from ezgraph.errors import JournalError
 from ezgraph.names import topic_of
 from ezgraph.wire import codec
 
@@ -67,6 +68,15 @@ class Archive:
             self._journal.close()
         if self._connection is not None:
             self._connection.close()
+
+
+def copied_through(archive: Path) -> int:
+    """Return through which seq there is a copy; 0: none, or it cannot be read at this moment."""
+    try:
+        with _backend(archive).connect() as connection, connection.open_reader() as reader:
+            return reader.head
+    except JournalError:
+        return 0
 
 
 def differences(journal: JournalReader, archive: JournalReader) -> list[str]:

@@ -2,6 +2,10 @@
 
 One in a hundred of its publications, events and notes alike, is dropped, as a full queue would:
 on one host the system's own buffers are too big for a queue to fill up in a few seconds.
+
+History goes only when the run has copied it (`ezgraph.chaos.archive`): on a host that is very busy
+the copy may lag by more events than the broker keeps. Until then compaction waits for its next
+turn.
 """
 
 from __future__ import annotations
@@ -10,10 +14,13 @@ import json
 import logging
 import random
 import sys
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ezgraph.broker import process
 from ezgraph.chaos import guard
+from ezgraph.chaos.archive import copied_through
 from ezgraph.config import BrokerConfig, Limits, Retention, parse_address
 from ezgraph.errors import EzGraphError
 
@@ -34,7 +41,7 @@ def main(arguments: list[str]) -> int:
     guard.die_with_parent(parent)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        process.serve(broker_config(options), _begin)
+        process.serve(broker_config(options), partial(_begin, Path(options["archive"])))
     except EzGraphError as error:
         logging.getLogger(__name__).error("broker ends: %s", error)  # noqa: TRY400 - one line
         return 4
@@ -53,6 +60,8 @@ def broker_config(options: dict[str, Any]) -> BrokerConfig:
             events=options["kept_events"], max_pinned_events=options["pinned_events"]
         ),
         limits=Limits(high_water_mark=_HIGH_WATER_MARK),
+        key=options.get("key"),
+        trusted=options.get("trusted"),
     )
 
 
@@ -71,10 +80,31 @@ def lose_some(
     return some
 
 
-def _begin(service: BrokerService) -> None:
+class FloorDue(Protocol):
+    """`ezgraph.broker.compaction.Compaction.floor_due`."""
+
+    def __call__(self, *, now: float, wall: float) -> int | None:
+        """Return the new floor when history may go."""
+        ...
+
+
+def keep_what_is_not_copied(floor_due: FloorDue, copied: Callable[[], int]) -> FloorDue:
+    """Return what lets history go only where it is ``copied`` through the last seq that goes."""
+
+    def due(*, now: float, wall: float) -> int | None:
+        floor = floor_due(now=now, wall=wall)
+        return None if floor is None or copied() < floor - 1 else floor
+
+    return due
+
+
+def _begin(archive: Path, service: BrokerService) -> None:
     engine, rng = service.engine, random.Random()
     losing = lose_some(engine.publications, rng, lambda count: _say(lost=count))
     engine.publications = losing  # type: ignore[method-assign]
+    compaction = engine._compaction  # noqa: SLF001 - as it is nobody else's business
+    keeping = keep_what_is_not_copied(compaction.floor_due, lambda: copied_through(archive))
+    compaction.floor_due = keeping  # type: ignore[method-assign]
     _say(ports=[service.address.port if service.address else 0, engine.core.events_ports[0]])
 
 

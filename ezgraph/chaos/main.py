@@ -9,6 +9,7 @@ import sys
 import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -19,6 +20,9 @@ from ezgraph.chaos.verdict import judge
 from ezgraph.chaos.view import MIN_HEIGHT, MIN_WIDTH, LiveView, PlainView, SilentView, View
 from ezgraph.errors import ConfigError, EzGraphError
 
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
 INTERRUPTED = 130
 MAX_CLIENTS = 200
 
@@ -28,6 +32,7 @@ def run_chaos(
     for_s: float = 30.0,
     clients: int = 20,
     seed: int,
+    with_keys: bool = False,
     keep: Path | None = None,
     plain: bool | None = None,
     as_json: bool = False,
@@ -38,6 +43,7 @@ def run_chaos(
         for_s: how long faults go on; healing, catching up and checking come after.
         clients: how many client processes.
         seed: gives the schedule of faults again, though not their timing within the clients.
+        with_keys: the broker admits only clients with a key, and all is encrypted (CURVE).
         keep: a folder where traces, journal and logs stay; None: a temporary one, which stays
             only when a promise was broken.
         plain: print lines; None: only where standard output is no terminal, or a small one.
@@ -51,7 +57,12 @@ def run_chaos(
     view = _view(console, for_s=for_s, plain=plain, as_json=as_json)
     folder = _folder(keep)
     try:
-        rig = asyncio.run(_until_terminated(folder, view, for_s, clients, seed))
+        rig = asyncio.run(
+            _until_terminated(
+                play(folder, view, for_s=for_s, clients=clients, seed=seed, with_keys=with_keys),
+                view,
+            )
+        )
     except (KeyboardInterrupt, asyncio.CancelledError):
         _remove(folder, keep)
         view.say("stopped; all its processes have ended")
@@ -80,13 +91,13 @@ def run_chaos(
 
 
 async def play(
-    folder: Path, view: View, *, for_s: float, clients: int, seed: int
+    folder: Path, view: View, *, for_s: float, clients: int, seed: int, with_keys: bool = False
 ) -> Rig:
     """Run chaos in ``folder``, heal, settle and end; return the rig as it was. No process stays.
 
     What keeps the run from going on is one more broken promise.
     """
-    rig = Rig(folder, clients=clients, seed=seed)
+    rig = Rig(folder, clients=clients, seed=seed, with_keys=with_keys)
     view.attach(rig)
     try:
         async with rig:
@@ -144,10 +155,8 @@ def _wording(rig: Rig, plan: Plan) -> str:
     return f"{plan.kind.value}{whom}{lasting}"
 
 
-async def _until_terminated(
-    folder: Path, view: View, for_s: float, clients: int, seed: int
-) -> Rig:
-    """As `play`; SIGTERM ends it as Ctrl-C does."""
+async def _until_terminated(playing: Coroutine[Any, Any, Rig], view: View) -> Rig:
+    """Run ``playing``, with its view; SIGTERM ends it as Ctrl-C does."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     with ExitStack() as stack:
         if task is not None:
@@ -155,7 +164,7 @@ async def _until_terminated(
                 loop.add_signal_handler(signal.SIGTERM, task.cancel)
                 stack.callback(loop.remove_signal_handler, signal.SIGTERM)
         with view:
-            return await play(folder, view, for_s=for_s, clients=clients, seed=seed)
+            return await playing
 
 
 def _view(console: Console, *, for_s: float, plain: bool | None, as_json: bool) -> View:

@@ -21,6 +21,7 @@ from ezgraph.chaos.roles import ROLES
 from ezgraph.config import Address
 from ezgraph.errors import DeadlineError, EzGraphError, JournalError
 from ezgraph.graph.context import GraphContext
+from ezgraph.keys.keyring import Keyring
 from ezgraph.verify.recorder import Recorder
 from ezgraph.verify.records import Fault
 
@@ -45,6 +46,7 @@ _FIRST_CABLE = 2
 _CABLES_AT_MOST = 250
 _CALLS_PER_S = 25.0
 _STARTING = 4
+_CLIENT_KEY = "client"
 
 
 class Slot:
@@ -70,10 +72,13 @@ class Slot:
 
 
 class Rig:
-    """Broker, clients and cables. Use it with ``async with``."""
+    """Broker, clients and cables. Use it with ``async with``.
+
+    ``with_keys``: the broker admits only a key that all clients have, and all is encrypted.
+    """
 
     def __init__(
-        self, folder: Path, *, clients: int, seed: int
+        self, folder: Path, *, clients: int, seed: int, with_keys: bool = False
     ) -> None:
         self.folder = folder
         self.journal = folder / "journal.db"
@@ -91,8 +96,11 @@ class Rig:
         self._counts: dict[Child, Counter[str]] = {}
         self._changed = asyncio.Event()
         self._recorder: Recorder | None = None
-        self._archive = Archive(self.journal, folder / "archive.db")
+        self.archive = folder / "archive.db"
+        self._archive = Archive(self.journal, self.archive)
         self._archiving: asyncio.Task[None] | None = None
+        self._with_keys = with_keys
+        self._keyring: Keyring | None = None
         self._tasks = asyncio.TaskGroup()
         self._cables = AsyncExitStack()
 
@@ -121,6 +129,8 @@ class Rig:
         """Start the broker and lay the cables."""
         for folder in (self.traces, self.folder / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
+        if self._with_keys:
+            self._keyring = _new_keyring(self.folder / "keys")
         self._recorder = Recorder(self.traces / "observer.trace", program="chaos")
         await self._tasks.__aenter__()
         await self._cables.__aenter__()
@@ -190,10 +200,12 @@ class Rig:
             "address": f"{BROKER_HOST}:{port}",
             "events_port": events_port,
             "backend": SQLiteBackend(self.journal.absolute()).url,
+            "archive": str(self.archive),
             "ttl_s": TTL_S,
             "checkpoint_events": _CHECKPOINT_EVENTS,
             "kept_events": _KEPT_EVENTS,
             "pinned_events": _PINNED_EVENTS,
+            **self._broker_keys(),
         }
         self.broker = broker
         self._children.append(broker)
@@ -205,6 +217,12 @@ class Rig:
         if self.broker_state != "running":
             raise EzGraphError(f"the broker did not start: {broker.last_words()}")
         self.note(Fault.BROKER_UP)
+
+    def _broker_keys(self) -> dict[str, str]:
+        if self._keyring is None:
+            return {}
+        key = str(self._keyring.secret_file("broker"))
+        return {"key": key, "trusted": str(self._keyring.trusted)}
 
     async def kill_broker(self) -> None:
         """Kill it with SIGKILL."""
@@ -304,6 +322,7 @@ class Rig:
             "ttl_s": TTL_S,
             "rate": _CALLS_PER_S,
             "token": token,
+            "keys": () if self._keyring is None else self._keyring.words(_CLIENT_KEY),
         }
         slot.child = child
         self._children.append(child)
@@ -368,7 +387,8 @@ class Rig:
     async def settle(self) -> None:
         """Let all be quiet, catch up with the broker, and leave in order; then end the broker."""
         await self._all_reach("quiet", "quiet")
-        async with GraphContext(self.address, program="chaos") as ctx:
+        keys = self._keyring.keys(_CLIENT_KEY, self.address) if self._keyring else None
+        async with GraphContext(self.address, program="chaos", keys=keys) as ctx:
             head = (await ctx.status()).head
         await self._all_reach(f"reach {head}", "reached")
         async with asyncio.TaskGroup() as tasks:
@@ -431,3 +451,11 @@ class Rig:
                     await self._changed.wait()
         except TimeoutError:
             raise DeadlineError(f"waited {within_s:g} s in vain for {what}; {self!r}") from None
+
+
+def _new_keyring(folder: Path) -> Keyring:
+    """Make a pair for the broker, and one for all clients, which it admits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    keyring = Keyring(folder)
+    keyring.admit(_CLIENT_KEY)
+    return keyring

@@ -35,10 +35,11 @@ from ezgraph.errors import (
 from ezgraph.graph.context import GraphContext
 from ezgraph.graph.process import ProcessControlClient
 from ezgraph.graph.service import GraphService
+from ezgraph.keys.keyring import shown_keys
 from ezgraph.verify.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ezgraph.names import Key
 
@@ -50,7 +51,7 @@ _RETRY_S = 0.2
 
 @dataclass(frozen=True)
 class Job:
-    """What the runner asks of this process; times in seconds."""
+    """What the runner asks of this process; times in seconds. ``keys``: see `shown_keys`."""
 
     name: str
     role: str
@@ -60,6 +61,7 @@ class Job:
     ttl_s: float
     rate: float
     token: str | None = None
+    keys: Sequence[str] = ()
 
 
 class Worker:
@@ -79,6 +81,7 @@ class Worker:
         self._goal = 0
         self._reached = False
         self._leave: Callable[[], object] = list
+        self._is_leaving = False
         self._role: Role = ROLES[job.role]
         self._say = say
 
@@ -140,6 +143,7 @@ class Worker:
                 self.goal_known.set()
                 asyncio.get_running_loop().call_later(SETTLE_S, self._say_late)
             case ["leave"]:
+                self._is_leaving = True
                 self._leave()
             case _:
                 self.broken(f"{self.job.name} was given the order {order!r}")
@@ -160,7 +164,9 @@ class Worker:
             self._say_counts()
 
     async def _play(self) -> None:
-        while not await self._play_once():  # noqa: ASYNC110 - a pause between two tries
+        while not await self._play_once():
+            if self._is_leaving:  # a group that fails as it is cancelled says only that it failed
+                raise asyncio.CancelledError
             await asyncio.sleep(_RETRY_S)
 
     async def _play_once(self) -> bool:
@@ -218,7 +224,9 @@ class Worker:
     def _new_context(self, token: ResumeToken | None) -> Any:  # noqa: ANN401
         job, role, recorder = self.job, self._role, self._recorder
         session = recorder.blocking_session if role.blocks else recorder.session
+        keys = shown_keys(job.address, job.keys)
         options: dict[str, Any] = {
+            "keys": keys,
             "ttl_s": job.ttl_s,
             "program": job.name,
             "resume": token,
@@ -226,7 +234,7 @@ class Worker:
         }
         match role.client:
             case "service":
-                return GraphService(job.address, session_factory=recorder.session)
+                return GraphService(job.address, keys=keys, session_factory=recorder.session)
             case "process":
                 process = sync.ProcessControlClient if role.blocks else ProcessControlClient
                 return process(job.address, **options)

@@ -44,6 +44,12 @@ def chaos(
             show_default=False,
         ),
     ] = None,
+    with_keys: Annotated[
+        bool,
+        typer.Option(
+            "--with-keys", help="Have the broker admit only clients with a key, and encrypt all."
+        ),
+    ] = False,
     keep: Annotated[
         Path | None,
         typer.Option(
@@ -68,6 +74,7 @@ def chaos(
         for_s=seconds(for_),
         clients=clients,
         seed=secrets.randbelow(_SEEDS) if seed is None else seed,
+        with_keys=with_keys,
         keep=keep,
         plain=True if plain else None,
         as_json=as_json,

@@ -26,7 +26,8 @@ States::
   at the time, stays open until its deadline, and is asked again. A change is told so at once.
 * Where the broker does not admit this client (`Handshake`), a first join fails at once, with the
   reason; a client that was in before goes on trying, and calls that meet their deadline say why.
-* A lost lease stays lost: what was in flight, and every later request, gets the reason.
+* A lost lease stays lost: what was in flight, and every later request, gets the reason. One that
+  is over while its goodbye is on its way was closed, not lost, whoever hears of its end first.
 
 Joining and resuming use request id 0. ``now`` is monotonic seconds; ``jitter`` gives numbers from
 0 to 1.
@@ -59,6 +60,7 @@ from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.commands import (
     Command,
     GetStatus,
+    Goodbye,
     Hello,
     ListClients,
     ListConfigTypes,
@@ -446,7 +448,10 @@ class ClientCore:
 
     def lose(self, refusal: Refusal) -> None:
         """The lease is over: what waits and whatever is asked later is told why."""
-        self._lose(error_of(refusal))
+        if any(isinstance(pending.command, Goodbye) for pending in self._pending.values()):
+            self.close()  # its end was asked for; the answer is late, or lost
+        else:
+            self._lose(error_of(refusal))
 
     def _lose(self, error: EzGraphError) -> None:
         if self.error is None:

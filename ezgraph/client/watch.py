@@ -167,9 +167,11 @@ class Watch:
         """Take a live event."""
         self.last_heard = now
         if self.phase is Phase.LIVE:
+            if event.seq <= self.position:
+                return  # it was read already
             if len(self.ready) >= BUFFER_EVENTS:
                 self._read_through(event.seq)
-            elif event.seq > self.position:
+            else:
                 self._accept(event, link)
         elif self._start_unknown:
             self._target = max(self._target, event.seq)  # before the start is known: read it later

@@ -6,7 +6,8 @@ afterwards the same answer is given again. Answers are remembered for the latest
 requests, and `REMEMBERED_BYTES`.
 
 A change that is wanted only if the settings are still those of some seq is refused where this
-process has reported others since, or is about to: the broker could not know of that yet.
+process has reported others since, or is about to: the broker could not know of that yet. How far
+each change is, and what becomes of one that takes too long: `ezgraph.graph.changes`.
 
 Handlers are coroutines; the blocking twin's never suspend.
 """
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ezgraph.clock import SystemClock
+from ezgraph.config import DEFAULT_CHANGE_TIMEOUT_S
 from ezgraph.errors import (
     EzGraphError,
     LimitError,
@@ -33,6 +35,7 @@ from ezgraph.errors import (
     StaleWriteError,
     VetoedError,
 )
+from ezgraph.graph.changes import Changer, Changes, refused, stale
 from ezgraph.protocol.commands import AnswerRequest, Command, ReportSettings
 from ezgraph.protocol.routed import (
     ProcessControlErrorCode,
@@ -48,10 +51,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from ezgraph.clock import Clock
+    from ezgraph.graph.changes import ChangeHandler, Holdable
     from ezgraph.protocol.routed import Routed
 
     RequestHandler = Callable[[ProcessControlRequest], Awaitable[object]]
-    ChangeHandler = Callable[[SettingsChangeRequest], Awaitable[object]]
 
 log = logging.getLogger(__name__)
 
@@ -69,18 +72,23 @@ class Identified:
 
 
 class Attendant:
-    """Answers for one process client. ``tell`` sends a command and returns the seq reached."""
+    """Answers for one process client. ``tell`` sends a command and returns the seq reached.
+
+    ``begin`` is called when a request that had to wait is to be attended to.
+    """
 
     def __init__(
         self,
         tell: Callable[[Command, float], Awaitable[int]],
         who: Callable[[], Identified],
         clock: Clock | None = None,
+        *,
+        begin: Callable[[Routed], None],
     ) -> None:
         self.handler: RequestHandler | None = None
         self._tell = tell
         self._who = who
-        self._changers: dict[str, ChangeHandler] = {}
+        self.changes = Changes(begin)
         self._busy: set[str] = set()
         self._asked_again: set[str] = set()
         self._answers: OrderedDict[str, AnswerRequest] = OrderedDict()
@@ -91,15 +99,22 @@ class Attendant:
         self._started = self._clock.monotonic()
 
     def __repr__(self) -> str:
-        return f"<Attendant busy={len(self._busy)} settings={sorted(self._changers)}>"
+        return f"<Attendant busy={len(self._busy)} {self.changes!r}>"
 
-    def take_changes(self, address: str, changer: ChangeHandler) -> None:
+    def take_changes(
+        self,
+        address: str,
+        changer: ChangeHandler,
+        *,
+        timeout_s: float = DEFAULT_CHANGE_TIMEOUT_S,
+        lock: Holdable | None = None,
+    ) -> None:
         """Have ``changer`` make the changes of a unit's settings, or refuse them."""
-        self._changers[address] = changer
+        self.changes.take(address, Changer(changer, timeout_s, lock))
 
     def take_no_changes(self, address: str) -> None:
         """Refuse changes of a unit's settings from now on."""
-        self._changers.pop(address, None)
+        self.changes.take_none(address)
 
     @contextmanager
     def reporting(self, address: str) -> Iterator[Callable[[int], None]]:
@@ -118,26 +133,43 @@ class Attendant:
         """Answer one request that was handed to this process."""
         request_id = request.request_id
         if request_id in self._busy:
-            self._asked_again.add(request_id)
+            overdue = self.changes.overdue(request_id)
+            if overdue is None:
+                self._asked_again.add(request_id)
+            else:
+                await self.send(overdue)
             return
         known = self._answers.get(request_id)
         if known is not None:
-            await self._send(known)
+            await self.send(known)
+            return
+        if self.changes.must_wait(request):
             return
         self._busy.add(request_id)
         try:
-            answer = await self._answer(request)
-            if isinstance(answer, ReportSettings):
-                answer = await self._report(answer, request_id)
-            elif (unsendable := await self._send(answer)) is not None:
-                answer = _failed_to_send(answer, unsendable)
-                await self._send(answer)
+            with self.changes.turn(request) as busy:
+                answer = busy or await self._answer(request)
+                if isinstance(answer, ReportSettings):
+                    answer = await self._report(answer, request_id)
+                elif (unsendable := await self.send(answer)) is not None:
+                    answer = _failed_to_send(answer, unsendable)
+                    await self.send(answer)
             self._remember(answer)
             if request_id in self._asked_again:  # by a broker that may not know the answer
-                await self._send(answer)
+                await self.send(answer)
         finally:
             self._busy.discard(request_id)
             self._asked_again.discard(request_id)
+
+    def give_up(self, request: Routed) -> AnswerRequest | None:
+        """The time of a change is over: return what is to be sent to who asked; None: it is made.
+
+        Where its changer waits for something just now, it may be cancelled there.
+        """
+        overdue = self.changes.give_up(request)
+        if overdue is not None:
+            self._remember(overdue)  # one that is cancelled is not begun again either
+        return overdue
 
     def _remember(self, answer: AnswerRequest) -> None:
         answers = self._answers
@@ -194,23 +226,30 @@ class Attendant:
         )
 
     async def _change(self, request: SettingsChangeRequest) -> AnswerRequest | ReportSettings:
-        changer = self._changers.get(request.address)
+        changer = self.changes.changer_of(request.address)
         if changer is None:
-            return _vetoed(
+            return refused(
                 request, f"its program takes no changes of {request.address!r} while it runs"
             )
-        if self.is_stale(request):
-            said = f"the settings of {request.address!r} have changed meanwhile; read them again"
-            return _vetoed(request, said, StaleWriteError.code)
         try:
-            value = settings_value(await changer(request))
+            return await self._make(request, changer)
+        finally:
+            self.changes.made(request)
+
+    async def _make(
+        self, request: SettingsChangeRequest, changer: Changer
+    ) -> AnswerRequest | ReportSettings:
+        if self.is_stale(request):
+            return stale(request)
+        try:
+            value = settings_value(await changer.make(request))
         except StaleWriteError as error:
-            return _vetoed(request, str(error), error.code)
+            return refused(request, str(error), error.code)
         except VetoedError as error:
-            return _vetoed(request, str(error))
+            return refused(request, str(error))
         except Exception as error:
             log.exception("a change of settings failed address=%s", request.address)
-            return _vetoed(request, f"{type(error).__name__}: {error}")
+            return refused(request, f"{type(error).__name__}: {error}")
         return ReportSettings(
             request.address, value, None, request.reason, answers=request.request_id
         )
@@ -226,7 +265,7 @@ class Attendant:
         address = request.address
         return bool(self._reporting[address]) or self._reported.get(address, 0) > request.base_seq
 
-    async def _send(self, answer: AnswerRequest) -> EzGraphError | None:
+    async def send(self, answer: AnswerRequest) -> EzGraphError | None:
         """Send an answer; return why it can never be taken, or None."""
         try:
             await self._tell(answer, _ANSWER_S)
@@ -245,7 +284,7 @@ class Attendant:
             log.warning("settings were not taken address=%s: %s", report.address, error)
             made = f"the change was made, but could not be reported: {error}"
             answer = AnswerRequest(request_id, ok=False, error=made)
-            await self._send(answer)
+            await self.send(answer)
             return answer
         return AnswerRequest(request_id, ok=False, error=made)
 
@@ -300,9 +339,3 @@ def _failed_to_send(answer: AnswerRequest, error: EzGraphError) -> AnswerRequest
         error=f"the handler's answer cannot be sent: {error}",
         error_code=ProcessControlErrorCode.INVALID_RESPONSE.value,
     )
-
-
-def _vetoed(
-    request: SettingsChangeRequest, reason: str, code: str | None = None
-) -> AnswerRequest:
-    return AnswerRequest(request.request_id, ok=False, error=reason, error_code=code)

@@ -393,7 +393,9 @@ class GraphContext:
             UnknownComponentError: there are no settings at ``address``.
             NoOwnerError: no process runs it.
             OwnerGoneError: its process ended before it answered.
-            OwnerSilentError: its process did not answer in time.
+            OwnerSilentError: its process did not answer in time; `ChangeOverdueError`: its program
+                is at it for longer than it may. It may still make the change.
+            OwnerBusyError: its program is still at an earlier change, which is overdue.
             VetoedError: its process refused the change; says why.
             StaleWriteError: the settings have changed since ``expected_seq``.
             SettingsRefusedError: a field is unknown, read-only, out of bounds, of another type.

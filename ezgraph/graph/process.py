@@ -9,7 +9,7 @@ from uuid import UUID
 from ezgraph.client import aio
 from ezgraph.client.broker_choice import KeysLike, choose_broker
 from ezgraph.clock import Deadline
-from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
+from ezgraph.config import DEFAULT_CHANGE_TIMEOUT_S, DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.errors import MalformedMessageError, NoSessionError
 from ezgraph.graph.attendant import Attendant, Identified
 from ezgraph.graph.declared import Declared, declare_again
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ezgraph.client.resumption import ResumeToken, Resumption
-    from ezgraph.graph.attendant import ChangeHandler, RequestHandler
+    from ezgraph.graph.attendant import RequestHandler
+    from ezgraph.graph.changes import ChangeHandler
     from ezgraph.graph.sessions import AnySession, SessionFactory
+    from ezgraph.protocol.commands import AnswerRequest
     from ezgraph.protocol.routed import Routed
 
 
@@ -54,7 +56,7 @@ class ProcessControlClient:
         self._patience_s = patience_s
         self._make: SessionFactory = session_factory or aio.Session
         self._session: AnySession | None = None
-        self._attendant = Attendant(self._answer, self._who)
+        self._attendant = Attendant(self._answer, self._who, begin=lambda each: self._begin(each))
         self._attending: set[asyncio.Task[None]] = set()
         self._begin: Callable[[Routed], None] = self._begin_task
 
@@ -197,14 +199,25 @@ class ProcessControlClient:
         """
         self._attendant.handler = handler
 
-    def take_changes(self, address: str, changer: ChangeHandler) -> None:
-        """Have ``changer`` make changes of a unit's settings that others ask for.
+    def take_changes(
+        self,
+        address: str,
+        changer: ChangeHandler,
+        *,
+        timeout_s: float = DEFAULT_CHANGE_TIMEOUT_S,
+    ) -> None:
+        """Have ``changer`` make changes of a unit's settings that others ask for, one by one.
 
         It is awaited with a `SettingsChangeRequest` and returns what the settings are then, which
         is reported; an exception (`VetoedError`, to choose the words) refuses the change. See
         `ezgraph.settings.SettingsHost`, which keeps a typed object.
+
+        After ``timeout_s`` seconds it is cancelled, and who asked is told (`ChangeOverdueError`).
+        One that goes on nevertheless, to leave nothing half done, returns what the settings are
+        then; it is reported, if late. Until it returns, other changes there are refused
+        (`OwnerBusyError`).
         """
-        self._attendant.take_changes(address, changer)
+        self._attendant.take_changes(address, changer, timeout_s=timeout_s)
 
     def take_no_changes(self, address: str) -> None:
         """Refuse changes of a unit's settings from now on."""
@@ -212,10 +225,29 @@ class ProcessControlClient:
 
     def _begin_task(self, request: Routed) -> None:
         """A request has come, in the event loop: answer it beside whatever else is done there."""
+        if self._session is None:
+            return  # it waited for one that `close` has ended
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._attendant.attend(request))  # ended by close()
+        task = self._keep(loop.create_task(self._attendant.attend(request)))
+        if (timeout_s := self._attendant.changes.time_for(request)) is not None:
+            timer = loop.call_later(timeout_s, self._give_up, request, task)
+            task.add_done_callback(lambda _: timer.cancel())
+
+    def _give_up(self, request: Routed, task: asyncio.Task[None]) -> None:
+        """The time of a change is over, while its changer waits for something: cancel it there."""
+        overdue = self._attendant.give_up(request)
+        if overdue is not None:
+            task.cancel()
+            self._keep(asyncio.get_running_loop().create_task(self._say(overdue)))
+
+    async def _say(self, answer: AnswerRequest) -> None:
+        await self._attendant.send(answer)
+
+    def _keep(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        """Keep a task until it is done, or `close` ends it."""
         self._attending.add(task)
         task.add_done_callback(self._attending.discard)
+        return task
 
     def _who(self) -> Identified:
         return Identified(self.client_id or UUID(int=0), tuple(self._declared.units))

@@ -42,6 +42,8 @@ def in_words(source: Source) -> str:
     """
     if source.client is None and source.host is None:
         return source.program or "the broker"
+    if source.program is None and source.host is None:
+        return f"client {source.client}"  # of whom nothing else is known any more
     pid = "" if source.pid is None else f"[{source.pid}]"
     login = f" {source.login}" if source.login else ""
     proved = f"key {source.key_name}: " if source.key_name else ""

@@ -15,15 +15,18 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from ezgraph.errors import UnknownFieldError, VetoedError
+from ezgraph.clock import Deadline
+from ezgraph.config import DEFAULT_CHANGE_TIMEOUT_S
+from ezgraph.errors import DeadlineError, UnknownFieldError, VetoedError
 from ezgraph.protocol.settings import SettingsSnapshotValue, settings_value
 from ezgraph.settings.schema import settings_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ezgraph.protocol.routed import SettingsChangeRequest
     from ezgraph.protocol.settings import SettingsSnapshotValue as Value
@@ -52,8 +55,9 @@ class Owner(Protocol):
         """Report settings."""
         ...
 
-    def take_changes(self, address: str, changer: Any) -> None:  # noqa: ANN401
-        """Make the changes that are asked for."""
+    @property
+    def take_changes(self) -> Callable[..., None]:
+        """Make the changes that are asked for; only the blocking one takes a ``lock``."""
         ...
 
     def take_no_changes(self, address: str) -> None:
@@ -80,6 +84,10 @@ class SettingsHost(Generic[S]):
             puts that in place of it.
         callbacks: called with (the new settings, the ones before) when a change is in place. What
             they raise does not undo it.
+        change_timeout_s: how long a change of others may take; see
+            `ProcessControlClient.take_changes`, also for what becomes of one that takes longer.
+            With an asyncio client validators and callbacks run in the event loop, and none of this
+            program's clients is heard while one of them hangs.
 
     With an asyncio client ``start``, ``update`` and ``replace`` are awaited; with a blocking one
     they are plain calls.
@@ -93,6 +101,7 @@ class SettingsHost(Generic[S]):
         *,
         validators: Iterable[Callable[[S, S], S | None]] = (),
         callbacks: Iterable[Callable[[S, S], object]] = (),
+        change_timeout_s: float = DEFAULT_CHANGE_TIMEOUT_S,
     ) -> None:
         self.address = address
         self.validators = list(validators)
@@ -100,6 +109,7 @@ class SettingsHost(Generic[S]):
         self._client = client
         self._settings = settings
         self._schema = settings_schema(type(settings)) if _is_typed(settings) else None
+        self._change_timeout_s = change_timeout_s
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
@@ -118,12 +128,17 @@ class SettingsHost(Generic[S]):
 
     def start(self, *, timeout: float = 10.0) -> Any:  # noqa: ANN401 - awaited where the client is
         """Register the unit, report the settings, and make changes from now on."""
-        changer = self._change if _is_blocking(self._client) else self._change_async
-        self._client.take_changes(self.address, changer)
-        if _is_blocking(self._client):
-            self._client.register([self.address], timeout=timeout)
-            return self._client.report_settings_update(self.address, self.value(), timeout=timeout)
-        return self._start(timeout)
+        timeout_s = self._change_timeout_s
+        if not _is_blocking(self._client):
+            self._client.take_changes(self.address, self._change_async, timeout_s=timeout_s)
+            return self._start(timeout)
+        self._client.take_changes(
+            self.address, self._change, timeout_s=timeout_s, lock=self._lock
+        )
+        deadline = Deadline(timeout)
+        self._client.register([self.address], timeout=timeout)
+        with self._turn(deadline.left()):
+            return self._report(self.value(), None, deadline.left())
 
     async def _start(self, timeout: float) -> int:  # noqa: ASYNC109
         await self._client.register([self.address], timeout=timeout)
@@ -144,15 +159,42 @@ class SettingsHost(Generic[S]):
         Raises:
             VetoedError: a validator refused it.
             UnknownFieldError: there is no such field.
+            DeadlineError: another change is being made for all that time, in another thread.
         """
-        return self.replace(self._built(changes, whole=False), reason=reason, timeout=timeout)
+        return self._put_and_report(
+            lambda: self._built(changes, whole=False), reason, timeout
+        )
 
     def replace(self, settings: S, *, reason: str | None = None, timeout: float = 10.0) -> Any:  # noqa: ANN401
-        """Put other settings in place of these, and report it."""
-        value = self._put(settings)
+        """Put other settings in place of these, and report it; raises as `update`."""
+        return self._put_and_report(lambda: settings, reason, timeout)
+
+    def _put_and_report(
+        self, build: Callable[[], S], reason: str | None, timeout: float
+    ) -> Any:  # noqa: ANN401
+        """Put what is built in place; a blocking client lets nobody else do so until it is told."""
+        deadline = Deadline(timeout)
+        with self._turn(timeout):
+            value = self._put(build())
+            return self._report(value, reason, deadline.left())
+
+    def _report(self, value: Value, reason: str | None, timeout: float) -> Any:  # noqa: ANN401
         return self._client.report_settings_update(
             self.address, value, reason=reason, timeout=timeout
         )
+
+    @contextmanager
+    def _turn(self, timeout: float) -> Iterator[None]:
+        """Hold the settings: nobody else changes them meanwhile."""
+        if not self._lock.acquire(timeout=timeout):
+            raise DeadlineError(
+                f"another change of {self.address!r} has been made for {timeout:g} s in another "
+                f"thread; a validator or a callback of it hangs"
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     # --- changes that others ask for ---
 
@@ -160,24 +202,23 @@ class SettingsHost(Generic[S]):
         return self._change(request)
 
     def _change(self, request: SettingsChangeRequest) -> Value:
-        with self._lock:
+        with self._turn(self._change_timeout_s):
             return self._put(self._built(request.changes, whole=request.whole))
 
     def _put(self, wanted: S) -> Value:
         """Validate, put in place, and tell the callbacks; return what is to be reported."""
-        with self._lock:
-            before = self._settings
-            for validate in self.validators:
-                other = validate(wanted, before)
-                wanted = wanted if other is None else other
-            value = _reported(wanted, self._schema)  # before it is in place: it may not be possible
-            self._settings = wanted
-            for tell in self.callbacks:
-                try:
-                    tell(wanted, before)
-                except Exception:
-                    log.exception("a callback failed address=%s", self.address)
-            return value
+        before = self._settings
+        for validate in self.validators:
+            other = validate(wanted, before)
+            wanted = wanted if other is None else other
+        value = _reported(wanted, self._schema)  # before it is in place: it may not be possible
+        self._settings = wanted
+        for tell in self.callbacks:
+            try:
+                tell(wanted, before)
+            except Exception:
+                log.exception("a callback failed address=%s", self.address)
+        return value if self._settings is wanted else self.value()  # a callback may change them
 
     def _built(self, changes: Mapping[str, object], *, whole: bool) -> S:
         """Return the present settings with some fields changed; ``whole``: with all of them."""

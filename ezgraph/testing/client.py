@@ -85,7 +85,9 @@ class SimulatedClient:
     what is beyond the event link's high-water mark is lost. ``keepalive`` stands for the thread
     that renews the lease of a session or process on a connection of its own. ``clock`` is that
     of its host; by default it shows what the network's does. ``resume``: it takes the lease of
-    that token over. A lost lease stays lost: a new client opens a new one. ``public`` is its key.
+    that token over. A lost lease stays lost: a new client opens a new one. ``public`` is its key,
+    ``pid`` the process id it claims: each program has one of its own, also those that hold a lease
+    one after the other.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class SimulatedClient:
         public: str | None = None,
     ) -> None:
         self.network = network
+        self.pid = network.number()
         self.public = public
         self.addresses = tuple(addresses)
         self.clock = clock or HostClock(network.clock)
@@ -131,7 +134,7 @@ class SimulatedClient:
         self._inbox: list[Callable[[], None]] = []
         self._tick_at: float | None = None
         nonce = f"nonce of {name}"
-        hello = Hello(PROTOCOL_VERSION, kind, nonce, name, "sim", 1, "tester", ttl_s=ttl_s)
+        hello = Hello(PROTOCOL_VERSION, kind, nonce, name, "sim", self.pid, "tester", ttl_s=ttl_s)
         self.engine = ClientEngine(
             hello,
             self.addresses,

@@ -106,6 +106,7 @@ def _seen(client: SimulatedClient, call: Call) -> CallSeen:
         call.deadline,
         _outcome(call.result),
         call.ended,
+        client.pid,
     )
 
 

@@ -21,10 +21,13 @@ import pytest
 from rich.console import Console
 
 from ezgraph.chaos.main import play
+from ezgraph.chaos.rig import Rig
 from ezgraph.chaos.schedule import Kind
 from ezgraph.chaos.verdict import Verdict, judge
 from ezgraph.chaos.view import PlainView
 from ezgraph.clock import SystemClock
+from ezgraph.errors import NotAdmittedError
+from ezgraph.graph.context import GraphContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -224,6 +227,23 @@ def test_a_run_that_meets_an_error_of_its_own_ends_all_its_processes(tmp_path: P
         )
 
     assert not any("ezgraph.chaos" in command_of(child) for child in children_of(os.getpid()))
+
+
+def test_a_run_with_keys_has_a_broker_that_admits_its_clients_and_nobody_else(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> Rig:
+        async with Rig(tmp_path, clients=2, seed=1, with_keys=True) as rig:
+            await rig.start_clients()
+            with pytest.raises(NotAdmittedError):
+                await GraphContext(rig.address, program="nobody").open(timeout=10.0)
+            await rig.settle()
+        return rig
+
+    rig = asyncio.run(scenario())
+
+    assert rig.broken == []
+    assert rig.counts["acknowledged"] > 0
 
 
 def command_of(pid: int) -> str:

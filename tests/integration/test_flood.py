@@ -20,10 +20,10 @@ from ezgraph import Address, BrokerConfig, Event, GraphServer, Limits, sync
 from ezgraph.bench.bare import BareSession
 from ezgraph.bench.flood import flood
 from ezgraph.bench.footprint import resident_bytes
-from ezgraph.bench.keyring import Keyring
 from ezgraph.bench.knock import knocking
 from ezgraph.bench.rows import MIB, percentile_99
 from ezgraph.bench.workbench import broker
+from ezgraph.keys.keyring import Keyring
 from ezgraph.protocol.events import EndReason, SessionClosed
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from ezgraph import (
     Limits,
     sync,
 )
-from ezgraph.bench.keyring import Keyring
 from ezgraph.client.sockets import secure
 from ezgraph.errors import from_code
+from ezgraph.keys.keyring import Keyring
 from ezgraph.protocol.commands import (
     Command,
     Connect,

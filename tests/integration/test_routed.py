@@ -19,7 +19,6 @@ from ezgraph import (
     Limits,
     ProcessControlClient,
 )
-from ezgraph.bench.keyring import Keyring
 from ezgraph.errors import (
     ForbiddenError,
     InvalidCommandError,
@@ -37,6 +36,7 @@ from ezgraph.errors import (
     VetoedError,
     WrongTypeError,
 )
+from ezgraph.keys.keyring import Keyring
 from ezgraph.protocol.commands import Hello, UpdateUnits
 from ezgraph.protocol.metadata import (
     DynamicSettingsMetadata,

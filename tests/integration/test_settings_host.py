@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 
 from ezgraph import (
     Address,
+    ChangeOverdueError,
+    DeadlineError,
     GraphContext,
     GraphServer,
+    OwnerBusyError,
+    OwnerGoneError,
     ProcessControlClient,
     VetoedError,
     sync,
@@ -235,3 +241,169 @@ def test_many_threads_read_whole_settings_while_they_change(server: GraphServer)
 
     assert torn == []
     assert host.settings.gain in range(100)
+
+
+# --- a change that takes too long ---
+
+SHORT_S = 0.1
+
+
+@awaited
+async def test_a_changer_that_hangs_is_cancelled_and_its_address_takes_changes_again(
+    server: GraphServer,
+) -> None:
+    ends: list[str] = []
+
+    async def hangs(request: Any) -> object:
+        if request.changes["gain"] == 13:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ends.append("cancelled")
+        return request.changes
+
+    async with ProcessControlClient(server.address) as owner, GraphContext(server.address) as ctx:
+        await SettingsHost(owner, UNIT, Plain()).start()
+        owner.take_changes(UNIT, hangs, timeout_s=SHORT_S)
+        before = await ctx.sync()
+
+        with pytest.raises(ChangeOverdueError, match="s are over"):
+            await ctx.update_setting(UNIT, "gain", 13)
+        unchanged = await ctx.sync()
+        after = await ctx.update_setting(UNIT, "gain", 14)
+
+    assert (ends, unchanged) == (["cancelled"], before)
+    assert after.structured_value == {"gain": 14}
+
+
+@awaited
+async def test_a_changer_that_goes_on_holds_its_address_and_what_it_comes_to_is_reported(
+    server: GraphServer,
+) -> None:
+    gate = asyncio.Event()
+
+    async def never_half(request: Any) -> object:
+        while not gate.is_set():
+            with suppress(asyncio.CancelledError):
+                await gate.wait()
+        return request.changes
+
+    async with ProcessControlClient(server.address) as owner, GraphContext(server.address) as ctx:
+        for unit in (UNIT, "SYS/OTHER"):
+            await SettingsHost(owner, unit, Plain()).start()
+        owner.take_changes(UNIT, never_half, timeout_s=SHORT_S)
+        stream = ctx.subscribe_settings_events(after_seq=await ctx.sync())
+
+        with pytest.raises(ChangeOverdueError):
+            await ctx.update_setting(UNIT, "gain", 13, reason="because")
+        with pytest.raises(OwnerBusyError, match="overdue"):
+            await ctx.update_setting(UNIT, "gain", 14)
+        other = await ctx.update_setting("SYS/OTHER", "gain", 15)
+        gate.set()
+        events = [await anext(stream) for _ in range(2)]
+        after = await ctx.update_setting(UNIT, "gain", 16)
+        await stream.aclose()
+
+    assert other.structured_value == {"gain": 15, "taps": [1.0]}
+    assert [each.value.structured_value for each in events][1] == {"gain": 13}
+    assert after.structured_value == {"gain": 16}
+
+
+def test_a_blocking_program_whose_validator_hangs_goes_on_with_everything_else(
+    server: GraphServer,
+) -> None:
+    hung, gate = threading.Event(), threading.Event()
+
+    def hangs(wanted: Plain, _: Plain) -> None:
+        if wanted.gain == 13:
+            hung.set()
+            gate.wait(10.0)
+
+    with (
+        sync.ProcessControlClient(server.address) as owner,
+        sync.GraphContext(server.address) as ctx,
+    ):
+        host = SettingsHost(owner, UNIT, Plain(), validators=[hangs], change_timeout_s=SHORT_S)
+        host.start()
+        SettingsHost(owner, "SYS/OTHER", Plain()).start()
+        owner.set_request_handler(lambda request: request.payload)
+        before = ctx.sync()
+
+        with pytest.raises(ChangeOverdueError):
+            ctx.update_setting(UNIT, "gain", 13)
+        assert hung.is_set()
+        with pytest.raises(OwnerBusyError):
+            ctx.update_setting(UNIT, "gain", 14)
+        with pytest.raises(DeadlineError, match="hangs"):
+            host.update(gain=15, timeout=0.05)
+        assert ctx.update_setting("SYS/OTHER", "gain", 16).structured_value is not None
+        assert ctx.process_request(UNIT, "echo", b"x").payload == b"x"
+        gate.set()
+        late = next(iter(ctx.subscribe_settings_events(after_seq=before + 1)))
+        after = ctx.update_setting(UNIT, "gain", 17)
+
+    assert late.value.structured_value == {"gain": 13, "taps": [1.0]}
+    assert after.structured_value == {"gain": 17, "taps": [1.0]}
+    assert host.settings.gain == 17
+
+
+def test_a_blocking_program_closes_although_a_changer_of_it_hangs(
+    server: GraphServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "_HANGS_S", 0.05)
+    hung, gate = threading.Event(), threading.Event()
+
+    def hangs(_: Any) -> object:
+        hung.set()
+        gate.wait(10.0)
+        return {}
+
+    owner = sync.ProcessControlClient(server.address).connect()
+    SettingsHost(owner, UNIT, Plain()).start()
+    owner.take_changes(UNIT, hangs)
+    with sync.GraphContext(server.address) as ctx:
+        asking = threading.Thread(target=_set_in_vain, args=(ctx,))
+        asking.start()
+        assert hung.wait(5.0)
+
+        owner.close()
+
+        asking.join(5.0)
+        assert not asking.is_alive()
+    gate.set()
+
+
+def _set_in_vain(ctx: sync.GraphContext) -> None:
+    with pytest.raises(OwnerGoneError):
+        ctx.update_setting(UNIT, "gain", 13)
+
+
+def test_what_was_reported_last_is_what_the_settings_are_whichever_thread_changed_them(
+    server: GraphServer,
+) -> None:
+    async def change() -> None:
+        async with GraphContext(server.address) as ctx:
+            for n in range(60):
+                await ctx.update_setting(UNIT, "gain", n)
+
+    with sync.ProcessControlClient(server.address) as owner:
+        host = SettingsHost(owner, UNIT, Plain())
+        host.start()
+        different = 0
+        others = threading.Thread(target=lambda: asyncio.run(change()))
+        others.start()
+        n = 0
+        while others.is_alive():
+            host.update(taps=[float(n)])
+            n += 1
+        others.join()
+        with sync.GraphContext(server.address) as ctx:
+            events = ctx.settings_events(0)
+
+    forms = [each.value.structured_value for each in events]
+    assert forms[-1] == {"gain": host.settings.gain, "taps": host.settings.taps}
+    for before, after in pairwise(forms):  # each builds on the one before: nothing is undone
+        assert before is not None
+        assert after is not None
+        different += before["gain"] != after["gain"] and before["taps"] != after["taps"]
+    assert different == 0

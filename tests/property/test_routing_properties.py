@@ -52,10 +52,11 @@ class Interleaving(RuleBasedStateMachine):
         self.state.epoch = 1
         self.leases = Leases()
         self.connections = Connections()
-        self.routing = Routing(self.state, self.leases, Limits(max_routed_requests=6))
+        self.routing = Routing(self.state, self.leases, Limits(max_routed_requests=6), secret=b"s")
         self.numbers = 0
         self.owner: Lease | None = None
         self.at_owner: dict[str, Routed] = {}
+        self.overdue: set[str] = set()
         self.handed: set[tuple[bytes, str]] = set()
         self.open: dict[tuple[str, int], RequestProcess | ChangeSettings] = {}
         self.answered: dict[tuple[str, int], Reply] = {}
@@ -159,12 +160,37 @@ class Interleaving(RuleBasedStateMachine):
     def owner_answers(self, data: st.DataObject, is_done: bool) -> None:
         assert self.owner is not None
         request = self.at_owner.pop(data.draw(st.sampled_from(sorted(self.at_owner))))
-        if isinstance(request, SettingsChangeRequest) and is_done:
+        self.overdue.discard(request.request_id)
+        if isinstance(request, SettingsChangeRequest) and self.is_overdue(request.address):
+            busy = AnswerRequest(request.request_id, ok=False, error_code="owner_busy")
+            self.routing.answer(self.owner, busy)
+        elif isinstance(request, SettingsChangeRequest) and is_done:
             self.report(request.address, request.request_id)
         else:
             is_ok = is_done and not isinstance(request, SettingsChangeRequest)
             self.routing.answer(self.owner, AnswerRequest(request.request_id, is_ok))
         self.deliver()
+
+    @precondition(lambda self: self.at_owner)
+    @rule(data=st.data())
+    def owner_says_that_it_is_overdue(self, data: st.DataObject) -> None:
+        """It may still be answered, and so stays at the owner, who makes no other meanwhile."""
+        assert self.owner is not None
+        request = self.at_owner[data.draw(st.sampled_from(sorted(self.at_owner)))]
+        if not isinstance(request, SettingsChangeRequest) or self.is_overdue(request.address):
+            return
+        self.overdue.add(request.request_id)
+        said = AnswerRequest(request.request_id, ok=False, error_code="change_overdue")
+        self.routing.answer(self.owner, said)
+        self.deliver()
+
+    def is_overdue(self, address: str) -> bool:
+        """Whether the owner is at a change of an address for too long already."""
+        return any(
+            request.request_id in self.overdue
+            for request in self.at_owner.values()
+            if isinstance(request, SettingsChangeRequest) and request.address == address
+        )
 
     def report(self, address: str, answers: str | None) -> None:
         assert self.owner is not None
@@ -263,7 +289,7 @@ class Interleaving(RuleBasedStateMachine):
         changes = [
             each.address
             for each in self.at_owner.values()
-            if isinstance(each, SettingsChangeRequest)
+            if isinstance(each, SettingsChangeRequest) and each.request_id not in self.overdue
         ]
         assert len(changes) == len(set(changes))
 
@@ -283,7 +309,10 @@ class Interleaving(RuleBasedStateMachine):
             self.asker_ends(name)
         self.time_passes(5.0)
         routes = self.routing.routes
-        assert not any((routes._by_id, routes._of_owner, routes._of_client, routes._lines))
+        tables = (
+            routes._by_id, routes._of_owner, routes._of_client, routes._lines, routes._overdue
+        )
+        assert not any(tables)
         assert routes.next_due() is None
         assert not self.open
 

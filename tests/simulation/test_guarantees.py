@@ -410,6 +410,7 @@ def test_g4_nobody_is_answered_before_a_slow_disk_has_it(rig: Rig) -> None:
 
 def test_g4_after_a_failed_append_the_engine_hands_out_nothing(rig: Rig) -> None:
     client = rig.client()
+    rig.network.run(0.5)  # its keep-alive has its own connection by now
     engine = rig.broker.engine
     assert engine is not None
     rig.broker.disk.fails = "before"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, get_args
 from uuid import UUID
 
@@ -41,8 +43,16 @@ if TYPE_CHECKING:
 
 UNITS = ("SYS/A", "SYS/B")
 POINTS = get_args(CrashPoint)
-MAYBE = {"owner_silent", "owner_gone", "deadline"}
+OVERDUE_S = 4.0
+MAYBE = {"owner_silent", "owner_gone", "deadline", "change_overdue"}
 """Errors after which a change may have been made anyway."""
+
+
+def asked_under(route: str) -> tuple[str, int]:
+    """The client and the request's id that a route's id names."""
+    asker = asker_of(route)
+    assert asker is not None
+    return asker.client, asker.request_id
 
 
 class Telling:
@@ -67,10 +77,14 @@ class Owner:
         self.settings: dict[str, dict[str, Any]] = {each: {"x": 0, "y": 0} for each in UNITS}
         self.takes_s = 0.0
         self.silent = False
-        self.attendant = Attendant(self.tell, lambda: Identified(UUID(int=1), UNITS))
+        self.heeds_cancel = True
+        self.cancelled: set[object] = set()
+        self.attendant = Attendant(
+            self.tell, lambda: Identified(UUID(int=1), UNITS), begin=self.handed
+        )
         self.attendant.handler = self.handle
         for unit in UNITS:
-            self.attendant.take_changes(unit, self.change)
+            self.attendant.take_changes(unit, self.change, timeout_s=OVERDUE_S)
         self.client.engine.on_handed = self.handed
         self.client.start()
         self.register()
@@ -104,11 +118,29 @@ class Owner:
     # --- its attendant ---
 
     def handed(self, request: Routed) -> None:
-        if not self.silent:
-            self.step(self.attendant.attend(request), None)
+        if self.silent:
+            return
+        attending = self.attendant.attend(request)
+        self.step(attending, None)
+        limit = self.attendant.changes.time_for(request)
+        if limit is not None:
+            self.rig.network.after(limit, lambda: self.give_up(request, attending))
 
-    def step(self, attending: Coroutine[Any, Any, None], result: object) -> None:
+    def give_up(self, request: Routed, attending: Coroutine[Any, Any, None]) -> None:
+        """Do what a process client does when a change has taken too long."""
+        overdue = self.attendant.give_up(request)
+        if overdue is None:
+            return
+        if self.heeds_cancel:
+            self.cancelled.add(attending)
+            with suppress(asyncio.CancelledError):
+                attending.throw(asyncio.CancelledError())
+        self.step(self.attendant.send(overdue), None)
+
+    def step(self, attending: Coroutine[Any, Any, Any], result: object) -> None:
         """Go on with a request until it waits for something."""
+        if attending in self.cancelled:
+            return
         if self.client.gone or self.client.lost is not None:
             attending.close()
             return
@@ -207,7 +239,7 @@ class Rig:
             for call in asker.calls:
                 if isinstance(call.result, ProcessControlResponse) and call.result.ok:
                     assert call.result.payload == call.result.request_id.encode()
-                    assert asker_of(call.result.request_id) == (asker.lease_id, call.request_id)
+                    assert asked_under(call.result.request_id) == (asker.lease_id, call.request_id)
 
     def check_changes(self) -> None:
         events = {each.seq: each for each in self.settings_events()}
@@ -218,13 +250,12 @@ class Rig:
             if isinstance(call.command, ChangeSettings)
         }
         caused = {
-            asker_of(each.body.answers): each
+            asked_under(each.body.answers): each
             for each in events.values()
             if isinstance(each.body, SettingsChanged) and each.body.answers
         }
         assert len(caused) == sum(bool(each.body.answers) for each in events.values())  # type: ignore[union-attr]
         for who, event in caused.items():
-            assert who is not None
             self.check_event(event, who[0], calls[who].command, events)
         for who, call in calls.items():
             self.check_answer(call, caused.get(who), events)
@@ -263,7 +294,10 @@ class Rig:
         self.network.run(4.0)
         assert self.broker.engine is not None
         routes = self.broker.engine.core.routing.routes
-        assert not any((routes._by_id, routes._of_owner, routes._of_client, routes._lines))
+        tables = (
+            routes._by_id, routes._of_owner, routes._of_client, routes._lines, routes._overdue
+        )
+        assert not any(tables)
 
 
 def change(unit: str = UNITS[0], *, n: int = 1, **more: Any) -> ChangeSettings:
@@ -356,6 +390,32 @@ def test_a_change_under_way_survives_a_crash_of_the_broker(
     rig.check()
 
 
+@pytest.mark.parametrize("kind", ["session", "guest"])
+def test_a_report_that_is_back_before_who_asked_says_who_that_was(kind: str) -> None:
+    rig = Rig()
+    asker = rig.asker(kind)
+    rig.askers.append(asker)
+    rig.network.run(0.1)
+    rig.owner.takes_s = 0.3
+    call = asker.call(change())
+    rig.network.run(0.1)
+    rig.broker.crash()
+    asker.stall(1.2)
+    rig.broker.start()
+    rig.network.run(1.0)
+
+    event = rig.settings_events()[-1]
+    assert isinstance(event.body, SettingsChanged)
+    assert event.body.asked_by is not None
+    known = asker.name if kind == "session" else None  # a guest is not in the journal
+    assert event.body.asked_by.program == known
+    rig.wait(call)
+    assert isinstance(call.result, SettingsSet)
+    assert call.result.seq == event.seq
+    assert set(rig.owner.runs.values()) == {1}
+    rig.check()
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("who", ["owner", "asker"])
 def test_a_connection_that_is_cut_costs_no_request(seed: int, who: str) -> None:
@@ -441,6 +501,25 @@ def test_a_program_that_takes_the_owner_over_gets_what_comes_and_not_what_was() 
     rig.check()
 
 
+def test_what_was_refused_to_one_program_is_not_what_the_next_one_under_that_number_made() -> None:
+    """A broker that starts anew has forgotten its refusals, and so how far that program counted."""
+    rig = Rig()
+    holder, refused = rig.owner, Owner(rig)
+    rig.owners.append(refused)
+    rig.network.run(4.0)
+    rig.broker.crash()
+    holder.client.crash()
+    rig.take_owner_over()
+    rig.broker.start()
+    rig.network.run(5.0)
+
+    first, heirs = refused.client.calls[0], rig.owner.client.calls
+    assert code_of(first) == "address_collision"
+    made = next(call for call in heirs if isinstance(call.result, Done))
+    assert made.request_id in [each.request_id for each in refused.client.calls]
+    rig.check()
+
+
 def test_a_silent_owner_holds_the_line_and_nobody_longer_than_they_said() -> None:
     rig = Rig(askers=2)
     rig.owner.takes_s = 3.0
@@ -459,6 +538,39 @@ def test_a_silent_owner_holds_the_line_and_nobody_longer_than_they_said() -> Non
     assert other.ended is not None
     assert other.ended - other.started < 3.2  # another address waits for nobody
     rig.check()
+
+
+@pytest.mark.parametrize("heeds_cancel", [True, False])
+def test_a_changer_that_takes_too_long_keeps_nobody_and_its_late_report_is_true(
+    heeds_cancel: bool,
+) -> None:
+    rig = Rig(askers=2)
+    rig.owner.takes_s, rig.owner.heeds_cancel = OVERDUE_S + 3.0, heeds_cancel
+    first = rig.askers[0].call(change(timeout_s=20.0), timeout=20.0)
+    rig.network.run(0.1)
+    rig.owner.takes_s = 0.0
+    next_one = rig.askers[1].call(change(n=2, timeout_s=20.0), timeout=20.0)
+    other = rig.askers[1].call(change(UNITS[1], n=3))
+    rig.wait(first, next_one, other)
+
+    assert code_of(first) == "change_overdue"
+    assert first.ended is not None
+    assert first.ended - first.started < OVERDUE_S + 0.1
+    assert isinstance(other.result, SettingsSet)
+    if heeds_cancel:
+        assert isinstance(next_one.result, SettingsSet)
+    else:
+        assert code_of(next_one) == "owner_busy"
+        rig.network.run(4.0)
+        late = rig.settings_events()[-1].body
+        assert isinstance(late, SettingsChanged)
+        assert late.value.structured_value == rig.owner.settings[UNITS[0]] == {"x": 1, "y": 1}
+        assert asked_under(late.answers or "") == (rig.askers[0].lease_id, first.request_id)
+    last = rig.askers[1].call(change(n=4))
+    rig.wait(last)
+    assert isinstance(last.result, SettingsSet)
+    rig.check()
+    rig.check_nothing_is_left()
 
 
 def test_a_change_by_hand_at_the_owner_is_not_overwritten_by_who_had_not_seen_it() -> None:
@@ -571,6 +683,9 @@ def test_whatever_goes_wrong_every_promise_holds(seed: int) -> None:
     for n in range(60):
         ask_something(rig, n)
         rig.owner.takes_s = rig.network.random.choice((0.0, 0.0, 0.02, 0.3))
+        if rig.network.random.random() < 0.02:
+            rig.owner.takes_s = OVERDUE_S + rig.network.random.uniform(-1.0, 2.0)
+            rig.owner.heeds_cancel = rig.network.random.random() < 0.5
         rig.network.run(rig.network.random.uniform(0.0, 0.08))
         if rig.network.random.random() < 0.2:
             go_wrong(rig)
@@ -579,7 +694,8 @@ def test_whatever_goes_wrong_every_promise_holds(seed: int) -> None:
     rig.wait(*calls)
     rig.network.run(3.0)
     rig.broker.start()
-    rig.network.run(3.0)
+    rig.owner.takes_s = 0.0
+    rig.network.run(OVERDUE_S + 3.0)
 
     last = [asker.call(change(n=100)) for asker in rig.askers]
     rig.wait(*last)

@@ -417,12 +417,13 @@ def _client_keys(made: pair.KeyPair) -> ClientKeys:
 
 
 class ByHand:
-    """A broker whose passes a test makes, with a clock that it sets."""
+    """A broker whose passes a test makes, with a clock that it sets; a pass answers one read."""
 
     def __init__(self, rig: Rig, *, require_keys: bool) -> None:
         self.clock = ManualClock()
         self._rig = rig
-        config = BrokerConfig(Address("127.0.0.1", 0), require_keys=require_keys)
+        limits = Limits(chunk_events=1)
+        config = BrokerConfig(Address("127.0.0.1", 0), require_keys=require_keys, limits=limits)
         self._connection = Backend.from_url("memory://").connect()
         journal = self._connection.__enter__().open_journal()
         self.service = BrokerService(config, journal, clock=self.clock)

@@ -19,7 +19,7 @@ from ezgraph.testing import SequentialIds
 if TYPE_CHECKING:
     from ezgraph.protocol.events import Body, Event
 
-CLUSTER_ID = "c" * 32
+CLUSTER_ID, SECRET = "c" * 32, b"secret"
 
 
 class Desk:
@@ -34,7 +34,7 @@ class Desk:
         self._nonces = count(1)
         self.core = BrokerCore(
             self.state,
-            Cluster(CLUSTER_ID, b"secret"),
+            Cluster(CLUSTER_ID, SECRET),
             config or BrokerConfig(limits=Limits(max_leases=5, max_open_requests=20)),
             SequentialIds(),
             events_port=1234,

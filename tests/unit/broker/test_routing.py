@@ -20,7 +20,7 @@ from ezgraph.protocol.commands import (
     TakeOver,
     UpdateUnits,
 )
-from ezgraph.protocol.events import SettingsChanged
+from ezgraph.protocol.events import SettingsChanged, Source, in_words
 from ezgraph.protocol.metadata import SettingsFieldMetadata, SettingsSchemaMetadata
 from ezgraph.protocol.replies import HANDED_ID, Done, Handed, Refusal, Reply, SettingsSet, Welcome
 from ezgraph.protocol.routed import (
@@ -31,7 +31,7 @@ from ezgraph.protocol.routed import (
 )
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.wire import codec
-from tests.unit.broker.conftest import CLUSTER_ID, Desk
+from tests.unit.broker.conftest import CLUSTER_ID, SECRET, Desk
 
 OWNER, ASKER, OTHER, PROGRAM = b"owner", b"asker", b"other", b"program"
 UNIT = "SYS/FILTER"
@@ -52,8 +52,10 @@ class Post:
         self.desk.ask(OWNER, UpdateUnits([UNIT], []))
         self.report(gain=1)
 
-    def report(self, answers: str | None = None, **settings: Any) -> int:
-        report = ReportSettings(UNIT, value(**settings), answers=answers)
+    def report(
+        self, answers: str | None = None, *, reason: str | None = None, **settings: Any
+    ) -> int:
+        report = ReportSettings(UNIT, value(**settings), None, reason, answers)
         reply = self.desk.ask(OWNER, report)
         assert isinstance(reply, Done), reply
         return reply.seq
@@ -89,7 +91,9 @@ class Post:
     @property
     def is_idle(self) -> bool:
         routes = self.desk.core.routing.routes
-        tables = (routes._by_id, routes._of_owner, routes._of_client, routes._lines)
+        tables = (
+            routes._by_id, routes._of_owner, routes._of_client, routes._lines, routes._overdue
+        )
         return not any(tables) and routes.next_due() is None
 
 
@@ -252,14 +256,26 @@ def test_a_program_that_takes_an_asker_over_does_not_get_the_answers_to_the_one_
     assert [each.operation for each in post.handed()] == ["old", "new"]
 
 
+def named(post: Post, request_id: int, **more: Any) -> str:
+    """The id under which the asker's change with this number is handed over."""
+    lease = post.desk.core.leases.get(post.asker)
+    assert lease is not None
+    command = ChangeSettings(more.pop("address", UNIT), {"gain": 2}, **more)
+    return route_id(lease, request_id, command, SECRET)
+
+
 def test_the_id_of_a_route_names_who_asked(post: Post) -> None:
     lease = post.desk.core.leases.get(post.asker)
     assert lease is not None
+    whole = named(post, 12)
 
-    assert asker_of(route_id(lease, 12)) == (post.asker, 12)
+    assert asker_of(whole) == (post.asker, lease.holder, 12)
+    assert asker_of(whole.rpartition(":")[0]) == asker_of(whole)  # as older journals have it
+    assert asker_of(route_id(lease, 12, RequestProcess(UNIT, "x"), SECRET)) == asker_of(whole)
     wrong = ("", ":", "::", "a:b", ":b:1", "a:b:", "a:b:x", "a:b:-1", "a:b:²", "a:b:" + "9" * 99)
     for text in wrong:
         assert asker_of(text) is None, text
+        assert asker_of(f"{text}:p0123") is None, text
 
 
 # --- changes ---
@@ -368,6 +384,74 @@ def test_a_change_nobody_waits_for_holds_its_line_until_its_owner_has_answered(
     assert post.is_idle
 
 
+def say_overdue(post: Post, request: SettingsChangeRequest) -> None:
+    answer = AnswerRequest(
+        request.request_id, ok=False, error="8 s are over", error_code="change_overdue"
+    )
+    post.desk.ask(OWNER, answer)
+
+
+def test_a_change_that_is_overdue_is_told_and_keeps_nobody_waiting(post: Post) -> None:
+    post.change(ASKER, reason="because")
+    post.change(OTHER)
+    (first,) = post.handed()
+
+    say_overdue(post, first)
+
+    sent = post.sent()
+    refusal = dict(sent)[ASKER]
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "change_overdue"
+    assert "'SYS/FILTER' has not made the change: 8 s are over" in refusal.message
+    (second,) = [reply.request for _, reply in sent if isinstance(reply, Handed)]
+    say_overdue(post, first)  # as when it is handed over again
+    busy = AnswerRequest(second.request_id, ok=False, error="it is at it", error_code="owner_busy")
+    post.desk.ask(OWNER, busy)
+    assert [each.code for each in post.told(OTHER)] == ["owner_busy"]
+
+
+@pytest.mark.parametrize("asker_is_gone", [True, False])
+def test_what_an_overdue_change_comes_to_says_who_asked_for_it(
+    post: Post, asker_is_gone: bool
+) -> None:
+    post.change(ASKER, reason="because")
+    (first,) = post.handed()
+    say_overdue(post, first)
+    if asker_is_gone:
+        post.desk.ask(ASKER, Goodbye())
+    post.sent()
+
+    post.report(first.request_id, gain=2)
+
+    body = post.desk.events[-1].body
+    assert isinstance(body, SettingsChanged)
+    assert body.asked_by is not None
+    assert (body.asked_by.client, body.asked_by.reason) == (post.asker, "because")
+    assert body.answers == first.request_id
+    assert post.sent() == []  # who asked has been told already
+    assert post.is_idle
+
+
+@pytest.mark.parametrize("how", ["a veto", "its owner ends", "another is overdue"])
+def test_an_overdue_change_is_forgotten_when_it_is_over(post: Post, how: str) -> None:
+    post.change(ASKER)
+    (first,) = post.handed()
+    say_overdue(post, first)
+    if how == "a veto":
+        post.desk.ask(OWNER, AnswerRequest(first.request_id, ok=False, error="no"))
+    elif how == "its owner ends":
+        post.desk.ask(OWNER, Goodbye())
+    else:
+        post.change(ASKER)
+        (second,) = post.handed()
+        say_overdue(post, second)
+        assert len(post.desk.core.routing.routes) == 1
+        post.report(second.request_id, gain=2)
+
+    post.sent()
+    assert post.is_idle
+
+
 def test_changes_that_wait_behind_an_owner_that_ends_are_all_refused_at_once(post: Post) -> None:
     for _ in range(1_000):  # more than a stack is deep
         post.change(OTHER)
@@ -381,24 +465,74 @@ def test_changes_that_wait_behind_an_owner_that_ends_are_all_refused_at_once(pos
     assert post.is_idle
 
 
-def test_a_report_that_comes_before_its_asker_has_come_back_is_kept_for_them(post: Post) -> None:
-    lease = post.desk.core.leases.get(post.asker)
-    assert lease is not None
-    seq = post.report(route_id(lease, 900), gain=7)
+def test_a_report_that_comes_before_its_asker_has_come_back_is_kept_and_says_who_asked(
+    post: Post,
+) -> None:
+    seq = post.report(named(post, 900, reason="because"), reason="because", gain=7)
 
-    assert post.change(request_id=900) == SettingsSet(seq, value(gain=7))
-    assert post.change(request_id=900) == SettingsSet(seq, value(gain=7))
+    body = post.desk.events[-1].body
+    assert isinstance(body, SettingsChanged)
+    assert body.asked_by is not None
+    assert (body.asked_by.client, body.asked_by.program) == (post.asker, "demo.py")
+    assert (body.asked_by.reason, body.answers) == (
+        "because", named(post, 900, reason="because")
+    )
+    assert post.change(request_id=900, reason="because") == SettingsSet(seq, value(gain=7))
+    assert post.change(request_id=900, reason="because") == SettingsSet(seq, value(gain=7))
     assert post.sent() == []
+
+
+@pytest.mark.parametrize(
+    "made_up",
+    ["another address", "another reason", "another number", "no proof", "another program"],
+)
+def test_nobody_is_said_to_have_asked_for_what_they_had_not(post: Post, made_up: str) -> None:
+    answers = named(post, 900, reason="because")
+    match made_up:
+        case "another address":
+            answers = named(post, 900, reason="because", address="SYS/OTHER")
+        case "another reason":
+            answers = named(post, 900, reason="not at all")
+        case "another number":
+            answers = answers.replace(":900:", ":901:")
+        case "no proof":
+            answers = answers.rpartition(":")[0]
+        case _:
+            lease = post.desk.core.leases.get(post.asker)
+            assert lease is not None
+            answers = answers.replace(lease.holder, "ab" * 8)
+    post.report(answers, reason="because", gain=7)
+
+    body = post.desk.events[-1].body
+    assert isinstance(body, SettingsChanged)
+    assert (body.asked_by, body.answers) == (None, None)
+    assert post.change(request_id=900, reason="because") is None  # it is asked, as any other
+    assert len(post.handed()) == 1
+
+
+@pytest.mark.parametrize("how", ["gone", "taken over"])
+def test_of_who_asked_and_is_here_no_more_only_the_id_is_said(post: Post, how: str) -> None:
+    answers = named(post, 900)
+    if how == "gone":
+        post.desk.ask(ASKER, Goodbye())
+    else:
+        lease = post.desk.core.leases.get(post.asker)
+        assert lease is not None
+        lease.holder = "ab" * 8
+    post.report(answers, gain=7)
+
+    body = post.desk.events[-1].body
+    assert isinstance(body, SettingsChanged)
+    assert body.asked_by == Source(client=post.asker)
+    assert in_words(body.asked_by) == f"client {post.asker}"
 
 
 def test_a_report_of_a_change_that_waits_in_line_again_is_its_answer(post: Post) -> None:
     post.change(OTHER)
     post.change(ASKER, request_id=900)
     post.sent()
-    lease = post.desk.core.leases.get(post.asker)
-    assert lease is not None
 
-    seq = post.report(route_id(lease, 900), gain=2)
+    seq = post.report(named(post, 900), gain=2)
 
     assert post.told() == [SettingsSet(seq, value(gain=2))]
     body = post.desk.events[-1].body
@@ -408,9 +542,9 @@ def test_a_report_of_a_change_that_waits_in_line_again_is_its_answer(post: Post)
 
 def test_reports_that_nobody_asks_for_are_not_kept_for_ever(post: Post) -> None:
     for n in range(500):
-        post.report(f"nobody:{n}:1", gain=n)
+        post.report(named(post, 900 + n), gain=n)
 
-    assert len(post.desk.core.routing._early) < 100
+    assert 0 < len(post.desk.core.routing._early) < 100
 
 
 def test_a_reason_that_is_too_long_and_open_requests_without_end_are_refused() -> None:

@@ -32,6 +32,7 @@ from ezgraph.errors import (
 )
 from ezgraph.protocol.commands import (
     Connect,
+    Goodbye,
     Hello,
     ReadEvents,
     Resume,
@@ -495,6 +496,28 @@ def test_a_lost_lease_ends_what_is_in_flight_at_once_and_says_what_was_lost() ->
         client.core.submit(Sync(), now=1.0, deadline=2.0)
     assert again.value.lost is lost
     assert again.value is not error
+
+
+@pytest.mark.parametrize("heard_by", ["keep-alive", "resume"])
+def test_a_lease_that_is_over_while_its_goodbye_is_on_its_way_was_closed_and_not_lost(
+    heard_by: str,
+) -> None:
+    client = Client().joined()
+    waiting = client.core.submit(Sync(), now=1.0, deadline=11.0)
+    client.core.submit(Goodbye(), now=1.0, deadline=2.0)
+    over = Refusal("session_expired", "s1 has ended (closed): open a new session")
+
+    if heard_by == "keep-alive":
+        client.core.lose(over)
+    else:  # the answer was lost, and the repetition finds the connection unbound
+        client.core.receive(waiting, UNBOUND, now=1.5)
+        client.core.receive(JOIN_ID, over, now=1.6)
+
+    assert client.state() is LeaseState.CLOSED
+    assert client.core.error is None
+    assert isinstance(client.results()[waiting], ContextClosedError)
+    with pytest.raises(ContextClosedError):
+        client.core.submit(Sync(), now=2.0, deadline=12.0)
 
 
 def test_a_question_that_a_failed_journal_refuses_is_asked_again_and_a_change_is_not() -> None:

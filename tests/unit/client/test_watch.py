@@ -324,6 +324,22 @@ def test_a_full_buffer_stops_live_events_and_they_are_read_when_there_is_room(
     assert watcher.taken() == [4, 5, 6, Progress(6)]
 
 
+def test_an_event_that_was_read_already_does_not_stop_a_watcher_with_a_full_buffer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ezgraph.client.watch.BUFFER_EVENTS", 2)
+    watcher = Watcher(after=0, head=2)
+    assert watcher.asks() == ReadEvents(["control"], 0)
+    watcher.answer([event(1), event(2)], 2)
+
+    watcher.hear(2, prev=1)  # it was on its way while the range was read
+
+    assert watcher.phase() is Phase.LIVE
+    assert watcher.taken() == [1, 2, Progress(2)]
+    watcher.note(2, head=5)
+    assert watcher.taken() == [Progress(5)]
+
+
 def test_below_the_floor_it_goes_on_from_a_snapshot() -> None:
     watcher = Watcher(after=2, head=9)
     watcher.asks()

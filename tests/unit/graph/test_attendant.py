@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -35,7 +36,13 @@ class Desk:
         self.told: list[Command] = []
         self.refuses: list[EzGraphError] = []
         self.clock = ManualClock()
-        self.attendant = Attendant(self.tell, lambda: Identified(UUID(int=7), (UNIT,)), self.clock)
+        self.waited: list[Any] = []
+        self.attendant = Attendant(
+            self.tell,
+            lambda: Identified(UUID(int=7), (UNIT,)),
+            self.clock,
+            begin=self.waited.append,
+        )
 
     async def tell(self, command: Command, timeout: float) -> int:  # noqa: ASYNC109
         assert timeout > 0
@@ -255,6 +262,240 @@ def test_what_was_changed_and_not_reported_is_told_to_who_asked(desk: Desk) -> N
 
     assert "could not be reported: another runs it" in answer.error
     assert desk.change() == answer
+
+
+# --- changes that take too long ---
+
+
+class Slow:
+    """A changer that is through when it is told to be, and what it comes to then."""
+
+    def __init__(self, *, heeds_cancel: bool = True) -> None:
+        self.begun = 0
+        self.gate = asyncio.Event()
+        self.raises: Exception | None = None
+        self._heeds_cancel = heeds_cancel
+
+    async def __call__(self, request: SettingsChangeRequest) -> object:
+        self.begun += 1
+        while not self.gate.is_set():
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                if self._heeds_cancel:
+                    raise
+        if self.raises is not None:
+            raise self.raises
+        return request.changes
+
+
+def change(request_id: str, address: str = UNIT) -> SettingsChangeRequest:
+    return SettingsChangeRequest(request_id, address, {"gain": 2})
+
+
+def told_to(desk: Desk, request_id: str) -> list[Any]:
+    return [
+        each
+        for each in desk.told
+        if getattr(each, "answers", getattr(each, "request_id", None)) == request_id
+    ]
+
+
+def scenario(desk: Desk, changer: Slow, story: Callable[[], Any]) -> None:
+    desk.attendant.take_changes(UNIT, changer, timeout_s=3.0)
+    desk.attendant.take_changes("SYS/B", gives({"gain": 5}))
+
+    async def within_time() -> None:
+        async with asyncio.timeout(5.0):
+            await story()
+
+    asyncio.run(within_time())
+
+
+@pytest.mark.parametrize("raises", [None, VetoedError("too loud after all")])
+def test_an_overdue_change_is_told_at_once_and_reported_when_it_is_made_after_all(
+    desk: Desk, raises: Exception | None
+) -> None:
+    slow = Slow()
+    slow.raises = raises
+
+    async def story() -> None:
+        first = change("x::1")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(desk.attendant.attend(first))
+            await asyncio.sleep(0)
+            overdue = desk.attendant.give_up(first)
+            assert overdue is not None
+            assert (overdue.error_code, overdue.ok) == ("change_overdue", False)
+            assert "3 s are over" in (overdue.error or "")
+            assert desk.attendant.give_up(first) is None  # once is enough
+            await desk.attendant.attend(change("x::2"))
+            await desk.attendant.attend(change("x::3", "SYS/B"))
+            await desk.attendant.attend(change("x::1"))  # handed over again: told again
+            slow.gate.set()
+        slow.raises = None
+        await desk.attendant.attend(change("x::4"))
+
+    scenario(desk, slow, story)
+
+    assert slow.begun == 2
+    assert [each.error_code for each in told_to(desk, "x::2")] == ["owner_busy"]
+    assert "which is overdue" in told_to(desk, "x::2")[0].error
+    assert isinstance(told_to(desk, "x::3")[0], ReportSettings)
+    again, late = told_to(desk, "x::1")
+    assert again.error_code == "change_overdue"
+    if raises is None:
+        assert isinstance(late, ReportSettings)
+    else:
+        assert (late.error, late.error_code) == ("too loud after all", None)
+    assert isinstance(told_to(desk, "x::4")[0], ReportSettings)
+    assert "overdue=0" in repr(desk.attendant)
+
+
+def test_an_overdue_change_that_is_cancelled_frees_its_address_and_is_not_begun_again(
+    desk: Desk,
+) -> None:
+    slow = Slow()
+
+    async def story() -> None:
+        first = change("x::1")
+        attending = asyncio.get_running_loop().create_task(desk.attendant.attend(first))
+        await asyncio.sleep(0)
+        assert desk.attendant.give_up(first) is not None
+        attending.cancel()
+        await asyncio.wait([attending])
+        await desk.attendant.attend(change("x::1"))
+        slow.gate.set()
+        await desk.attendant.attend(change("x::2"))
+
+    scenario(desk, slow, story)
+
+    assert [each.error_code for each in told_to(desk, "x::1")] == ["change_overdue"]
+    assert isinstance(told_to(desk, "x::2")[0], ReportSettings)
+    assert slow.begun == 2
+
+
+def test_a_change_that_is_made_cannot_be_given_up(desk: Desk) -> None:
+    slow = Slow()
+
+    async def story() -> None:
+        slow.gate.set()
+        first = change("x::1")
+        await desk.attendant.attend(first)
+        assert desk.attendant.give_up(first) is None
+        ping = ProcessControlRequest("x::2", UNIT, "PING")
+        assert desk.attendant.give_up(ping) is None
+        assert desk.attendant.changes.time_for(first) == 3.0
+        assert desk.attendant.changes.time_for(ping) is None
+        assert desk.attendant.changes.time_for(change("x::3", "SYS/NOBODYS")) is None
+
+    scenario(desk, slow, story)
+
+
+def test_an_overdue_change_is_over_when_its_report_is_acknowledged(desk: Desk) -> None:
+    """Its line has gone on: two reports on their way at once might arrive in either order."""
+    on_its_way, acknowledged = asyncio.Event(), asyncio.Event()
+    slow = Slow()
+
+    async def tell(command: Command, timeout: float) -> int:  # noqa: ASYNC109
+        seq = await desk.tell(command, timeout)
+        if isinstance(command, ReportSettings):
+            on_its_way.set()
+            await acknowledged.wait()
+        return seq
+
+    desk.attendant._tell = tell
+
+    async def story() -> None:
+        first = change("x::1")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(desk.attendant.attend(first))
+            await asyncio.sleep(0)
+            desk.attendant.give_up(first)
+            slow.gate.set()
+            await on_its_way.wait()
+            await desk.attendant.attend(change("x::2"))
+            acknowledged.set()
+        await desk.attendant.attend(change("x::3"))
+
+    scenario(desk, slow, story)
+
+    report, busy, after = desk.told
+    assert isinstance(report, ReportSettings)
+    assert isinstance(busy, AnswerRequest)
+    assert busy.error_code == "owner_busy"
+    assert isinstance(after, ReportSettings)
+
+
+def test_a_change_on_its_way_to_the_broker_is_no_reason_to_refuse_the_next(desk: Desk) -> None:
+    """Who asked is answered, and the next is handed over, before the report is acknowledged."""
+    acknowledged = asyncio.Event()
+    slow = Slow()
+    slow.gate.set()
+
+    async def tell(command: Command, timeout: float) -> int:  # noqa: ASYNC109
+        seq = await desk.tell(command, timeout)
+        if len(desk.told) == 1:
+            await acknowledged.wait()
+        return seq
+
+    desk.attendant._tell = tell
+
+    async def story() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(desk.attendant.attend(change("x::1")))
+            await asyncio.sleep(0)
+            await desk.attendant.attend(change("x::2"))
+            acknowledged.set()
+
+    scenario(desk, slow, story)
+
+    assert [type(each) for each in desk.told] == [ReportSettings, ReportSettings]
+
+
+@pytest.mark.parametrize("is_overdue", [False, True])
+def test_two_changes_of_one_address_are_never_made_at_once(desk: Desk, is_overdue: bool) -> None:
+    """A broker that starts anew may hand out what comes next while one is being made."""
+    slow = Slow()
+
+    async def story() -> None:
+        first, second = change("x::1"), change("x::2")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(desk.attendant.attend(first))
+            await asyncio.sleep(0)
+            await desk.attendant.attend(second)
+            await desk.attendant.attend(second)  # handed over again
+            assert (slow.begun, desk.told, desk.waited) == (1, [], [])
+            if is_overdue:
+                desk.attendant.give_up(first)
+            else:
+                slow.gate.set()
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            assert desk.waited == [second]
+            await desk.attendant.attend(desk.waited.pop())
+            slow.gate.set()
+
+    scenario(desk, slow, story)
+
+    (answer,) = told_to(desk, "x::2")
+    assert isinstance(answer, ReportSettings) is not is_overdue
+    assert slow.begun == (1 if is_overdue else 2)
+    assert desk.waited == []
+
+
+def test_a_lock_that_somebody_keeps_is_waited_for_no_longer_than_a_change_may_take(
+    desk: Desk,
+) -> None:
+    lock = threading.Lock()
+    desk.attendant.take_changes(UNIT, gives({"gain": 2}), timeout_s=0.01, lock=lock)
+    with lock:
+        answer = desk.change()
+
+    assert answer.error_code == "owner_busy"
+    assert "held these settings for 0.01 s" in answer.error
+    assert isinstance(desk.change("x::2"), ReportSettings)
+    assert not lock.locked()
 
 
 def test_a_change_of_settings_that_are_others_by_now_is_refused_where_that_was_asked(
