@@ -488,8 +488,8 @@ class _FailingConnection(memory.MemoryConnection):
     def open_journal(self, **options: object) -> memory.MemoryJournal:
         super().open_journal()
         assert self._store is not None
-        self._journal = _FailingJournal(self._store)
-        return self._journal
+        self._journal = journal = _FailingJournal(self._store)
+        return journal
 
 
 class FailingBackend(memory.MemoryBackend):

@@ -137,6 +137,7 @@ EXPECTED = {
             f"remote change to confirmed answer, p50, {each}"
             for each in ("memory", "SQLite NORMAL", "SQLite FULL")
         ),
+        "its four messages alone, by a bare switch, p50",
         "flatten and sanitize 200 fields",
         "a settings producer begins with 10 components",
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -43,7 +43,7 @@ five = ezgraph_tape:not_a_backend
 
 
 @dataclass(frozen=True)
-class PasswordBackend(Backend):
+class PasswordBackend(Backend[Any]):
     """As a third party would write it, with the default ``repr`` of a dataclass."""
 
     password: str
@@ -85,7 +85,7 @@ def _plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("sqlite:////rig.db?synchronous=EXTRA", SQLiteBackend("/rig.db", synchronous="EXTRA")),
     ],
 )
-def test_a_url_and_its_backend_stand_for_each_other(url: str, backend: Backend) -> None:
+def test_a_url_and_its_backend_stand_for_each_other(url: str, backend: Backend[Any]) -> None:
     found = Backend.from_url(url)
 
     assert found == backend
