@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         InsecureAddressError,
         InvalidCommandError,
         InvalidKeyError,
+        InvalidSchemaError,
         JournalCorruptError,
         JournalError,
         JournalFailedError,
@@ -72,18 +73,21 @@ if TYPE_CHECKING:
         OutOfBoundsError,
         OwnerGoneError,
         OwnerSilentError,
+        PreconditionFailedError,
         ProcessRequestError,
         ProtocolVersionError,
         ReadOnlyFieldError,
         RefusedError,
         RequestTooOldError,
         SchemaVersionError,
+        SchemaViolationError,
         SessionError,
         SessionExpiredError,
         SessionTakenOverError,
         SettingsRefusedError,
         StaleWriteError,
         UnknownComponentError,
+        UnknownConfigKeyError,
         UnknownEdgeError,
         UnknownFieldError,
         UnknownFlowError,
@@ -92,6 +96,17 @@ if TYPE_CHECKING:
         VetoedError,
         WrongClusterError,
         WrongTypeError,
+    )
+    from ezgraph.graph.config import (
+        ConfigKeys,
+    )
+    from ezgraph.graph.config_transaction import (
+        ConfigTransaction,
+    )
+    from ezgraph.graph.config_watch import (
+        ConfigWatch,
+        ConfigWatchEvent,
+        ConfigWatchKind,
     )
     from ezgraph.graph.context import (
         GraphContext,
@@ -108,6 +123,9 @@ if TYPE_CHECKING:
     from ezgraph.graph.streams import (
         SettingsEvents,
         SettingsSnapshot,
+    )
+    from ezgraph.protocol.config import (
+        ConfigEntry,
     )
     from ezgraph.protocol.events import (
         Event,
@@ -132,6 +150,7 @@ if TYPE_CHECKING:
         UnitMetadata,
     )
     from ezgraph.protocol.replies import (
+        ConfigChanged,
         Lost,
         StatusReport,
     )
@@ -170,6 +189,17 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
+    "ConfigChanged": "ezgraph.protocol.replies",
+    "ConfigEntry": "ezgraph.protocol.config",
+    "ConfigKeys": "ezgraph.graph.config",
+    "ConfigTransaction": "ezgraph.graph.config_transaction",
+    "ConfigWatch": "ezgraph.graph.config_watch",
+    "ConfigWatchEvent": "ezgraph.graph.config_watch",
+    "ConfigWatchKind": "ezgraph.graph.config_watch",
+    "InvalidSchemaError": "ezgraph.errors",
+    "PreconditionFailedError": "ezgraph.errors",
+    "SchemaViolationError": "ezgraph.errors",
+    "UnknownConfigKeyError": "ezgraph.errors",
     "ClientKeys": "ezgraph.config",
     "SettingsChangeRequest": "ezgraph.protocol.routed",
     "ProcessStats": "ezgraph.protocol.routed",
@@ -302,7 +332,14 @@ __all__ = [
     "Compacted",
     "CompactedError",
     "ComponentMetadata",
+    "ConfigChanged",
+    "ConfigEntry",
     "ConfigError",
+    "ConfigKeys",
+    "ConfigTransaction",
+    "ConfigWatch",
+    "ConfigWatchEvent",
+    "ConfigWatchKind",
     "ContextClosedError",
     "CyclicException",
     "DeadlineError",
@@ -328,6 +365,7 @@ __all__ = [
     "InsecureAddressError",
     "InvalidCommandError",
     "InvalidKeyError",
+    "InvalidSchemaError",
     "JournalCorruptError",
     "JournalError",
     "JournalFailedError",
@@ -353,6 +391,7 @@ __all__ = [
     "OwnerSilentError",
     "PipelineSettingsEvent",
     "PipelineSettingsEventType",
+    "PreconditionFailedError",
     "ProcessControlClient",
     "ProcessControlErrorCode",
     "ProcessControlOperation",
@@ -371,6 +410,7 @@ __all__ = [
     "Resumed",
     "Retention",
     "SchemaVersionError",
+    "SchemaViolationError",
     "SessionError",
     "SessionExpired",
     "SessionExpiredError",
@@ -396,6 +436,7 @@ __all__ = [
     "TopologyEventType",
     "UnitMetadata",
     "UnknownComponentError",
+    "UnknownConfigKeyError",
     "UnknownEdgeError",
     "UnknownFieldError",
     "UnknownFlowError",

@@ -458,7 +458,10 @@ def _decode_uuid(value: Any) -> UUID:  # noqa: ANN401
 
 def _decode_value(value: Any) -> Any:  # noqa: ANN401
     if type(value) in (dict, list, tuple):
-        values.check_depth(value)
+        try:
+            values.check_depth(value)
+        except MalformedMessageError as error:
+            raise _Misfit(str(error)) from None  # so that it is said where it stands
     return value
 
 

@@ -15,14 +15,16 @@ import pytest
 
 import ezgraph
 from ezgraph import DeadlineError, Event, GraphServer, Progress, sync
+from ezgraph.graph.config import ConfigKeys
 
 pytestmark = pytest.mark.integration
 
-PAIRS = [
+CONTEXTS = [
     (ezgraph.GraphContext, sync.GraphContext),
     (ezgraph.GraphService, sync.GraphService),
     (ezgraph.ProcessControlClient, sync.ProcessControlClient),
 ]
+PAIRS = [*CONTEXTS, (ConfigKeys, sync.ConfigKeys)]
 NOT_BLOCKING = {"__aenter__": "__enter__", "__aexit__": "__exit__"}
 
 
@@ -46,7 +48,7 @@ def test_a_twin_has_every_method_with_the_same_parameters(kind: type, twin: type
             assert ours == theirs, name
 
 
-@pytest.mark.parametrize(("kind", "twin"), PAIRS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(("kind", "twin"), CONTEXTS, ids=lambda kind: kind.__name__)
 def test_a_twin_is_made_with_the_same_arguments(kind: type, twin: type) -> None:
     ours, theirs = (dict(inspect.signature(each).parameters) for each in (twin, kind))
 
@@ -70,6 +72,15 @@ def test_no_method_of_a_twin_is_a_coroutine(server: GraphServer) -> None:
             ctx.settings_snapshot(),
             ctx.settings_events(),
             ctx.events(),
+            ctx.config.put("flow", "a", 1),
+            ctx.config.get("flow", "a"),
+            ctx.config.entry("flow", "a"),
+            ctx.config.keys("flow"),
+            ctx.config.entries("flow"),
+            ctx.config.scan("flow"),
+            ctx.config.types(),
+            ctx.config.schema("flow"),
+            ctx.config.delete("flow", "a"),
             ctx.pause(),
             ctx.resume(),
             ctx.disconnect("a", "b"),

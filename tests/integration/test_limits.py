@@ -240,6 +240,46 @@ def a_long_reason(rig: Rig) -> None:
     rig.context().connect("a", "b", reason="because " * 100)
 
 
+def many_entries(rig: Rig) -> None:
+    with rig.context().config.txn() as txn:
+        for number in range(3):
+            txn.put("flow", f"{number}", "x" * 50)
+
+
+def many_entries_of_a_session(rig: Rig) -> None:
+    rig.context().config.put("flow", "of another", 1, ephemeral=True)
+    context = rig.context()
+    context.config.put("flow", "kept", 1)
+    for number in range(3):
+        context.config.put("flow", f"{number}", 1, ephemeral=True)
+
+
+def a_long_config_key(rig: Rig) -> None:
+    rig.context().config.put("flow", "k" * 60, 1)
+
+
+def a_large_value(rig: Rig) -> None:
+    rig.context().config.put("flow", "a", "x" * 200)
+
+
+def a_deep_value(rig: Rig) -> None:
+    rig.context().config.put("flow", "a", [[[[1]]]])
+
+
+def many_schemas(rig: Rig) -> None:
+    for number in range(3):
+        rig.context().config.set_schema(f"flow{number}", {"type": "object"})
+
+
+def a_large_schema(rig: Rig) -> None:
+    rig.context().config.set_schema("flow", {"const": "x" * 200})
+
+
+def a_schema_for_many(rig: Rig) -> None:
+    many_entries(rig)
+    rig.context().config.set_schema("flow", {"type": "string"})
+
+
 @dataclass(frozen=True)
 class Case:
     """What is done beyond a bound that was set to ``bound``, and what is raised; it names it."""
@@ -277,6 +317,16 @@ REFUSED = {
     "max_components_per_lease": Case(2, components_of_a_session),
     "max_units_per_lease": Case(2, units_of_a_process),
     "max_reason_characters": Case(100, a_long_reason),
+    "max_config_operations": Case(2, many_entries),
+    "max_config_key_bytes": Case(50, a_long_config_key),
+    "max_config_value_bytes": Case(100, a_large_value),
+    "max_config_depth": Case(3, a_deep_value),
+    "max_config_entries": Case(2, many_entries),
+    "max_config_entries_per_lease": Case(2, many_entries_of_a_session),
+    "max_config_bytes": Case(120, many_entries),
+    "max_config_schemas": Case(2, many_schemas),
+    "max_config_schema_bytes": Case(100, a_large_schema),
+    "max_config_judged": Case(2, a_schema_for_many),
 }
 
 SHAPING = {
