@@ -154,8 +154,8 @@ async def _why_not(
                 f"choose another variant"
             )
     return VariantTakenError(
-        f"flow {flow_id!r} was not started: {error}. No flow lists that key, so it was put by "
-        f"itself: delete it, or choose another variant"
+        f"flow {flow_id!r} was not started: {error}. No flow that you may see has that key, so it "
+        f"was put by itself: delete it, or choose another variant"
     )
 
 

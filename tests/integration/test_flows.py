@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -157,6 +158,33 @@ def test_two_processes_that_start_and_stop_flows_at_once_lose_nothing(durable: D
                     sync.stop_flow(other.config, flow)
             assert other.config.keys("active-flow") == []
     assert calls.runs == {}
+
+
+def test_a_watch_gives_what_has_arrived_without_waiting(server: GraphServer) -> None:
+    async def in_a_loop() -> list[Any]:
+        async with GraphContext(server.address) as ctx:
+            watch = ctx.config.watch("flow")
+            found: list[Any] = [watch.take_arrived(), (await anext(watch)).kind]
+            found.append(watch.take_arrived())
+            beside = ctx.config.watch("flow", after_seq=await ctx.sync())
+            await ctx.config.put("flow", "a", 1)
+            await anext(beside)  # then it has arrived in the other one too
+            event = watch.take_arrived()
+            assert event is not None
+            return [*found, event.value, watch.take_arrived()]
+
+    def in_a_thread() -> list[Any]:
+        with sync.GraphContext(server.address) as ctx:
+            watch = ctx.config.watch("flow", after_seq=ctx.sync())
+            found: list[Any] = [watch.take_arrived()]
+            ctx.config.put("flow", "a", 2)
+            until = monotonic() + 20
+            while (event := watch.take_arrived()) is None:
+                assert monotonic() < until
+            return [*found, event.value, watch.take_arrived()]
+
+    assert asyncio.run(in_a_loop()) == [None, "end_of_initial", None, 1, None]
+    assert in_a_thread() == [None, 2, None]
 
 
 def test_a_processor_survives_its_broker_and_takes_what_changed_meanwhile(
