@@ -33,6 +33,7 @@ from ezgraph.errors import (
     ContextClosedError,
     DeadlineError,
     EzGraphError,
+    ForbiddenError,
     InvalidCommandError,
     JournalError,
     LimitError,
@@ -127,6 +128,10 @@ class PipelineSettingsProducer:
     shows: of each component its last change only, and REMOVED, at the snapshot's seq and with the
     present time, for those that are gone. A warning says so.
 
+    Where the key's role reads only a part, the rest is not told. When the role changes, what may be
+    read from then on comes as INITIAL, and what may not any more as REMOVED, like what enters and
+    leaves the scope, with a warning.
+
     Nothing is dropped when the consumer is slow: up to 20,000 events wait here, the others in the
     journal. A cancelled ``anext`` or `produce` loses nothing. Use it from one event loop.
 
@@ -164,6 +169,7 @@ class PipelineSettingsProducer:
         self._started = False
         self._must_compare = True
         self._cluster_id: str | None = None
+        self._reads: list[str] | None = None
         self._seq = 0
         self._subscription: aio.Subscription | None = None
         self._transaction: list[Event] = []
@@ -210,7 +216,9 @@ class PipelineSettingsProducer:
         Raises:
             ContextClosedError: the producer was closed.
             ConfigError: the address or the key is none.
-            ForbiddenError: the key's role reads no settings.
+            ForbiddenError: the key's role reads no settings; or none of ``scope_components``; or,
+                for ``scope="session"``, not who holds ``session_of``. Called again, it looks
+                whether the role has changed.
         """
         async with self._turn:
             self._given += 1
@@ -222,6 +230,11 @@ class PipelineSettingsProducer:
                 try:
                     if (event := await self._next()) is not None:
                         return event
+                except ForbiddenError:
+                    if self._stopping is began and not began.is_set():
+                        self._drop_session()  # the next call asks again what the role reads
+                        self._try_at = self._clock.monotonic() + self._pause_s
+                    raise
                 except _PASSING as error:
                     if self._stopping is began and not began.is_set():
                         self._miss(error)
@@ -253,7 +266,7 @@ class PipelineSettingsProducer:
             return await self._give()
         if self._session is None or not self._is_joined:
             await self._join()
-        elif self._must_compare:
+        elif self._must_compare or self._reads_otherwise(self._session):
             await self._compare(self._session)
         elif self._subscription is None:
             prefix = () if self._scope.follows_session else ("settings",)
@@ -299,6 +312,7 @@ class PipelineSettingsProducer:
 
     async def _compare(self, session: aio.Session) -> None:
         """Take a snapshot: the start, or what stands for history that is gone."""
+        self._check_role(session)
         rooms = ["settings", "component"] if self._scope.follows_session else ["settings"]
         live = await session.fetch_live(rooms, timeout=FETCH_S)
         if session is not self._session:
@@ -310,6 +324,29 @@ class PipelineSettingsProducer:
             self._sentinel_seq = live.seq
         self._started, self._must_compare, self._seq = True, False, live.seq
         self._transaction.clear()
+
+    def _reads_otherwise(self, session: aio.Session) -> bool:
+        """Return whether the key's role reads something else than when it was compared last."""
+        welcome = session.welcome
+        return welcome is not None and welcome.reads != self._reads
+
+    def _check_role(self, session: aio.Session) -> None:
+        """See whether what is to be told may be read; say so where it is another part than before.
+
+        The comparison that follows tells what has come into sight, and what has gone out of it.
+        """
+        reads = session.welcome.reads if session.welcome is not None else None
+        if self._started and reads != self._reads:
+            log.warning(
+                "the key's role reads another part now, what came and went comes as differences "
+                "address=%s after_seq=%s reads=%s", session.address, self._seq, reads or "all",
+            )
+        self._reads, self._must_compare = reads, True
+        if reads is None:
+            return
+        unreadable = self._scope.check_readable(reads)
+        if unreadable:
+            log.warning("not told, as the key's role does not read it: %s", ", ".join(unreadable))
 
     async def _follow(self, session: aio.Session, subscription: aio.Subscription) -> None:
         """Take the next item, or a beat when it is time for one."""

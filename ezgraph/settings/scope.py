@@ -14,12 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ezgraph.errors import ForbiddenError
 from ezgraph.protocol.events import (
     ComponentRegistered,
     ComponentRemoved,
     Event,
     SettingsChanged,
 )
+from ezgraph.protocol.patterns import matcher, parse_pattern
 from ezgraph.protocol.settings import SettingsEventType
 
 if TYPE_CHECKING:
@@ -82,6 +84,37 @@ class Scope:
     def follows_session(self) -> bool:
         """Whether it depends on who holds what."""
         return self._session_of is not None
+
+    def check_readable(self, reads: Iterable[str]) -> list[str]:
+        """Return which of the addresses asked for are not among what may be read.
+
+        ``reads`` are the patterns of a role, where it may not read everything.
+
+        Raises:
+            ForbiddenError: nothing in scope could ever be told, or who holds it not be seen.
+        """
+        patterns = [parse_pattern(each) for each in reads]
+        may_read = matcher(patterns)
+        shown = ", ".join(map(str, patterns)) or "nothing"
+        if not any(each.touches(("settings",)) for each in patterns):
+            raise ForbiddenError(
+                f"this key may not read settings: its role reads {shown}; ask whoever keeps the "
+                f"broker's allow-list for a role that does"
+            )
+        held = self._session_of
+        if held is not None and not may_read(("component", held)):
+            raise ForbiddenError(
+                f"which session holds {held!r} cannot be seen with this key: its role reads "
+                f"{shown}, and not component/{held}; ask for a role that does, or follow addresses"
+            )
+        asked = sorted(self._addresses or ())
+        unreadable = [each for each in asked if not may_read(("settings", each))]
+        if asked and len(unreadable) == len(asked):
+            raise ForbiddenError(
+                f"the settings of {', '.join(map(repr, asked[:5]))} cannot be read with this key: "
+                f"its role reads {shown}; ask for a role that reads settings/…"
+            )
+        return unreadable
 
     def _has(self, address: str) -> bool:
         if self._addresses is not None and address not in self._addresses:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ezgraph.errors import ForbiddenError
 from ezgraph.protocol.events import (
     Body,
     ComponentRegistered,
@@ -83,6 +84,37 @@ def told(changes: Iterable[Told]) -> list[tuple[int, str, SettingsEventType, Any
         (each.seq, each.address, each.event_type, (each.value.structured_value or {}).get("gain"))
         for each in changes
     ]
+
+
+@pytest.mark.parametrize(
+    ("scope", "reads", "unreadable"),
+    [
+        (Scope(), ["settings"], []),
+        (Scope(), ["settings/RIG_A/*"], []),
+        (Scope(["A", "B"]), ["settings/B"], ["A"]),
+        (Scope(None, "A"), ["settings", "component/A"], []),
+    ],
+)
+def test_what_of_a_scope_may_not_be_read_is_known(
+    scope: Scope, reads: list[str], unreadable: list[str]
+) -> None:
+    assert scope.check_readable(reads) == unreadable
+
+
+@pytest.mark.parametrize(
+    ("scope", "reads", "says"),
+    [
+        (Scope(), [], "may not read settings: its role reads nothing"),
+        (Scope(), ["edge", "component"], "its role reads edge, component"),
+        (Scope(["A", "B"]), ["settings/C"], "'A', 'B' cannot be read"),
+        (Scope(None, "A"), ["settings", "component/B"], "and not component/A"),
+    ],
+)
+def test_a_scope_of_which_nothing_could_be_told_is_refused(
+    scope: Scope, reads: list[str], says: str
+) -> None:
+    with pytest.raises(ForbiddenError, match=says):
+        scope.check_readable(reads)
 
 
 def test_the_start_is_sorted_by_address_with_the_stamps_of_the_last_change() -> None:
