@@ -491,7 +491,8 @@ async def test_nothing_answered_is_lost_when_the_broker_is_killed_again_and_agai
         async with asyncio.timeout(40), asyncio.TaskGroup() as tasks:
             tasks.create_task(follow())
             writers = [
-                tasks.create_task(write(name, ctx)) for name, ctx in (("one", one), ("other", other))
+                tasks.create_task(write(name, ctx))
+                for name, ctx in (("one", one), ("other", other))
             ]
             for _ in range(2):
                 await progress.wait()

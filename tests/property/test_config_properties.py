@@ -239,10 +239,17 @@ doing = st.one_of(
         st.floats(0.0, 0.3),
         st.sampled_from(
             ["crash", "crash decided", "crash stored", "crash answering", "compact", "cut",
-             "deafen", "close", "revert", "read", "consume", "consume", "watch"]
+             "deafen", "close", "revert", "consume", "consume", "watch"]
         ),
         st.integers(0, 5),
         st.none(),
+    ),
+    st.builds(
+        Doing,
+        st.floats(0.0, 0.3),
+        st.just("read"),
+        st.integers(0, 5),
+        ours.config_changes(ephemeral=True),
     ),
 )  # fmt: skip
 doings = st.lists(doing, max_size=10) | st.lists(doing, min_size=20, max_size=60)
@@ -328,10 +335,9 @@ class Story:
     def do(self, doing: Doing) -> None:
         self.network.run(doing.pause_s)
         client = self.clients[doing.client % len(self.clients)]
-        if doing.command is not None:
-            client.call(doing.command)
-            return
         match doing.what.split():
+            case ["change"]:
+                self.change(client, doing.command)
             case ["crash"]:
                 self.broker.crash()
                 self.broker.restart_after(0.3)
@@ -350,6 +356,8 @@ class Story:
             case ["revert"]:
                 client.call(Revert())
             case ["read"]:
+                for pause_s in (0.001, 0.003, 0.006):
+                    self.network.after(pause_s, lambda: self.change(client, doing.command))
                 self.read(*PREFIXES[doing.client])
             case ["consume"]:
                 self.consume(self.watchers[doing.client])
@@ -357,6 +365,10 @@ class Story:
                 self.watchers.append(self.watching(*PREFIXES[doing.client]))
             case other:
                 raise AssertionError(other)
+
+    def change(self, client: SimulatedClient, command: ChangeConfig | None) -> None:
+        if command is not None:
+            client.call(command)
 
     def read(self, kind: str, prefix: ConfigKey) -> None:
         """Read several pages while others change what they have."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
+from typing import TYPE_CHECKING
 
 from ezgraph.protocol.events import (
     Body,
@@ -14,6 +15,12 @@ from ezgraph.protocol.events import (
     key_of,
 )
 from ezgraph.state.graph import GraphState
+from ezgraph.state.ordered import OrderedKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ezgraph.names import Key
 
 WHO = Source(program="rig.py", host="lab1", pid=7, login="anna")
 
@@ -70,6 +77,40 @@ def test_a_prefix_has_what_begins_with_its_names_and_nothing_else() -> None:
     assert list(config.keys_under(("flow", "chunker"), ("flow", "z"))) == []
     assert len(list(config.keys_under(("flow",)))) == len(keys)
     assert len(list(config.keys_under(()))) == len(keys) + 1
+
+
+class Walked(OrderedKeys):
+    """Keys in order, and how many of them were walked through."""
+
+    count = 0
+
+    def since(self, key: Key) -> Iterator[Key]:
+        for each in super().since(key):
+            self.count += 1
+            yield each
+
+    def after(self, key: Key) -> Iterator[Key]:
+        for each in super().after(key):
+            self.count += 1
+            yield each
+
+
+def test_what_begins_with_a_prefix_costs_no_look_at_the_rest() -> None:
+    config = after(*(put(f"p{number // 10:03}:{number % 10}") for number in range(3_000))).config
+    walked = Walked()
+    for key in config.entries:
+        walked.add(key)
+    config._order = walked
+
+    for prefix, behind, found in (
+        (("flow", "p007"), (), 10),
+        (("flow", "p007"), ("flow", "p007", "6"), 3),
+        (("flow", "p299"), (), 10),
+        (("flow", "p"), (), 0),
+    ):
+        walked.count = 0
+        assert len(list(config.keys_under(prefix, behind))) == found
+        assert walked.count <= found + 1
 
 
 def test_a_session_owns_what_it_put_last_and_no_more() -> None:
