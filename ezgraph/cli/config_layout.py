@@ -106,10 +106,9 @@ def _read_new(whole: Mapping[str, Any], where: str) -> ConfigFile:
     unknown = whole.keys() - {HEAD, "values", "schemas"}
     if unknown:
         raise ConfigError(f"{where}: {min(unknown)!r} is unknown; there are 'values', 'schemas'")
-    found = {
-        place: _carried(unmarked(form, str(at)), at)
-        for place, form, at in _entries(whole.get("values", {}), f"{where}: values")
-    }
+    found: dict[Place, Any] = {}
+    for place, form, at in _entries(whole.get("values", {}), f"{where}: values"):
+        _add(found, place, unmarked(form, str(at)), at)
     schemas = _mapping(whole.get("schemas", {}), f"{where}: schemas")
     return ConfigFile(
         found,
@@ -127,15 +126,15 @@ def _read_types(types: object, where: str, blob_types: set[str]) -> ConfigFile:
     blobs = 0
     for (kind, key), value, at in _entries(types, where):
         if kind not in blob_types:
-            found[kind, key] = _carried(value, at)
+            _add(found, (kind, key), value, at)
             continue
         if len(key) > 1:
             variant = variant or at
-            found[kind, key] = _carried(value, at)
+            _add(found, (kind, key), value, at)
         else:
             blob, blobs = blob or at, blobs + 1
             for name, each in _variants(value, at).items():
-                found[_place(kind, (*key, name), at)] = _carried(each, at)
+                _add(found, _place(kind, (*key, name), at), each, at)
         if blob is not None and variant is not None:
             raise ConfigError(
                 f"{where} mixes layouts: {blob.below(where)} is a blob of all variants, of the old "
@@ -193,13 +192,18 @@ def _type(kind: str, where: str) -> str:
     return _place(kind, (), where)[0]
 
 
-def _carried(value: object, at: _At) -> object:
-    """Return a value that the bus can carry."""
+def _add(found: dict[Place, Any], place: Place, value: object, at: _At) -> None:
+    """Note a value that the bus can carry, of a key that has none yet."""
+    if place in found:
+        raise ConfigError(
+            f"{at}: {place_text(place)!r} has a value in this file already, by another spelling "
+            f"of its key; keep one"
+        )
     try:
         values.pack(value)
     except MalformedMessageError as error:
         raise ConfigError(f"{at}: {error}") from error
-    return value
+    found[place] = value
 
 
 def _shown(found: object) -> str:

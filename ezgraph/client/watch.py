@@ -23,7 +23,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ezgraph.errors import EzGraphError, WrongClusterError
+from ezgraph.errors import EzGraphError, InvalidCommandError, WrongClusterError
 from ezgraph.names import Key, check_key
 from ezgraph.protocol.commands import ReadEvents
 from ezgraph.protocol.notes import UNWATCHED
@@ -93,6 +93,8 @@ class Watch:
         start_with_snapshot: bool = False,
         with_state: bool = True,
     ) -> None:
+        if after is not None and type(after) is not int:
+            raise InvalidCommandError(f"after_seq={after!r}: a seq is an integer, 0 or more")
         self.prefix = check_key(prefix)
         self.depth = len(self.prefix)
         self.phase = Phase.JOINING

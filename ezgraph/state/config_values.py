@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
-from typing import Any
+from collections import Counter
+from typing import Any, cast
 
 from ezgraph.protocol.fingerprints import canonical
+from ezgraph.protocol.settings import EnumValue
 
 _CONTAINERS = frozenset({dict, list, tuple})
 
@@ -24,20 +25,48 @@ def is_same_value(one: object, other: object) -> bool:
         return len(one) == len(other) and all(map(is_same_value, one, other))
     if isinstance(one, str | bytes | int) or one is None:
         return one == other
-    if isinstance(one, AbstractSet) and isinstance(other, AbstractSet):
-        return _typed(one) == _typed(other)
+    if isinstance(one, set | frozenset):
+        return Counter(map(_exactly, one)) == Counter(map(_exactly, cast("set[Any]", other)))
+    if isinstance(one, EnumValue) and isinstance(other, EnumValue):
+        return _member_of(one) == _member_of(other) and is_same_value(one.value, other.value)
     return canonical(one) == canonical(other)
 
 
 def _have_same_items(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
-    if len(one) != len(other) or _typed(one.keys()) != _typed(other.keys()):
+    if len(one) != len(other):
         return False
-    return all(is_same_value(item, other[name]) for name, item in one.items())
+    if all(type(name) is str for name in one):
+        return all(name in other and is_same_value(one[name], other[name]) for name in one)
+    items, others = _by_exact_name(one), _by_exact_name(other)
+    return items.keys() == others.keys() and all(
+        is_same_value(items[name], others[name]) for name in items
+    )
 
 
-def _typed(names: AbstractSet[Any]) -> set[Any]:
-    """Return the members so that those which are equal across types are not: 1, 1.0, True."""
-    return {(type(name), repr(name) if isinstance(name, float) else name) for name in names}
+def _by_exact_name(mapping: dict[Any, Any]) -> dict[object, list[Any]]:
+    """Return the items by what `_exactly` says of their names.
+
+    There is more than one of a name only where it does not equal itself.
+    """
+    found: dict[object, list[Any]] = {}
+    for name, item in mapping.items():
+        found.setdefault(_exactly(name), []).append(item)
+    return found
+
+
+def _exactly(hashed: object) -> object:
+    """Return what is equal for the same values only: 1, 1.0 and True are equal, and NaN is not."""
+    match hashed:
+        case tuple() | frozenset():
+            return type(hashed), type(hashed)(map(_exactly, hashed))
+        case EnumValue():
+            return EnumValue, _member_of(hashed), _exactly(hashed.value)
+        case _:
+            return type(hashed), canonical(hashed)
+
+
+def _member_of(member: EnumValue) -> tuple[str, str, str | None]:
+    return member.module, member.qualname, member.name
 
 
 def is_deeper_than(value: object, depth: int) -> bool:

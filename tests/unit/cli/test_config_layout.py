@@ -56,6 +56,17 @@ def test_the_new_layout_is_read_with_and_without_its_head() -> None:
     assert read_layout(whole, "f") == ConfigFile(SPLIT, {"prompt": {"type": "string"}})
 
 
+@pytest.mark.parametrize("document", [
+    {"prompt": {"system:a": 1, "system:%61": 2}},
+    {"ezgraph_config": 1, "values": {"prompt": {"system:a": 1, "system:%61": 2}}},
+    {"active-flow": {"chunker:fast": 1, "chunke%72:fast": 2}},
+    {"active-flow": {"chunker": {"fast": 1}, "chunke%72": {"slow": 1, "fast": 2}}},
+])  # fmt: skip
+def test_a_key_that_is_spelled_in_two_ways_is_refused_and_no_value_is_lost(document: Any) -> None:
+    with pytest.raises(ConfigError, match="by another spelling of its key; keep one"):
+        read_layout(document, "f")
+
+
 def test_a_type_that_is_named_is_split_too() -> None:
     document = {"variants": {"chunker": {"default": 1}}, "plain": {"chunker": {"default": 1}}}
 

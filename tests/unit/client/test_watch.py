@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,6 +11,7 @@ from ezgraph.errors import (
     CompactedError,
     DivergedError,
     EzGraphError,
+    InvalidCommandError,
     InvalidKeyError,
     WrongClusterError,
 )
@@ -95,6 +96,12 @@ def test_the_first_note_is_the_welcome_and_without_history_to_read_it_is_live() 
     assert (watcher.phase(), watcher.watch.position) == (Phase.LIVE, 7)
     assert watcher.taken() == [Progress(7)]
     assert watcher.asks() is None
+
+
+@pytest.mark.parametrize("after", ["1", 1.5, True])
+def test_a_watch_after_what_is_no_seq_is_refused_before_it_harms_its_session(after: Any) -> None:
+    with pytest.raises(InvalidCommandError, match="a seq is an integer"):
+        Watch(("edge",), after)
 
 
 def test_history_is_read_up_to_the_welcome_and_then_it_is_live() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from ezgraph.protocol.settings import EnumValue
 from ezgraph.state.config_values import is_deeper_than, is_same_value
+from ezgraph.wire import values
 
 VALUES: list[Any] = [
     None, False, 0, 0.0, -0.0, float("nan"), 1, 1.0, True, "", "1", b"", b"1", [], (), {}, set(),
@@ -57,3 +58,28 @@ def test_each_container_within_another_makes_a_value_one_deeper(value: Any, dept
 def test_the_deepest_part_counts_wherever_it_stands() -> None:
     assert is_deeper_than({"a": 1, "b": [1, [2, [3]]], "c": 2}, 3)
     assert not is_deeper_than({"a": 1, "b": [1, [2, [3]]], "c": 2}, 4)
+
+
+NAN_NAMED: list[Any] = [
+    {float("nan"): 1}, {float("nan"): 2}, {(float("nan"),): 1}, {(1,): 1}, {(1.0,): 1},
+    {(True,): 1}, {float("nan"): 1, float("nan") + 0: 2}, {1: "a", "b": 2}, {None: 1}, {b"a": 1},
+]  # fmt: skip
+
+
+def again(value: Any) -> Any:
+    """Return an equal value of other objects, names and all; as if it had come once more."""
+    return values.unpack(values.pack(value))
+
+
+def test_names_that_no_name_equals_are_told_apart_as_exactly_as_values() -> None:
+    for row, one in enumerate(NAN_NAMED):
+        for column, other in enumerate(NAN_NAMED):
+            assert is_same_value(one, again(other)) is (row == column), (one, other)
+
+
+def test_members_of_sets_are_told_apart_by_what_is_in_them() -> None:
+    members = [(1,), (1.0,), (True,), (float("nan"),), frozenset({1}), frozenset({1.0}),
+               EnumValue("m", "C", "A", 1), EnumValue("m", "C", "B", 1)]  # fmt: skip
+    for row, one in enumerate(members):
+        for column, other in enumerate(members):
+            assert is_same_value({one}, again({other})) is (row == column), (one, other)
