@@ -60,7 +60,7 @@ def test_a_replica_equals_the_broker_at_the_same_seq(server: GraphServer) -> Non
 
             assert replica.seq == head
             assert replica.fingerprint() == brokers_state(server).fingerprint()
-            assert replica.state.snapshot() == await ctx.snapshot()
+            assert replica.state.snapshot() == await ctx.snapshot(with_config=True)
 
     asyncio.run(scenario())
 

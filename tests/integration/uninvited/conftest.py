@@ -59,6 +59,7 @@ run = ["/"]
 report = ["/"]
 set = ["/"]
 request = ["/"]
+config = ["/"]
 pause = ["/"]
 shutdown = ["/"]
 """
