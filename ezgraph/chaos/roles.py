@@ -79,6 +79,25 @@ async def wire(worker: Worker) -> None:
         await worker.pause()
 
 
+async def configure(worker: Worker) -> None:
+    """Put and delete entries of the configuration, some that others change too, some ephemeral."""
+    rng, count = worker.rng, 0
+    while not worker.quiet.is_set():
+        count += 1
+        key = (worker.job.name if rng.random() < 0.5 else "shared", rng.choice("ABCD"))
+        match rng.randrange(6):
+            case 0 | 1:
+                await worker.ask("config.delete", "chaos", key)
+            case 2:
+                await worker.ask("config.entries", "chaos", "shared")
+            case 3:
+                await worker.ask("config.put", "chaos", key, count, if_seq=0)
+            case _:
+                is_own = rng.random() < 0.5
+                await worker.ask("config.put", "chaos", key, {"count": count}, ephemeral=is_own)
+        await worker.pause()
+
+
 async def register(worker: Worker) -> None:
     """Register metadata, with some addresses that others want too, and revert."""
     rng = worker.rng
@@ -311,7 +330,7 @@ async def _compare(worker: Worker) -> bool:
 
 
 ROLES: dict[str, Role] = {
-    "wirer": Role((wire,)),
+    "wirer": Role((wire, configure)),
     "blocking-wirer": Role((wire,), blocks=True),
     "registrar": Role((register, wire)),
     "blocking-registrar": Role((register,), blocks=True),
@@ -320,7 +339,7 @@ ROLES: dict[str, Role] = {
     "watcher": Role((), (follow_all,)),
     "prefix-watcher": Role((wire,), (follow_rooms,)),
     "slow-watcher": Role((), (follow_slowly,)),
-    "replica": Role((wire,), (mirror,), mirrors=True),
+    "replica": Role((wire, configure), (mirror,), mirrors=True),
     "blocking-replica": Role((register,), (mirror,), blocks=True, mirrors=True),
     "observer": Role((look, read_back)),
     "guest": Role((serve_all,), client="service"),

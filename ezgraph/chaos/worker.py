@@ -18,6 +18,7 @@ import threading
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ezgraph import sync
@@ -91,11 +92,14 @@ class Worker:
     # --- for the roles ---
 
     async def ask(self, name: str, *arguments: object, **options: object) -> Any:  # noqa: ANN401
-        """Do one call and count how it ended; None when it was refused or came too late."""
+        """Do one call and count how it ended; None when it was refused or came too late.
+
+        ``name`` is the method's, with dots where it is one of a part: ``config.put``.
+        """
         self.counts["calls"] += 1
         timeout = self.rng.choice(_TIMEOUTS_S)
         try:
-            call = getattr(self.ctx, name)(*arguments, **options, timeout=timeout)
+            call = attrgetter(name)(self.ctx)(*arguments, **options, timeout=timeout)
             result = await settled(call)
         except RefusedError as error:
             self.counts["refused"] += 1

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _KIB = 1024
 SMALL_ARRAY = 8
+_LINE = 500
 
 
 def age(seconds: float) -> str:
@@ -176,7 +177,7 @@ def tell(body: Body) -> Told:
             return _settings(body)
         case ConfigValueSet():
             held = "" if body.owner is None else f" (ends with session {visible(body.owner)})"
-            return Told("put", CHANGED, inner(body.value) + held)
+            return Told("put", CHANGED, _cut(inner(body.value)) + held)
         case ConfigValueDeleted():
             held = "" if body.owner is None else f"was session {visible(body.owner)}'s"
             return Told("deleted", GONE, held)
@@ -192,6 +193,11 @@ def tell(body: Body) -> Told:
             what = f"{times}{body.what} ({body.code}) {body.message}"
             return Told("refused", GONE, visible(what))
     assert_never(body)
+
+
+def _cut(text: str) -> str:
+    """Return what of a value stands on a line; it may be as large as a file."""
+    return text if len(text) <= _LINE else f"{text[:_LINE]}… ({len(text):,} characters)"
 
 
 _ENDED = {

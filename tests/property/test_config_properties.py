@@ -321,8 +321,14 @@ class Story:
         sessions = simulated_sessions(self.network)
         self.context = GraphContext(str(ADDRESS), session_factory=sessions, ttl_s=60.0)
         run(self.context.open())
+        self.keep_running()
         self.watchers = [self.watching(*each) for each in PREFIXES]
         self.reads: list[tuple[ReadConfig, int, dict[ConfigKey, Any]]] = []
+
+    def keep_running(self) -> None:
+        """Start the broker again, soon after it has died."""
+        self.broker.start()
+        self.network.after(0.4, self.keep_running)
 
     @property
     def reader(self) -> SimulatedClient:
@@ -340,10 +346,8 @@ class Story:
                 self.change(client, doing.command)
             case ["crash"]:
                 self.broker.crash()
-                self.broker.restart_after(0.3)
             case ["crash", point]:
                 self.broker.crash_at = point  # type: ignore[assignment]
-                self.network.after(0.4, self.broker.start)
             case ["compact"]:
                 self.broker.compact()
             case ["cut"]:
@@ -372,7 +376,6 @@ class Story:
 
     def read(self, kind: str, prefix: ConfigKey) -> None:
         """Read several pages while others change what they have."""
-        self.broker.start()
         command = ReadConfig(kind, prefix)
         found = run(read_entries(self.context._active(), command, MOST_AT_ONCE_S))
         there = {key: entry.value for key, entry in found.entries.items()}
@@ -381,7 +384,6 @@ class Story:
 
     def consume(self, watcher: Watcher) -> None:
         """Take what there is by now."""
-        self.broker.start()
         last = self.model().last_seq(watcher.kind, watcher.prefix)
         while watcher.seq < last:
             watcher.take()
@@ -418,7 +420,6 @@ class Story:
     def finish(self) -> None:
         """Everybody catches up, and everything that was said is what the dict was then."""
         self.broker.crash_at = None
-        self.broker.start()
         self.network.run(3.0)
         self.watchers += [self.watching(*each) for each in PREFIXES]
         for watcher in self.watchers:

@@ -11,6 +11,9 @@ import pytest
 from ezgraph import SettingsSnapshotValue
 from ezgraph.cli import words
 from ezgraph.protocol.events import (
+    ConfigSchemaSet,
+    ConfigValueDeleted,
+    ConfigValueSet,
     EdgeConnected,
     EdgeDisconnected,
     EndReason,
@@ -99,6 +102,26 @@ def test_an_edge_says_who_holds_it_and_whether_others_do() -> None:
 
     assert (connected.verb, connected.what) == ("connected", "persistent")
     assert kept.what == "session s1, others still hold it"
+
+
+def test_an_entry_of_the_configuration_says_its_value_and_whose_it_is() -> None:
+    put = words.tell(ConfigValueSet("flow", ("a",), {"size": 1, "on": None}, None))
+    held = words.tell(ConfigValueSet("flow", ("a",), "\x1b[2J", "s\n1"))
+    large = words.tell(ConfigValueSet("flow", ("a",), "x" * 100_000, None))
+    deleted = words.tell(ConfigValueDeleted("flow", ("a",), "s1"))
+    gone = words.tell(ConfigValueDeleted("flow", ("a",), None))
+
+    assert (put.verb, put.what) == ("put", "{size=1, on=None}")
+    assert held.what == "'\\x1b[2J' (ends with session s\\n1)"
+    assert held.what.isprintable()
+    assert len(large.what) < 600
+    assert large.what.endswith("… (100,002 characters)")
+    assert (deleted.verb, deleted.what, gone.what) == ("deleted", "was session s1's", "")
+
+
+def test_a_type_of_configuration_says_whether_it_has_a_schema() -> None:
+    assert words.tell(ConfigSchemaSet("flow", {})).what == "has a schema"
+    assert words.tell(ConfigSchemaSet("flow", None)).what == "has no schema any more"
 
 
 def test_an_ended_session_says_why() -> None:

@@ -55,9 +55,12 @@ class Watcher:
         after: int | None = None,
         *,
         start_with_snapshot: bool = False,
+        with_state: bool = True,
         head: int | None = None,
     ) -> None:
-        self.watch = Watch(("control",), after, start_with_snapshot=start_with_snapshot)
+        self.watch = Watch(
+            ("control",), after, start_with_snapshot=start_with_snapshot, with_state=with_state
+        )
         if head is not None:
             self.note(head)
 
@@ -359,6 +362,31 @@ def test_below_the_floor_it_goes_on_from_a_snapshot() -> None:
 
     assert watcher.taken()[:2] == [item, 10]
     assert watcher.phase() is Phase.LIVE
+
+
+def test_who_reads_by_themselves_goes_on_from_the_head_without_a_state() -> None:
+    watcher = Watcher(after=2, head=9, with_state=False)
+    watcher.asks()
+
+    watcher.watch.range_failed(CompactedError("gone", floor=7), now=0.0)
+    watcher.hear(10, prev=9)
+    item = Compacted(7, None, seq=9)
+    watcher.watch.snapshot_taken(9, item)
+
+    assert watcher.taken()[:2] == [item, 10]
+    assert watcher.phase() is Phase.LIVE
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+def test_only_who_keeps_a_state_begins_anew_when_what_may_be_read_changes(
+    with_state: bool,
+) -> None:
+    watcher = Watcher(after=9, head=9, with_state=with_state)
+    assert watcher.phase() is Phase.LIVE
+
+    watcher.watch.begin_anew()
+
+    assert watcher.phase() is (Phase.LIVE if with_state else Phase.SNAPSHOT)
 
 
 def test_a_snapshot_newer_than_what_was_stashed_covers_it() -> None:

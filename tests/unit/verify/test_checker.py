@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from ezgraph.protocol.commands import Connect, Disconnect, RegisterMetadata, SetPause, UpdateUnits
+from ezgraph.protocol.commands import (
+    ChangeConfig,
+    Connect,
+    Disconnect,
+    RegisterMetadata,
+    SetPause,
+    UpdateUnits,
+)
+from ezgraph.protocol.config import ConfigPresent, ConfigPut
 from ezgraph.protocol.events import (
+    ConfigValueDeleted,
+    ConfigValueSet,
     EdgeConnected,
     EdgeDisconnected,
     Event,
@@ -57,6 +67,14 @@ def metadata(*addresses: str) -> RegisterMetadata:
     )
 
 
+def configured(*names: str) -> ChangeConfig:
+    """Ephemeral entries of the configuration."""
+    return ChangeConfig([ConfigPut("flow", (name,), 1, ephemeral=True) for name in names])
+
+
+NOT_SO = ChangeConfig([ConfigPut("flow", ("d",), 1)], [], [ConfigPresent("flow", ("absent",))])
+
+
 def story(*, watched: bool = True) -> TracedProgram:
     """Two sessions (0, 3), a process (1) and a guest (2) do a bit of everything."""
     program = TracedProgram()
@@ -69,6 +87,7 @@ def story(*, watched: bool = True) -> TracedProgram:
     program.run([(1, UpdateUnits(["SYS/A"], [])), (2, SetPause(True)), (0, Connect("c", "a"))])
     program.run([(0, Disconnect("a", "b")), (0, Connect("d", "e")), (2, Connect("p", "q"))])
     program.deliver()
+    program.run([(3, configured("a", "b")), (0, configured("c")), (2, NOT_SO), (2, SetPause(True))])
     program.run([(3, None), (0, Connect("x", "y"))])
     program.deliver()
     return program
@@ -350,6 +369,29 @@ def test_g7_what_a_session_owned_and_kept_after_its_end_is_found() -> None:
 
     assert broken(report) == {"G7"}
     assert any("edges" in str(each) for each in report.findings)
+
+
+def test_g7_an_entry_of_the_configuration_that_outlives_its_session_is_found() -> None:
+    w = world(watched=False)
+    deleted = events_of(w, ConfigValueDeleted)[0]
+    body = PauseChanged(paused=True)
+    w.change_event(deleted.seq, body=body, key=key_of(body))
+
+    report = w.check()
+
+    assert broken(report) == {"G7"}
+    assert any("configuration outlives" in str(each) for each in report.findings)
+
+
+def test_g4_a_put_that_was_answered_and_is_not_there_is_found() -> None:
+    w = world(watched=False)
+    put = next(e for e in events_of(w, ConfigValueSet) if e.body.key == ("c",))  # type: ignore[union-attr]
+    w.change_event(put.seq, body=replace(put.body, value=2))  # type: ignore[arg-type]
+
+    report = w.check()
+
+    assert broken(report) == {"G4"}
+    assert any("ChangeConfig" in str(each) for each in report.findings)
 
 
 def test_a_journal_that_cannot_be_replayed_is_named_and_the_rest_is_still_checked() -> None:
