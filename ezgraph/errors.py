@@ -44,6 +44,7 @@
     │   └── NotAdmittedError              the broker and this client do not know each other's keys
     ├── MalformedMessageError             bytes that are no message of this protocol
     ├── InvalidKeyError (ValueError)      a key or segment outside the grammar
+    ├── InvalidValueError (ValueError)    a value that cannot be what it should stand for; says why
     ├── ConfigError (ValueError)          a bad address, option, or configuration file
     │   ├── InsecureAddressError          outside loopback without keys or `--insecure`
     │   └── KeyFileError                  a file of keys or roles: missing, bad, open to others
@@ -350,6 +351,12 @@ class InvalidKeyError(EzGraphError, ValueError):
     """A key or segment lies outside the grammar."""
 
     code = "invalid_key"
+
+
+class InvalidValueError(EzGraphError, ValueError):
+    """A value cannot be what it should stand for; the message says which part, and why."""
+
+    code = "invalid_value"
 
 
 class ConfigError(EzGraphError, ValueError):

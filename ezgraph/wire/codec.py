@@ -30,9 +30,10 @@ from uuid import UUID
 
 import msgpack
 
-from ezgraph.errors import MalformedMessageError
+from ezgraph.errors import InvalidValueError, MalformedMessageError
+from ezgraph.protocol.artifacts import PartitionKey
 from ezgraph.protocol.events import Event, Source
-from ezgraph.protocol.fingerprints import content_hash
+from ezgraph.protocol.fingerprints import Fingerprint, content_hash
 from ezgraph.protocol.metadata import SettingsSchemaMetadata
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.wire import values
@@ -143,21 +144,20 @@ def decode(packed: bytes | memoryview, family: type[T] | Any) -> T:  # noqa: ANN
 def decoder_of(family: Any) -> Callable[[bytes | memoryview], Any]:  # noqa: ANN401
     """Return `decode` for one family; keep it where many messages come in."""
     decode_plain = _union_decoder(family)
+    return lambda packed: _message(decode_plain, values.unpack(packed))
 
-    def decode_packed(packed: bytes | memoryview) -> Any:  # noqa: ANN401
-        plain = values.unpack(packed)
-        try:
-            return decode_plain(plain)
-        except _Misfit as misfit:
-            if not misfit.unknown:
-                misfit.path.insert(0, _tag_of(plain))
-            raise MalformedMessageError(str(misfit), unknown=misfit.unknown) from None
-        except MalformedMessageError:
-            raise
-        except Exception as error:
-            raise MalformedMessageError(f"a message cannot be read: {error!r}") from error
 
-    return decode_packed
+def _message(decode_plain: Decode, plain: Any) -> Any:  # noqa: ANN401
+    try:
+        return decode_plain(plain)
+    except _Misfit as misfit:
+        if not misfit.unknown:
+            misfit.path.insert(0, _tag_of(plain))
+        raise MalformedMessageError(str(misfit), unknown=misfit.unknown) from None
+    except MalformedMessageError:
+        raise
+    except Exception as error:
+        raise MalformedMessageError(f"a message cannot be read: {error!r}") from error
 
 
 def _tag_of(plain: Any) -> str:  # noqa: ANN401
@@ -194,6 +194,38 @@ def encode_event(event: Event) -> EncodedEvent:
 def _joint_table(blobs: tuple[_Blob, ...]) -> tuple[bytes, Mapping[bytes, bytes]]:
     table = {name: packed for blob in blobs for name, packed in blob.table.items()}
     return _with_length(values.pack(table)), table
+
+
+def encode_apart(message: object) -> tuple[bytes, Mapping[bytes, bytes]]:
+    """Return the encoding of a message without its blobs, and these by their names.
+
+    Raises:
+        MalformedMessageError: a field holds what its type does not allow; says which.
+    """
+    blobs: dict[bytes, bytes] = {}
+
+    def refer(value: Any) -> Any:  # noqa: ANN401
+        if type(value) is not _Blob:
+            return values.extend(value)
+        blobs.update(value.table)
+        return value.ext
+
+    return _pack(_plain(message), refer), blobs
+
+
+def decode_apart(packed: bytes, blobs: Mapping[bytes, bytes], family: Any) -> Any:  # noqa: ANN401
+    """Return the message of ``family`` that `encode_apart` has encoded.
+
+    Raises:
+        MalformedMessageError: it spells none, or a blob is missing.
+    """
+    try:
+        plain = values.unpack_with(_resolver_of(blobs), packed)
+    except MalformedMessageError:
+        raise
+    except Exception as error:
+        raise MalformedMessageError(f"these bytes are no msgpack value: {error}") from error
+    return _message(_union_decoder(family), plain)
 
 
 def _with_length(table: bytes) -> bytes:
@@ -410,6 +442,8 @@ def _spelling(hint: Any) -> tuple[Encode, Decode]:  # noqa: ANN401
         return None, _decode_value
     if hint in _PLAIN:
         return None, _PLAIN[hint]
+    if hint in _AS_PLAIN:
+        return _AS_PLAIN[hint]
     if origin in (typing.Union, types.UnionType):
         return _spell_union(arguments)
     if origin is list:
@@ -478,6 +512,26 @@ _PLAIN: dict[Any, Decode] = {
     UUID: _decode_uuid,
     types.NoneType: _exactly(types.NoneType, "nothing"),
     dict[str, typing.Any]: _decode_structure,
+}
+
+
+def _read_fingerprint(plain: Any) -> Fingerprint:  # noqa: ANN401
+    try:
+        return Fingerprint(plain)
+    except InvalidValueError as error:
+        raise _Misfit(str(error)) from error
+
+
+def _read_partition_key(plain: Any) -> PartitionKey:  # noqa: ANN401
+    try:
+        return PartitionKey(_decode_structure(plain))
+    except InvalidValueError as error:
+        raise _Misfit(str(error)) from error
+
+
+_AS_PLAIN: dict[Any, tuple[Encode, Decode]] = {
+    Fingerprint: (lambda value: value.digest, _read_fingerprint),
+    PartitionKey: (dict, _read_partition_key),
 }
 
 

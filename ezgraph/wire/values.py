@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-import math
 import pathlib
 import sys
 import threading
@@ -39,6 +38,7 @@ from uuid import UUID
 import msgpack
 
 from ezgraph.errors import MalformedMessageError
+from ezgraph.protocol import arrays
 from ezgraph.protocol.settings import EnumValue
 
 if TYPE_CHECKING:
@@ -49,9 +49,7 @@ NDARRAY, SCALAR, ENUM, PATH, BIGINT, UUID_ = range(7, 13)
 BLOB = 14
 MAX_DEPTH = 64
 MAX_EXTENSION_DEPTH = 8  # msgpack's unpacker takes some 50 KB of stack for each
-_MAX_EMPTY_ITEMS = 1_000_000
 _MAX_DIGITS = 4_000
-_MAX_DIMENSIONS = 64  # NumPy's own bound
 _MAX_COLLISIONS = 100
 _PATHS = {"posix": pathlib.PurePosixPath, "windows": pathlib.PureWindowsPath}
 _MOMENTS: dict[str, Any] = {"datetime": dt.datetime, "date": dt.date, "time": dt.time}
@@ -253,7 +251,7 @@ def _extend_array(value: Any) -> Any:  # noqa: ANN401
         if isinstance(value, numpy.ndarray):
             return msgpack.ExtType(NDARRAY, _array_content(value))
         if isinstance(value, numpy.generic):
-            content = [_dtype_content(value.dtype), value.tobytes()]
+            content = [arrays.spell_dtype(value.dtype), value.tobytes()]
             return msgpack.ExtType(SCALAR, _pack_within(content))
     return _extend_number_or_subclass(value)
 
@@ -288,81 +286,10 @@ def _members(value: set[Any] | frozenset[Any]) -> bytes:
     return _pack_within([unpack(each) for each in sorted(map(_pack, value))])
 
 
-def _dtype_content(dtype: Any) -> Any:  # noqa: ANN401
-    """Spell a dtype: its text; a mapping of fields with their places; or [dtype, shape]."""
-    if dtype.hasobject:
-        raise TypeError(f"an array of dtype {dtype} holds Python objects; convert it first")
-    if dtype.subdtype is not None:
-        base, shape = dtype.subdtype
-        return [_dtype_content(base), list(shape)]
-    if dtype.fields is not None:
-        return _fields_content(dtype)
-    if sys.modules["numpy"].dtype(dtype.str) != dtype:
-        raise TypeError(f"an array of dtype {dtype} is of a type NumPy itself does not know")
-    return dtype.str
-
-
-def _fields_content(dtype: Any) -> dict[str, Any]:  # noqa: ANN401
-    parts = [dtype.fields[name] for name in dtype.names]
-    content = {
-        "names": list(dtype.names),
-        "formats": [_dtype_content(kind) for kind, *_ in parts],
-        "offsets": [offset for _, offset, *_ in parts],
-        "itemsize": dtype.itemsize,
-    }
-    titles = [title[0] if title else None for _, _, *title in parts]
-    return content | {"titles": titles} if any(each is not None for each in titles) else content
-
-
 def _array_content(array: Any) -> bytes:  # noqa: ANN401
-    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-    content = [_dtype_content(array.dtype), list(array.shape), order, array.tobytes(order)]
-    return _pack_within(content)
-
-
-def _dtype(content: Any) -> Any:  # noqa: ANN401
-    import numpy as np
-
-    if isinstance(content, list):
-        base, shape = content
-        content = (_dtype(base), tuple(shape))
-    elif isinstance(content, dict):
-        content = {**content, "formats": [_dtype(each) for each in content["formats"]]}
-    dtype = np.dtype(content)
-    if dtype.hasobject:
-        raise MalformedMessageError(f"an array of dtype {dtype} would hold Python objects")
-    return dtype
-
-
-def _array(content: list[Any]) -> Any:  # noqa: ANN401
-    import numpy as np
-
-    kind, shape, order, raw = content
-    dtype = _dtype(kind)
-    if len(shape) > _MAX_DIMENSIONS:  # their product would take time that grows as their square
-        raise MalformedMessageError(f"an array of {len(shape)} dimensions")
-    if not all(type(each) is int and each >= 0 for each in shape) or order not in ("C", "F"):
-        raise MalformedMessageError(f"an array of shape {shape!r} and order {order!r}")
-    items = math.prod(shape)
-    if items * dtype.itemsize != len(raw) or (not dtype.itemsize and items > _MAX_EMPTY_ITEMS):
-        raise MalformedMessageError(
-            f"{len(raw)} bytes are no array of {items} items of {dtype.itemsize} bytes"
-        )
-    array = np.frombuffer(raw, dtype) if len(raw) else np.ndarray(items, dtype)
-    return array.reshape(tuple(shape), order=order)
-
-
-def _scalar(content: list[Any]) -> Any:  # noqa: ANN401
-    import numpy as np
-
-    kind, raw = content
-    dtype = _dtype(kind)
-    if dtype.type is np.str_:  # an item of an array would lose the NULs at its end
-        big = dtype.str.startswith(">")
-        return np.str_(raw[: dtype.itemsize].decode("utf-32-be" if big else "utf-32-le"))
-    if dtype.type is np.bytes_ or (dtype.type is np.void and dtype.fields is None):
-        return dtype.type(raw[: dtype.itemsize])
-    return np.frombuffer(raw, dtype, count=1)[0]
+    order = arrays.order_of(array)
+    dtype = arrays.spell_dtype(array.dtype)
+    return _pack_within([dtype, list(array.shape), order, array.tobytes(order)])
 
 
 def _moment(content: list[Any]) -> Any:  # noqa: ANN401
@@ -395,8 +322,8 @@ _DECODERS: dict[int, Any] = {
     COMPLEX: lambda content: complex(*content),
     DATETIME: _moment,
     TIMEDELTA: lambda content: dt.timedelta(*content),
-    NDARRAY: _array,
-    SCALAR: _scalar,
+    NDARRAY: lambda content: arrays.read_array(*content),
+    SCALAR: lambda content: arrays.read_scalar(*content),
     ENUM: lambda content: EnumValue(*content),
     PATH: lambda content: _PATHS[content[0]](content[1]),
 }

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from ezgraph.errors import MalformedMessageError
+from ezgraph.protocol import arrays
 from ezgraph.protocol.settings import EnumValue
 from ezgraph.wire import values
 from ezgraph.wire.values import check_depth, pack, unpack
@@ -337,8 +338,8 @@ class Bfloat16:
 
 def test_a_dtype_that_would_arrive_as_another_is_refused() -> None:
     with pytest.raises(TypeError, match="is of a type NumPy itself does not know"):
-        values._dtype_content(Bfloat16())
-    assert values._dtype_content(np.dtype("V2")) == "|V2"
+        arrays.spell_dtype(Bfloat16())
+    assert arrays.spell_dtype(np.dtype("V2")) == "|V2"
 
 
 def test_a_value_that_holds_itself_is_refused() -> None:
