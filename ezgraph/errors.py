@@ -3,7 +3,7 @@
 ::
 
     EzGraphError                          the root; `code` is stable and travels on the wire
-    ├── RefusedError                      the broker judged the command and changed nothing
+    ├── RefusedError                      the broker (or a store) refused, and changed nothing
     │   ├── CyclicException               the edge would close a loop (or is a self-loop)
     │   ├── ForeignEdgeError              the edge is held by others, not by the asker
     │   ├── UnknownEdgeError              no such edge
@@ -22,6 +22,11 @@
     │   │   ├── NotAChoiceError           none of the field's choices
     │   │   ├── ReadOnlyFieldError        the field is shown, not changed
     │   │   └── SchemaVersionError        the schema is of a newer ezgraph
+    │   ├── UnknownGraphError             no such graph is stored
+    │   ├── UnknownSnapshotError          no such snapshot is stored
+    │   ├── UnknownTagError               a graph has no such tag
+    │   ├── TagExistsError                the tag points to a snapshot already; says to which
+    │   ├── StillReferencedError          a snapshot or tag needs what was to be deleted
     │   ├── InvalidCommandError           a field outside the grammar or the limits
     │   ├── LiveSessionsError             shutdown refused: sessions are alive
     │   ├── ForbiddenError                the key's role does not allow it
@@ -192,6 +197,43 @@ class SchemaVersionError(SettingsRefusedError):
     """The schema was written by a newer ezgraph, so nothing can be checked against it."""
 
     code = "schema_version"
+
+
+class UnknownGraphError(RefusedError):
+    """No graph of that name and fingerprint is stored; the message names those that are."""
+
+    code = "unknown_graph"
+
+
+class UnknownSnapshotError(RefusedError):
+    """No snapshot of that graph and fingerprint is stored; the message names those that are."""
+
+    code = "unknown_snapshot"
+
+
+class UnknownTagError(RefusedError):
+    """The graph has no such tag; the message names those it has."""
+
+    code = "unknown_tag"
+
+
+class TagExistsError(RefusedError):
+    """The tag points to a snapshot already, and nobody said that it may be moved.
+
+    ``fingerprint`` is that snapshot's, as 32 hexadecimal digits; "" if it is not known here.
+    """
+
+    code = "tag_exists"
+
+    def __init__(self, message: str, *, fingerprint: str = "") -> None:
+        super().__init__(message)
+        self.fingerprint = fingerprint
+
+
+class StillReferencedError(RefusedError):
+    """A tag or snapshot still needs what was to be deleted; the message names it."""
+
+    code = "still_referenced"
 
 
 class InvalidCommandError(RefusedError):

@@ -367,6 +367,26 @@ def store_epochs(db: sqlite3.Connection, meta: JournalMeta, epochs: tuple[EpochS
     _store_meta(db, {**_stored_meta(db), **asdict(meta), "epochs": _spelled(epochs)})
 
 
+def read_storage_format(db: sqlite3.Connection, path: Path) -> int | None:
+    """Return the form of what `ezgraph.backends.sqlite_rows` keeps; None: there is nothing yet.
+
+    Raises:
+        JournalCorruptError: the meta table does not verify.
+    """
+    meta = dict(db.execute("SELECT key, value FROM meta"))
+    checksum, found = meta.pop("checksum", None), meta.get("storage")
+    if checksum != _meta_checksum(meta):
+        raise damage(path, "the meta table, which names its history, fails its checksum")
+    if found is not None and not are_numbers(found):
+        raise damage(path, f"the meta table names {found!r} as the form of what is stored")
+    return found
+
+
+def store_storage_format(db: sqlite3.Connection, form: int) -> None:
+    """Write the form of what is stored, inside a transaction of the caller's."""
+    _store_meta(db, {**_stored_meta(db), "storage": form})
+
+
 def _stored_meta(db: sqlite3.Connection) -> dict[str, Any]:
     return dict(db.execute("SELECT key, value FROM meta WHERE key != 'checksum'"))
 
@@ -394,8 +414,11 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what SQLite says while reading into `JournalCorruptError` or `JournalError`."""
+def reading(path: Path, done: str = "read") -> Iterator[None]:
+    """Turn what SQLite says while the file is read (or written) into our own errors.
+
+    They are `JournalCorruptError` and `JournalError`.
+    """
     try:
         yield
     except sqlite3.ProgrammingError:
@@ -404,7 +427,7 @@ def reading(path: Path) -> Iterator[None]:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
             raise damage(path, f"SQLite says: {error}") from error
         raise JournalError(
-            f"{str(path)!r} cannot be read ({error}); see that its disk works and has room, "
+            f"{str(path)!r} cannot be {done} ({error}); see that its disk works and has room, "
             f"and that no other program keeps it locked"
         ) from error
 

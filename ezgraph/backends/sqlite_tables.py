@@ -55,11 +55,12 @@ class Tables:
         self.path = path
         self.identity = read_identity(db, path)
         bound = self.identity.format > 1
-        self._seed = zlib.crc32(self.identity.meta.cluster_id.encode()) if bound else 0
+        self.seed = zlib.crc32(self.identity.meta.cluster_id.encode()) if bound else 0
+        """Where every checksum in the file begins."""
 
     def checksum(self, number: int, first: bytes, second: bytes) -> int:
         """Return the checksum of a row."""
-        return zlib.crc32(second, zlib.crc32(first, zlib.crc32(number.to_bytes(8), self._seed)))
+        return zlib.crc32(second, zlib.crc32(first, zlib.crc32(number.to_bytes(8), self.seed)))
 
     def verifies(self, checksum: int, number: int, first: bytes, second: bytes) -> bool:
         """Say whether a row is what was written; damage may even have changed the types."""
@@ -170,7 +171,7 @@ class Tables:
 
     def numbers_checksum(self, *numbers: int) -> int:
         """Return the checksum of a row of ``checkpoints``."""
-        return zlib.crc32(repr(numbers).encode(), self._seed)
+        return zlib.crc32(repr(numbers).encode(), self.seed)
 
     def checkpoint(self, number: int) -> Checkpoint:
         """Return the checkpoint with this id, or raise `JournalCorruptError`."""

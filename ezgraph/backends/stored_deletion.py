@@ -1,0 +1,86 @@
+"""What may be deleted from a store: what nothing that stays refers to.
+
+A snapshot refers to its graph and to the partitions it has, a tag to its snapshot.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ezgraph.backends.stored_graphs import (
+    check_graph,
+    check_snapshot,
+    remove_graph,
+    remove_snapshots,
+    snapshot_row,
+    snapshots_of,
+    some,
+)
+from ezgraph.backends.stored_partitions import (
+    of_artifact,
+    remove_of_snapshot,
+    remove_partitions,
+    snapshots_with,
+)
+from ezgraph.backends.stored_tags import tags_of
+from ezgraph.errors import StillReferencedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ezgraph.backends.store import Store
+    from ezgraph.protocol.artifacts import Artifact, Partition
+    from ezgraph.protocol.fingerprints import Fingerprint
+
+
+def delete_graph(store: Store, name: str, fingerprint: Fingerprint) -> None:
+    """Delete a graph, and what it consists of as far as no other one does.
+
+    Raises:
+        UnknownGraphError: there is none.
+        StillReferencedError: there are snapshots of it.
+    """
+    check_graph(store, name, fingerprint)
+    if snapshots := snapshots_of(store, name, fingerprint):
+        seqs = some([str(snapshot_row(store, each).seq) for each in snapshots])
+        raise StillReferencedError(
+            f"graph {name!r} {fingerprint} is still that of a snapshot (at seq {seqs}); delete "
+            f"that first: delete_snapshot({name!r}, {str(fingerprint)!r})"
+        )
+    remove_graph(store, name, fingerprint)
+
+
+def delete_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> None:
+    """Delete the snapshots with this fingerprint, and which partitions they have.
+
+    The partitions themselves stay, and so does the graph.
+
+    Raises:
+        UnknownSnapshotError: there is none.
+        StillReferencedError: a tag points to one.
+    """
+    check_snapshot(store, name, fingerprint)
+    if tags := tags_of(store, name, snapshots_of(store, name, fingerprint)):
+        raise StillReferencedError(
+            f"snapshot {fingerprint} of graph {name!r} is still tagged {some(tags)}; remove the "
+            f"tag first: untag({name!r}, {tags[0]!r})"
+        )
+    remove_of_snapshot(store, name, fingerprint)
+    remove_snapshots(store, name, fingerprint)
+
+
+def delete_partitions(store: Store, artifact: Artifact, partitions: Sequence[Partition]) -> None:
+    """Forget partitions of an artifact's storage; those that are not known are left out.
+
+    Raises:
+        StillReferencedError: a snapshot has one of them.
+    """
+    for partition in partitions:
+        if found := snapshots_with(store, artifact, partition):
+            name, fingerprint, _ = found[0]
+            raise StillReferencedError(
+                f"partition {partition.key!r} of artifact {artifact.key!r} is still one of "
+                f"snapshot {fingerprint} of graph {name!r}; delete that first: "
+                f"delete_snapshot({name!r}, {str(fingerprint)!r})"
+            )
+    remove_partitions(store, of_artifact(artifact), partitions)

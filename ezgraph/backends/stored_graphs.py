@@ -1,0 +1,456 @@
+"""Graphs and snapshots in the rows of a store.
+
+==================================================  ==============================================
+``graph/NAME/FINGERPRINT/``                         `GraphRow`: of which pieces it consists
+``piece/HASH/``                                     a page of parts, or a blob they refer to
+``snapshot/NAME/EPOCH/SEQ/FINGERPRINT/MARK/``       `SnapshotRow`
+``frozen/NAME/FINGERPRINT/EPOCH/SEQ/MARK/``         empty: finds the snapshots of a fingerprint
+==================================================  ==============================================
+
+Epoch and seq are 16 hexadecimal digits, so snapshots are in order of time. MARK tells snapshots of
+one seq apart that differ in time or reason.
+
+A graph of 5,000 components is megabytes, and the next one differs in a few settings. So its parts,
+in order, are cut into pages, after about every 32nd (which one, its name decides: a part that comes
+or goes or changes touches its own page only); a page is stored once, under its hash, whichever
+graphs it is a page of. Pieces count when a graph refers to them: they may be stored before, step by
+step, and those of a graph that was never finished are removed with the next graph that is deleted.
+"""
+
+from __future__ import annotations
+
+import zlib
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+
+from ezgraph.errors import (
+    InvalidValueError,
+    JournalCorruptError,
+    JournalVersionError,
+    MalformedMessageError,
+    UnknownGraphError,
+    UnknownSnapshotError,
+)
+from ezgraph.names import key_of, topic_of
+from ezgraph.protocol.fingerprints import FINGERPRINT_BYTES, Fingerprint, content_hash
+from ezgraph.protocol.graphs import Graph, Snapshot, remember_fingerprint
+from ezgraph.protocol.listing import MOST_LISTED, GraphInfo, Page, SnapshotInfo
+from ezgraph.protocol.snapshot import Edge
+from ezgraph.protocol.stored import (
+    VERSION,
+    ArtifactPart,
+    ComponentPart,
+    ConfigPart,
+    EdgePart,
+    GraphRow,
+    Part,
+    ProducerPart,
+    SettingsPart,
+    SnapshotRow,
+)
+from ezgraph.wire import codec, values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import TypeVar
+
+    from ezgraph.backends.store import Store
+
+    T = TypeVar("T")
+
+_PARTS_PER_PAGE = 32
+_PAGE_BYTES = 64 << 10
+_SHOWN = 3
+
+
+class Written(NamedTuple):
+    """Who writes, in words, and when, in seconds since 1970."""
+
+    wall_time: float
+    author: str
+
+
+# --- graphs ---
+
+
+def write_graph(store: Store, graph: Graph, written: Written) -> None:
+    """Store a graph with everything in it; one that is stored stays as it is."""
+    key = _graph_key(graph.name, graph.fingerprint)
+    if store.get(key) is None:
+        row, pieces = cut(graph, written)
+        store.put({_piece_key(name): piece for name, piece in pieces.items()})
+        store.put({key: codec.encode(row)})
+
+
+def cut(graph: Graph, written: Written) -> tuple[GraphRow, dict[bytes, bytes]]:
+    """Return the row of a graph, and the pieces it refers to by their names."""
+    blobs: dict[bytes, bytes] = {}
+    pages: dict[bytes, bytes] = {}
+    names: list[bytes] = []
+    for page in _pages(graph, blobs):
+        packed = values.pack(page)
+        names.append(content_hash(packed))
+        pages[names[-1]] = packed
+    row = GraphRow(
+        wall_time=written.wall_time,
+        author=written.author,
+        pages=b"".join(names),
+        blobs=b"".join(blobs),
+        edges=len(graph.topology),
+        components=len(graph.components),
+        settings=len(graph.settings),
+        config=sum(map(len, graph.config.values())),
+        artifacts=len(graph.artifacts),
+        producers=len(graph.producers),
+    )
+    return row, blobs | pages
+
+
+def _pages(graph: Graph, blobs: dict[bytes, bytes]) -> Iterator[list[bytes]]:
+    page: list[bytes] = []
+    size = 0
+    for name, part in _parts(graph):
+        packed, referred = codec.encode_apart(part)
+        blobs.update(referred)
+        page.append(packed)
+        size += len(packed)
+        is_last = zlib.crc32(name.encode(errors="surrogatepass")) % _PARTS_PER_PAGE == 0
+        if is_last or size >= _PAGE_BYTES:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page
+
+
+def _parts(graph: Graph) -> Iterator[tuple[str, Part]]:
+    """Yield the parts in order, each with the name that decides where pages end."""
+    for edge in graph.topology:
+        yield f"edge {edge.from_topic} {edge.to_topic}", EdgePart(*edge)
+    for address, component in graph.components.items():
+        yield f"component {address}", ComponentPart(component)
+    for address, value in graph.settings.items():
+        yield f"settings {address}", SettingsPart(address, value)
+    for kind, entries in graph.config.items():
+        for key, value in entries.items():
+            yield f"config {kind} {key}", ConfigPart(kind, key, value)
+    for key, artifact in graph.artifacts.items():
+        yield f"artifact {key}", ArtifactPart(key, artifact)
+    for producer in graph.producers:
+        yield f"producer {producer.fingerprint}", ProducerPart(producer)
+
+
+def read_graph(store: Store, name: str, fingerprint: Fingerprint) -> Graph:
+    """Return a stored graph.
+
+    Raises:
+        UnknownGraphError: there is none of this name and fingerprint.
+    """
+    key = _graph_key(name, fingerprint)
+    packed = store.get(key)
+    if packed is None:
+        raise _unknown_graph(store, name, fingerprint)
+    graph = _joined(store, name, row_of(key, packed, GraphRow))
+    remember_fingerprint(graph, fingerprint)
+    return graph
+
+
+def _joined(store: Store, name: str, row: GraphRow) -> Graph:
+    blobs = {each: _piece(store, each) for each in _names(row.blobs)}
+    edges: list[Edge] = []
+    producers = []
+    fields: dict[str, dict[str, Any]] = {
+        "artifacts": {},
+        "components": {},
+        "settings": {},
+        "config": {},
+    }
+    for part in _parts_of(store, row, blobs):
+        match part:
+            case EdgePart():
+                edges.append(Edge(part.from_topic, part.to_topic))
+            case ComponentPart():
+                fields["components"][part.component.address] = part.component
+            case SettingsPart():
+                fields["settings"][part.address] = part.value
+            case ConfigPart():
+                fields["config"].setdefault(part.type, {})[part.key] = part.value
+            case ArtifactPart():
+                fields["artifacts"][part.key] = part.artifact
+            case ProducerPart():
+                producers.append(part.producer)
+            case _:
+                assert_never(part)
+    return Graph(name, topology=tuple(edges), producers=tuple(producers), **fields)
+
+
+def _parts_of(store: Store, row: GraphRow, blobs: Mapping[bytes, bytes]) -> Iterator[Part]:
+    for name in _names(row.pages):
+        yield from understood(_piece_key(name), partial(_page, _piece(store, name), blobs))
+
+
+def _page(packed: bytes, blobs: Mapping[bytes, bytes]) -> list[Part]:
+    return [codec.decode_apart(each, blobs, Part) for each in values.unpack(packed)]
+
+
+def _names(joined: bytes) -> list[bytes]:
+    starts = range(0, len(joined), FINGERPRINT_BYTES)
+    return [joined[start : start + FINGERPRINT_BYTES] for start in starts]
+
+
+def _piece(store: Store, name: bytes) -> bytes:
+    piece = store.get(_piece_key(name))
+    if piece is None or content_hash(piece) != name:
+        raise JournalCorruptError(
+            f"piece {name.hex()} of a stored graph is missing or is not what it was; nothing was "
+            f"repaired or removed. Restore a backup"
+        )
+    return piece
+
+
+def list_graphs(store: Store, name: str | None, after: str | None, limit: int) -> Page[GraphInfo]:
+    """Return stored graphs, those of one name or all, by name and fingerprint."""
+    prefix = ("graph",) if name is None else ("graph", name)
+
+    def info(key: bytes, packed: bytes) -> GraphInfo:
+        row = row_of(key, packed, GraphRow)
+        _, graph_name, fingerprint = key_of(key)
+        counts = {each: getattr(row, each) for each in _COUNTS}
+        return GraphInfo(
+            graph_name, Fingerprint.from_hex(fingerprint), row.wall_time, row.author, **counts
+        )
+
+    return page_of(store, prefix, after, limit, info)
+
+
+_COUNTS = ("edges", "components", "settings", "config", "artifacts", "producers")
+
+
+def remove_graph(store: Store, name: str, fingerprint: Fingerprint) -> None:
+    """Remove a graph of which there is no snapshot, and the pieces that no other one needs."""
+    store.remove([_graph_key(name, fingerprint)])
+    needed: set[bytes] = set()
+    for key, packed in store.each(topic_of(("graph",))):
+        row = row_of(key, packed, GraphRow)
+        needed.update(_names(row.pages), _names(row.blobs))
+    pieces = [key for key, _ in store.each(topic_of(("piece",)))]
+    store.remove([key for key in pieces if bytes.fromhex(key_of(key)[1]) not in needed])
+
+
+def check_graph(store: Store, name: str, fingerprint: Fingerprint) -> None:
+    """Raise `UnknownGraphError` unless there is this graph."""
+    if store.get(_graph_key(name, fingerprint)) is None:
+        raise _unknown_graph(store, name, fingerprint)
+
+
+def _graph_key(name: str, fingerprint: Fingerprint) -> bytes:
+    return topic_of(("graph", name, str(fingerprint)))
+
+
+def _piece_key(name: bytes) -> bytes:
+    return topic_of(("piece", name.hex()))
+
+
+def _unknown_graph(store: Store, name: str, fingerprint: Fingerprint) -> UnknownGraphError:
+    known = store.scan(topic_of(("graph", name)), limit=_SHOWN + 1)
+    shown = some([key_of(each)[2] for each, _ in known])
+    return UnknownGraphError(
+        f"no graph {name!r} with the fingerprint {fingerprint} is stored here; "
+        + (f"there are {shown}" if known else f"there is none named {name!r}")
+    )
+
+
+# --- snapshots ---
+
+
+def write_snapshot(store: Store, snapshot: Snapshot, written: Written) -> bytes:
+    """Store a snapshot and its graph, unless they are stored; return the snapshot's key."""
+    write_graph(store, snapshot.graph, written)
+    key = snapshot_key(snapshot)
+    if store.get(key) is None:
+        row = SnapshotRow(
+            fingerprint=snapshot.fingerprint,
+            epoch=snapshot.epoch,
+            seq=snapshot.seq,
+            time=snapshot.time,
+            reason=snapshot.reason,
+            wall_time=written.wall_time,
+            author=written.author,
+        )
+        _, name, epoch, seq, fingerprint, mark = key_of(key)
+        found_by = topic_of(("frozen", name, fingerprint, epoch, seq, mark))
+        store.put({key: codec.encode(row), found_by: b""})
+    return key
+
+
+def snapshot_key(snapshot: Snapshot) -> bytes:
+    """Return the key of a snapshot's row."""
+    mark = Fingerprint.of((snapshot.time, snapshot.reason), "ezgraph.mark")
+    place = f"{snapshot.epoch:016x}", f"{snapshot.seq:016x}"
+    fingerprint = str(snapshot.fingerprint)
+    return topic_of(("snapshot", snapshot.name, *place, fingerprint, str(mark)[:16]))
+
+
+def read_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> Snapshot:
+    """Return the newest snapshot of a graph with this fingerprint.
+
+    Raises:
+        UnknownSnapshotError: there is none.
+    """
+    return snapshot_at(store, newest(store, name, fingerprint))
+
+
+def newest(store: Store, name: str, fingerprint: Fingerprint) -> bytes:
+    """Return the key of the newest snapshot with this fingerprint, or raise as `read_snapshot`."""
+    found = store.last(_frozen_prefix(name, fingerprint))
+    if found is None:
+        raise _unknown_snapshot(store, name, fingerprint)
+    _, _, _, epoch, seq, mark = key_of(found[0])
+    return topic_of(("snapshot", name, epoch, seq, str(fingerprint), mark))
+
+
+def snapshot_at(store: Store, key: bytes) -> Snapshot:
+    """Return the snapshot with this key, which something refers to."""
+    row = snapshot_row(store, key)
+    graph = read_graph(store, key_of(key)[1], row.fingerprint)
+    return Snapshot(
+        graph=graph,
+        seq=row.seq,
+        epoch=row.epoch,
+        time=row.time,
+        fingerprint=row.fingerprint,
+        reason=row.reason,
+    )
+
+
+def snapshot_row(store: Store, key: bytes) -> SnapshotRow:
+    """Return the row of the snapshot with this key, which something refers to."""
+    packed = store.get(key)
+    if packed is None:
+        raise JournalCorruptError(
+            f"the stored snapshot {key[:80]!r} is missing, but something refers to it; nothing was "
+            f"repaired or removed. Restore a backup"
+        )
+    return row_of(key, packed, SnapshotRow)
+
+
+def snapshot_info(key: bytes, row: SnapshotRow) -> SnapshotInfo:
+    """Return what is listed of a snapshot."""
+    return SnapshotInfo(
+        name=key_of(key)[1],
+        fingerprint=row.fingerprint,
+        epoch=row.epoch,
+        seq=row.seq,
+        time=row.time,
+        reason=row.reason,
+        wall_time=row.wall_time,
+        author=row.author,
+    )
+
+
+def list_snapshots(
+    store: Store, name: str | None, after: str | None, limit: int
+) -> Page[SnapshotInfo]:
+    """Return stored snapshots, those of one graph or all, by name and seq."""
+    prefix = ("snapshot",) if name is None else ("snapshot", name)
+    return page_of(
+        store,
+        prefix,
+        after,
+        limit,
+        lambda key, packed: snapshot_info(key, row_of(key, packed, SnapshotRow)),
+    )
+
+
+def snapshots_of(store: Store, name: str, fingerprint: Fingerprint) -> list[bytes]:
+    """Return the keys of all snapshots with this fingerprint, oldest first."""
+    places = (key_of(key)[3:] for key, _ in store.scan(_frozen_prefix(name, fingerprint)))
+    return [
+        topic_of(("snapshot", name, epoch, seq, str(fingerprint), mark))
+        for epoch, seq, mark in places
+    ]
+
+
+def check_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> None:
+    """Raise `UnknownSnapshotError` unless there is a snapshot with this fingerprint."""
+    newest(store, name, fingerprint)
+
+
+def remove_snapshots(store: Store, name: str, fingerprint: Fingerprint) -> None:
+    """Remove the rows of all snapshots with this fingerprint, which nothing refers to."""
+    found_by = [key for key, _ in store.scan(_frozen_prefix(name, fingerprint))]
+    store.remove([*snapshots_of(store, name, fingerprint), *found_by])
+
+
+def _frozen_prefix(name: str, fingerprint: Fingerprint) -> bytes:
+    return topic_of(("frozen", name, str(fingerprint)))
+
+
+def _unknown_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> UnknownSnapshotError:
+    known = store.scan(topic_of(("snapshot", name)), limit=_SHOWN + 1)
+    shown = some([key_of(each)[4] for each, _ in known])
+    return UnknownSnapshotError(
+        f"no snapshot of graph {name!r} with the fingerprint {fingerprint} is stored here; "
+        + (f"there are {shown}" if known else f"there is none of {name!r}")
+    )
+
+
+# --- what all rows have in common ---
+
+
+def row_of(key: bytes, packed: bytes, kind: type[T]) -> T:
+    """Return what a row holds.
+
+    Raises:
+        JournalVersionError: a newer ezgraph wrote it.
+        JournalCorruptError: it holds no such thing.
+    """
+    row: Any = understood(key, lambda: codec.decode(packed, kind))
+    if row.version > VERSION:
+        raise newer(key, f"version {row.version}, and this one knows {VERSION}")
+    found: T = row
+    return found
+
+
+def understood(key: bytes, decode: Callable[[], Any]) -> Any:  # noqa: ANN401
+    """Return what ``decode`` returns; say which row it is if it cannot."""
+    try:
+        return decode()
+    except MalformedMessageError as error:
+        if error.unknown:
+            raise newer(key, str(error)) from error
+        raise JournalCorruptError(
+            f"the stored row {key[:60]!r} verifies but cannot be read: {error}; report this"
+        ) from error
+
+
+def newer(key: bytes, what: str) -> JournalVersionError:
+    """Return the error for a row of a newer ezgraph."""
+    return JournalVersionError(
+        f"the stored row {key[:60]!r} was written by a newer ezgraph ({what}); read it with that"
+    )
+
+
+def page_of(
+    store: Store,
+    prefix: tuple[str, ...],
+    after: str | None,
+    limit: int,
+    info: Callable[[bytes, bytes], T],
+) -> Page[T]:
+    """Return up to ``limit`` rows below a prefix, behind ``after``, as ``info`` tells them."""
+    if type(limit) is not int or not 0 < limit <= MOST_LISTED:
+        raise InvalidValueError(f"limit is {limit!r}; give a number from 1 to {MOST_LISTED}")
+    topic = topic_of(prefix)
+    start = b"" if after is None else after.encode()
+    if start and not start.startswith(topic):
+        raise InvalidValueError(
+            f"{after!r:.60} is no place in this listing; give the next_after of its page before"
+        )
+    rows = store.scan(topic, after=start, limit=limit + 1)
+    items = tuple(info(key, packed) for key, packed in rows[:limit])
+    return Page(items, rows[limit - 1][0].decode() if len(rows) > limit else None)
+
+
+def some(names: list[str]) -> str:
+    """Return the first few names."""
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

@@ -1,0 +1,134 @@
+"""Partitions in the rows of a store.
+
+========================================================  ========================================
+``partition/SCOPE…/KEY/INPUT/CONTENT/``                   `PartitionRow`
+``scope/STORAGE/NAME/FINGERPRINT/ARTIFACT/``              empty: this snapshot has partitions there
+========================================================  ========================================
+
+A scope is either that of all known partitions of a storage, ``artifact/STORAGE/``, or that of those
+of one artifact in one snapshot, ``snapshot/NAME/FINGERPRINT/ARTIFACT/STORAGE/``. STORAGE is the
+fingerprint of an artifact's storage, KEY the text of a partition's key, INPUT its input
+fingerprint, CONTENT the fingerprint of all that is said of it. So the partitions of an artifact
+stand together, in order of their keys, and those of one key and one input are found at once,
+however many others there are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ezgraph.backends.stored_graphs import page_of, row_of
+from ezgraph.names import key_of, topic_of
+from ezgraph.protocol.fingerprints import Fingerprint
+from ezgraph.protocol.listing import PartitionInfo
+from ezgraph.protocol.stored import PartitionRow
+from ezgraph.wire import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ezgraph.backends.store import Store
+    from ezgraph.backends.stored_graphs import Written
+    from ezgraph.protocol.artifacts import (
+        Artifact,
+        Partition,
+        PartitionKey,
+        StoragePartitions,
+    )
+    from ezgraph.protocol.listing import Page
+
+Scope = tuple[str, ...]
+
+
+def of_artifact(artifact: Artifact) -> Scope:
+    """Return the scope of all known partitions of an artifact's storage."""
+    return ("partition", "artifact", str(artifact.storage_fingerprint))
+
+
+def of_snapshot(
+    name: str, fingerprint: Fingerprint, artifact_key: str, artifact: Artifact
+) -> Scope:
+    """Return the scope of an artifact's partitions in one snapshot."""
+    storage = str(artifact.storage_fingerprint)
+    return ("partition", "snapshot", name, str(fingerprint), artifact_key, storage)
+
+
+def write_partitions(
+    store: Store, scope: Scope, partitions: Iterable[Partition], written: Written
+) -> None:
+    """Add partitions to a scope; those that are there stay as they are."""
+    prefix = topic_of(scope)
+    rows = {
+        prefix + _place(each): codec.encode(PartitionRow(each, written.wall_time, written.author))
+        for each in partitions
+    }
+    if rows:
+        store.add(rows)
+        _note_scope(store, scope)
+
+
+def _note_scope(store: Store, scope: Scope) -> None:
+    if scope[1] == "snapshot":
+        _, _, name, fingerprint, artifact_key, storage = scope
+        key = topic_of(("scope", storage, name, fingerprint, artifact_key))
+        if store.get(key) is None:
+            store.put({key: b""})
+
+
+def read_partitions(
+    store: Store, scope: Scope, wanted: Mapping[PartitionKey, Fingerprint]
+) -> StoragePartitions:
+    """Return a scope's partitions; with ``wanted``, only those of these keys and inputs."""
+    prefix = topic_of(scope)
+    places = [topic_of((key.text, str(inputs))) for key, inputs in wanted.items()] or [b""]
+    rows = [row for place in sorted(places) for row in store.scan(prefix + place)]
+    return tuple(row_of(key, packed, PartitionRow).partition for key, packed in rows)
+
+
+def list_partitions(
+    store: Store, scope: Scope, after: str | None, limit: int
+) -> Page[PartitionInfo]:
+    """Return a scope's partitions with who wrote them and when, by key."""
+
+    def info(key: bytes, packed: bytes) -> PartitionInfo:
+        row = row_of(key, packed, PartitionRow)
+        return PartitionInfo(row.partition, row.wall_time, row.author)
+
+    return page_of(store, scope, after, limit, info)
+
+
+def snapshots_with(
+    store: Store, artifact: Artifact, partition: Partition
+) -> list[tuple[str, Fingerprint, str]]:
+    """Return in which snapshots a partition is, and as which artifact: (name, fingerprint, key)."""
+    storage, place = str(artifact.storage_fingerprint), _place(partition)
+    found = []
+    for row_key, _ in store.each(topic_of(("scope", storage))):
+        _, _, name, fingerprint, artifact_key = key_of(row_key)
+        scope = ("partition", "snapshot", name, fingerprint, artifact_key, storage)
+        if store.get(topic_of(scope) + place) is not None:
+            found.append((name, Fingerprint.from_hex(fingerprint), artifact_key))
+    return found
+
+
+def remove_partitions(store: Store, scope: Scope, partitions: Iterable[Partition]) -> None:
+    """Remove partitions from a scope; those that are not there are left out."""
+    prefix = topic_of(scope)
+    store.remove([prefix + _place(each) for each in partitions])
+
+
+def remove_of_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> None:
+    """Remove what partitions a snapshot has."""
+    prefix = topic_of(("partition", "snapshot", name, str(fingerprint)))
+    keys = [key for key, _ in store.each(prefix)]
+    scopes = {key_of(key)[2:6] for key in keys}
+    store.remove(keys)
+    store.remove(
+        topic_of(("scope", storage, name_of, mark, artifact_key))
+        for name_of, mark, artifact_key, storage in sorted(scopes)
+    )
+
+
+def _place(partition: Partition) -> bytes:
+    inputs = str(partition.input_fingerprint)
+    return topic_of((partition.key.text, inputs, str(partition.fingerprint)))
