@@ -127,6 +127,23 @@ def user_folder(variable: str, *otherwise: str) -> str:
     return os.path.join(base, "ezgraph")
 
 
+def program_name() -> str:
+    """Return the name of the script that runs; for ``python -m package`` the package's."""
+    path = sys.argv[0] if sys.argv and sys.argv[0] else "python"
+    folder, name = os.path.split(path)
+    return os.path.basename(folder) if name == "__main__.py" else name
+
+
+def login_name() -> str:
+    """Return who is logged in, "" where the host does not say."""
+    import getpass  # reads the environment, and the password database of the host
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
 CONTEXTS_FILE = "contexts.toml"
 
 

@@ -17,12 +17,15 @@ from ezgraph.backends.base import (
     Record,
     masked,
 )
+from ezgraph.protocol.listing import Page
 
 if TYPE_CHECKING:
+    from ezgraph.backends.aio import AsyncConnection
     from ezgraph.backends.memory import MemoryBackend
     from ezgraph.backends.sqlite import SQLiteBackend
 
 __all__ = [
+    "AsyncConnection",
     "Backend",
     "Checkpoint",
     "CheckpointSink",
@@ -34,12 +37,17 @@ __all__ = [
     "JournalMeta",
     "JournalReader",
     "MemoryBackend",
+    "Page",
     "Record",
     "SQLiteBackend",
     "masked",
 ]
 
-_HOME = {"MemoryBackend": "ezgraph.backends.memory", "SQLiteBackend": "ezgraph.backends.sqlite"}
+_HOME = {
+    "AsyncConnection": "ezgraph.backends.aio",
+    "MemoryBackend": "ezgraph.backends.memory",
+    "SQLiteBackend": "ezgraph.backends.sqlite",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -21,19 +21,23 @@ A *backend* is an address (``sqlite:///rig.db``), a *connection* is what one get
 * **One broker.** An open journal is locked until it is closed or its process is gone. Anybody
   may read it meanwhile (`Connection.open_reader`).
 
-Bytes go in and the same bytes come out: this room knows neither codec nor events.
+Bytes go in and the same bytes come out: the journal knows neither codec nor events.
 What every backend must check is in the base classes; a backend adds how it stores.
+
+Beside the journal, in the same place and under the same lock, stands a *store* of graphs,
+snapshots, tags and partitions (`ezgraph.backends.connection`). Who has the journal open changes it
+through that (`Journal.change`): what was changed is stored in the commit of the next append, with
+the records that say so, or not at all.
 """
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+from ezgraph.backends.connection import Connection
 from ezgraph.backends.reader import (
     Checkpoint,
     Chunk,
@@ -42,11 +46,20 @@ from ezgraph.backends.reader import (
     JournalReader,
     Record,
 )
+from ezgraph.config import DEFAULT_TIMEOUT_S
 from ezgraph.errors import ConfigError, JournalError, JournalFailedError
+from ezgraph.protocol.fingerprints import Fingerprint
+from ezgraph.protocol.urls import masked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
+
+    from ezgraph.backends.aio import AsyncConnection
+    from ezgraph.backends.store import Store
+
+T = TypeVar("T")
 
 __all__ = [
     "Backend",
@@ -55,6 +68,7 @@ __all__ = [
     "CheckpointWriter",
     "Chunk",
     "Connection",
+    "ConnectionT",
     "EpochSpan",
     "Journal",
     "JournalMeta",
@@ -68,9 +82,6 @@ _BUILT_IN = {
     "memory": "ezgraph.backends.memory:MemoryBackend",
     "sqlite": "ezgraph.backends.sqlite:SQLiteBackend",
 }
-_SECRET_IN_QUERY = re.compile(
-    r"([?&][^=&]*(?:pass|pw|secret|token|key|auth|cred)[^=&]*=)[^&]*", re.IGNORECASE
-)
 
 
 class Journal(JournalReader):
@@ -94,6 +105,7 @@ class Journal(JournalReader):
             name, meta, epochs, floor=floor, head=head, checkpoint_seqs=checkpoint_seqs
         )
         self._writer: CheckpointWriter | None = None
+        self._changes_rows = False
         self._gate = _WriteGate(name)
 
     def append(self, records: Sequence[Record]) -> None:
@@ -111,9 +123,37 @@ class Journal(JournalReader):
                     f"record {record.seq} does not follow {last - 1} in {self.name}: seqs are dense"
                 )
         with self._gate:
-            if records:
+            if records or self._changes_rows:
                 self._write(records)
+                self._changes_rows = False
             self._head = last
+
+    def ask(self, ask: Callable[[Store], T]) -> T:
+        """Return what ``ask`` finds in the rows of the store beside the journal.
+
+        That is, with what was changed since the last append.
+        """
+        self._check_open()
+        return ask(self._rows())
+
+    def change(self, change: Callable[[Store], T]) -> T:
+        """Return what ``change`` returns; its changes to the store are part of the next append.
+
+        If it raises, nothing of it is, and the journal goes on.
+
+        Raises:
+            JournalFailedError: as in `append`.
+        """
+        self._gate.check()
+        with self._tentatively() as store:
+            result = change(store)
+        self._changes_rows = True
+        return result
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether `change` has changed what the next append will store, with records or without."""
+        return self._changes_rows
 
     def begin_checkpoint(self, seq: int) -> CheckpointWriter:
         """Return a writer for the state at ``seq``. It abandons an earlier unfinished one.
@@ -205,7 +245,15 @@ class Journal(JournalReader):
 
     @abstractmethod
     def _write(self, records: Sequence[Record]) -> None:
-        """Store the records, one at least, durably, all or none."""
+        """Store the records, and what `_tentatively` has changed, durably, all or none."""
+
+    @abstractmethod
+    def _rows(self) -> Store:
+        """Return the store beside the journal, to read it."""
+
+    @abstractmethod
+    def _tentatively(self) -> AbstractContextManager[Store]:
+        """Yield the store, to change it; undo what was changed if the block raises."""
 
     @abstractmethod
     def _drop(self, floor: int, max_rows: int | None) -> int:
@@ -284,6 +332,10 @@ class _WriteGate:
         self.closed = False
 
     def __enter__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raise if no more writes go through."""
         if self.closed:
             raise JournalError(f"{self.name} is closed: open it again")
         if self.failure is not None:
@@ -308,61 +360,11 @@ class _WriteGate:
             ) from error
 
 
-class Connection(ABC):
-    """What `Backend.connect` gives; leaving its ``with`` block closes it and its journal."""
-
-    @abstractmethod
-    def open_journal(self, *, identity: JournalMeta | None = None) -> Journal:
-        """Open the journal, create it if there is none, and lock it for this broker.
-
-        ``identity`` is what a journal created now will be; random by default, and without
-        effect on one that exists.
-
-        Raises:
-            JournalLockedError: another broker has it open.
-            JournalCorruptError, JournalVersionError, JournalError: it cannot be used; says why.
-        """
-
-    @abstractmethod
-    def open_reader(self) -> JournalReader:
-        """Open the journal to read it as it is now, without its lock; never write anything.
-
-        A broker may be running on it. What that broker appends later is not seen: open another
-        reader. Close it soon, because a SQLite journal grows while somebody reads it.
-
-        Raises:
-            JournalCorruptError, JournalVersionError, JournalError: it cannot be read, or there
-                is none; says why.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close the journal, if open, and the connection. Closing twice does nothing."""
-
-    @contextmanager
-    def connect(self) -> Iterator[Self]:
-        """Yield this connection and leave it open: so ``(connection or backend).connect()``."""
-        yield self
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> dict[str, Any]:
-        """Let a pydantic model have a connection as a field: any instance is valid."""
-        return {"type": "is-instance", "cls": cls}
+ConnectionT = TypeVar("ConnectionT", bound=Connection, covariant=True)
 
 
 @dataclass(frozen=True, repr=False)
-class Backend(ABC):
+class Backend(ABC, Generic[ConnectionT]):
     """The address of a store, as a value; it opens nothing until `connect`."""
 
     def __init_subclass__(cls) -> None:
@@ -372,7 +374,7 @@ class Backend(ABC):
             cls.__repr__ = Backend.__repr__  # type: ignore[method-assign]
 
     @staticmethod
-    def from_url(url: str) -> Backend:
+    def from_url(url: str) -> Backend[Connection]:
         """Return the backend at ``url``; its scheme picks the class.
 
         Raises:
@@ -389,7 +391,7 @@ class Backend(ABC):
 
     @classmethod
     @abstractmethod
-    def parse(cls, url: str) -> Backend:
+    def parse(cls, url: str) -> Backend[ConnectionT]:
         """Return the backend for a URL of this class's scheme, or raise `ConfigError`."""
 
     @property
@@ -397,21 +399,26 @@ class Backend(ABC):
     def url(self) -> str:
         """The address, such that `from_url` gives an equal backend. Show only ``masked(url)``."""
 
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint of the address, whatever lets one in there."""
+        return Fingerprint.of(masked(self.url), "ezgraph.backend")
+
     @abstractmethod
-    def connect(self) -> Connection:
+    def connect(self) -> ConnectionT:
         """Return a connection; use it in a ``with`` block."""
+
+    def connect_async(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> AsyncConnection:
+        """Return a connection whose methods are coroutines; use it in an ``async with`` block.
+
+        ``timeout`` is each call's deadline, in seconds.
+        """
+        from ezgraph.backends.aio import AsyncConnection  # asyncio is slow to import
+
+        return AsyncConnection(self, timeout=timeout)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {masked(self.url)}>"
-
-
-def masked(url: str) -> str:
-    """Return the URL with credentials and secret-looking query values replaced by ``***``."""
-    scheme, colon, rest = url.partition(":")
-    if "@" in rest and not rest.startswith("///"):
-        slashes = "//" if rest.startswith("//") else ""
-        rest = f"{slashes}***@{rest.rpartition('@')[2]}"
-    return scheme + colon + _SECRET_IN_QUERY.sub(r"\1***", rest)
 
 
 def _find(scheme: str) -> str | None:
@@ -429,7 +436,7 @@ def _installed() -> dict[str, str]:
     return {each.name: each.value for each in entry_points(group=ENTRY_POINTS)}
 
 
-def _load(scheme: str, home: str) -> type[Backend]:
+def _load(scheme: str, home: str) -> type[Backend[Connection]]:
     module, _, name = home.partition(":")
     try:
         backend = getattr(import_module(module), name)

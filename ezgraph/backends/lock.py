@@ -3,19 +3,25 @@
 The lock is an ``flock`` on a side file, ``<path>.lock``, so that check and backup can still
 read the file itself. The kernel drops it when its holder is gone, however that ended. The side
 file stays. Its first line names the last holder; the second is a note from it to the next one:
-the last seq it has acknowledged.
+the last seq it has acknowledged. A third, behind them, says how often the store beside the journal
+was changed.
+
+A broker holds the lock alone (`FileLock`). Those who change the store without one share it for the
+length of each transaction (`SharedLock`); SQLite's own locks keep these apart from each other.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Event
+from typing import TYPE_CHECKING, Self
 
 from ezgraph.errors import JournalError, JournalLockedError
 
@@ -27,6 +33,9 @@ _NETWORK_FILE_SYSTEM = re.compile(
     r"|rclone|s3fs|smb2|smb3|smbfs|sshfs)"
 )
 _NOTE_AT = 64  # bytes; the line before it is padded
+_STORED_NOTE_AT = 192  # a note has 80 bytes at most
+_PATIENCE_S = 1.0
+_PAUSE_S = 0.01
 _held: set[int] = set()
 
 
@@ -56,26 +65,57 @@ class Note:
                 return None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredNote:
+    """That the store beside a cluster's journal was changed ``revision`` times."""
+
+    cluster_id: str
+    revision: int
+
+    def __str__(self) -> str:
+        return _with_checksum(f"stored {self.cluster_id} {self.revision:020d}")
+
+    @classmethod
+    def parse(cls, line: str) -> StoredNote | None:
+        """Return the note, None if it is no whole one."""
+        text, _, _ = line.strip().rpartition(" ")
+        match text.split():
+            case ["stored", cluster_id, revision] if (
+                line.strip() == _with_checksum(text) and revision.isdecimal()
+            ):
+                return cls(cluster_id, int(revision))
+            case _:
+                return None
+
+
 def _with_checksum(text: str) -> str:
     return f"{text} {zlib.crc32(text.encode()):010d}"
 
 
 def note_beside(path: Path) -> Note | None:
     """Return the note in the side file of ``path``, without its lock."""
+    return Note.parse(_line_beside(path, _NOTE_AT))
+
+
+def stored_note_beside(path: Path) -> StoredNote | None:
+    """Return the note about the store in the side file of ``path``, without its lock."""
+    return StoredNote.parse(_line_beside(path, _STORED_NOTE_AT))
+
+
+def _line_beside(path: Path, at: int) -> str:
     try:
         with open(f"{path}.lock", "rb") as side_file:
-            side_file.seek(_NOTE_AT)
+            side_file.seek(at)
             line = side_file.readline(1000)
     except OSError:
-        return None
-    return Note.parse(line.decode(errors="replace"))
+        return ""
+    return line.decode(errors="replace").lstrip("\0")
 
 
-class FileLock:
-    """The exclusive right to write ``path``, until `release` or the end of this process."""
+class _SideFile:
+    """The side file of ``path``, open, and a lock on it until `release` or this process ends."""
 
     def __init__(self, path: Path) -> None:
-        """Take the lock, or raise `JournalLockedError` with the holder's process id."""
         self.path = path
         side_file = f"{path}.lock"
         try:
@@ -92,9 +132,12 @@ class FileLock:
             raise
         _held.add(self._fd)
 
-    def leave_note(self, note: Note) -> None:
-        """Leave one line for the next holder, in place of the one before; it is not synced."""
-        self._write(f"{note}\n", _NOTE_AT)
+    def _take(self) -> None:
+        raise NotImplementedError
+
+    def leave_stored_note(self, note: StoredNote) -> None:
+        """Leave one line about the store, in place of the one before; it is not synced."""
+        self._write(f"{note}\n", _STORED_NOTE_AT)
 
     def release(self) -> None:
         """Let others have it. Releasing twice does nothing."""
@@ -102,23 +145,26 @@ class FileLock:
             _held.remove(self._fd)
             os.close(self._fd)
 
-    def _take(self) -> None:
+    def _locks(self, *, alone: bool) -> bool:
+        """Take the lock, shared or alone; return whether that was possible now."""
         import fcntl  # not on Windows: brokers do not run there, but `import ezgraph` must
 
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise JournalLockedError(
-                f"{str(self.path)!r} is held by {self._holder()}: a journal has "
-                f"one broker. Stop that one, or give this one a journal of its own"
-            ) from error
+            kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+            fcntl.flock(self._fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
         except OSError as error:
             raise JournalError(
                 f"{str(self.path)!r} cannot be locked ({error.strerror}): its file system has no "
                 f"flock; keep the journal on a local disk"
             ) from error
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        self._write(f"{os.getpid()} {since}".ljust(_NOTE_AT - 1) + "\n", 0)
+        return True
+
+    def _unlock(self) -> None:
+        import fcntl
+
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def _write(self, line: str, at: int) -> None:
         try:
@@ -134,6 +180,56 @@ class FileLock:
         pid, _, since = line.strip().partition(" ")
         whose = "this process, " if pid == str(os.getpid()) else ""
         return f"{whose}process {pid or '(unknown)'}, since {since or 'just now'}"
+
+
+class FileLock(_SideFile):
+    """The exclusive right to write ``path``, until `release` or the end of this process."""
+
+    def leave_note(self, note: Note) -> None:
+        """Leave one line for the next holder, in place of the one before; it is not synced."""
+        self._write(f"{note}\n", _NOTE_AT)
+
+    def _take(self) -> None:
+        """Take the lock, or raise `JournalLockedError` with the holder's process id.
+
+        Those who share it do so for a moment: they are waited for.
+        """
+        waiting = Event()
+        for _ in range(int(_PATIENCE_S / _PAUSE_S)):
+            if self._locks(alone=True):
+                break
+            if not self._locks(alone=False):
+                raise JournalLockedError(
+                    f"{str(self.path)!r} is held by {self._holder()}: a journal has "
+                    f"one broker. Stop that one, or give this one a journal of its own"
+                )
+            self._unlock()
+            waiting.wait(_PAUSE_S * (1 + secrets.randbelow(100) / 100))  # not in step with others
+        else:
+            raise JournalLockedError(
+                f"{str(self.path)!r} has been read for repair, or written by programs without a "
+                f"broker, for {_PATIENCE_S:g} s on end; stop these, or try again"
+            )
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        self._write(f"{os.getpid()} {since}".ljust(_NOTE_AT - 1) + "\n", 0)
+
+
+class SharedLock(_SideFile):
+    """The right to change the store in ``path``, with others, while no broker runs on it."""
+
+    def _take(self) -> None:
+        """Take the lock, or raise `JournalLockedError` with the broker's process id."""
+        if not self._locks(alone=False):
+            raise JournalLockedError(
+                f"{str(self.path)!r} is held by {self._holder()}, a broker: write through that, "
+                f"at its address (ezgraph://host:port), or stop it first"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 @contextmanager

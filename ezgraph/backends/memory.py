@@ -1,33 +1,41 @@
 """A backend that forgets: for tests, simulations, and rigs that need no history.
 
-The store belongs to the connection, so a journal closed and opened again on the same
-connection goes on where it was: a restart without a disk.
+What is stored belongs to the backend object, and is gone with it. So a journal closed and opened
+again goes on where it was, a restart without a disk; and all connections of one backend object see
+the same graphs and tags. Two objects are equal (there is one address) and yet apart.
 """
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left, bisect_right
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ezgraph.backends.base import (
     Backend,
     Checkpoint,
     CheckpointSink,
-    Connection,
     EpochSpan,
     Journal,
     JournalMeta,
     JournalReader,
     masked,
 )
+from ezgraph.backends.local import LocalConnection
+from ezgraph.backends.store import MemoryRows
 from ezgraph.errors import ConfigError, JournalError, JournalLockedError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from ezgraph.backends.base import Record
+    from ezgraph.backends.store import Store
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -40,6 +48,7 @@ class _Store:
     records: list[Record] = field(default_factory=list)
     size_bytes: int = 0
     checkpoints: list[Checkpoint] = field(default_factory=list)
+    rows: MemoryRows = field(default_factory=MemoryRows)
 
     @classmethod
     def new(cls, meta: JournalMeta) -> _Store:
@@ -66,13 +75,24 @@ class _Store:
 _seq = attrgetter("seq")
 
 
+@dataclass(slots=True)
+class _Place:
+    """Where a backend's connections meet: what is stored, and the journal that is open on it."""
+
+    store: _Store | None = None
+    journal: MemoryJournal | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+
 @dataclass(frozen=True, repr=False)
-class MemoryBackend(Backend):
-    """``memory://``: each connection is a fresh store, gone with it."""
+class MemoryBackend(Backend["MemoryConnection"]):
+    """``memory://``: a store of this object's own, gone with it."""
+
+    _place: _Place = field(default_factory=_Place, init=False, compare=False)
 
     @classmethod
     def parse(cls, url: str) -> MemoryBackend:
-        """Return the backend; ``memory://`` is the only URL there is."""
+        """Return a backend of its own; ``memory://`` is the only URL there is."""
         if url.lower() != "memory://":
             raise ConfigError(f"{masked(url)!r} says too much: write 'memory://', it has no name")
         return cls()
@@ -83,40 +103,90 @@ class MemoryBackend(Backend):
         return "memory://"
 
     def connect(self) -> MemoryConnection:
-        """Return a connection to a new, empty store."""
-        return MemoryConnection()
+        """Return a connection to this object's store."""
+        return MemoryConnection(self._place)
 
 
-class MemoryConnection(Connection):
-    """One store in this process."""
+class MemoryConnection(LocalConnection):
+    """Access to a store in this process; by itself, to a new one."""
 
-    def __init__(self) -> None:
-        self._store: _Store | None = None
-        self._journal: MemoryJournal | None = None
+    def __init__(self, place: _Place | None = None) -> None:
+        self._place = place or _Place()
+        self._opened: MemoryJournal | None = None
+
+    @property
+    def _store(self) -> _Store | None:
+        return self._place.store
+
+    @_store.setter
+    def _store(self, store: _Store | None) -> None:
+        self._place.store = store
+
+    @property
+    def _journal(self) -> MemoryJournal | None:
+        return self._opened
+
+    @_journal.setter
+    def _journal(self, journal: MemoryJournal) -> None:
+        self._opened = self._place.journal = journal
 
     def open_journal(self, *, identity: JournalMeta | None = None) -> MemoryJournal:
-        """Open the journal of this connection; see `Connection.open_journal`."""
-        if self._journal is not None and not self._journal.closed:
+        """Open the journal; see `Connection.open_journal`."""
+        with self._place.lock:
+            self._check_unlocked()
+            self._store = self._store or _Store.new(identity or JournalMeta.fresh())
+            self._journal = journal = MemoryJournal(self._store)
+            return journal
+
+    def _check_unlocked(self) -> None:
+        if self._place.journal is not None and not self._place.journal.closed:
             raise JournalLockedError(
                 "this memory:// journal is open already: a journal has one broker; close it first"
             )
-        self._store = self._store or _Store.new(identity or JournalMeta.fresh())
-        self._journal = MemoryJournal(self._store)
-        return self._journal
 
     def open_reader(self) -> MemoryReader:
-        """Return a reader of what this connection's store holds now."""
+        """Return a reader of what the store holds now."""
         if self._store is None:
             raise JournalError("this memory:// connection has no journal yet: open that first")
         return MemoryReader(self._store)
 
+    def _read(self, ask: Callable[[Store], T]) -> T:
+        with self._place.lock:
+            return ask(MemoryRows() if self._store is None else self._store.rows)
+
+    def _write(self, change: Callable[[Store], T]) -> T:
+        with self._place.lock:
+            if self._opened is None or self._opened.closed:
+                return self._write_alone(change)
+            result = self._opened.change(change)
+            self._opened.append(())
+            return result
+
+    def _write_alone(self, change: Callable[[Store], T]) -> T:
+        self._check_unlocked()
+        self._store = store = self._store or _Store.new(JournalMeta.fresh())
+        with _tentatively(store.rows) as rows:
+            result = change(rows)
+        rows.commit()
+        return result
+
     def close(self) -> None:
-        """Close the journal, if open. The store stays until this object is gone."""
-        if self._journal is not None:
-            self._journal.close()
+        """Close the journal, if open. What is stored stays until the backend is gone."""
+        if self._opened is not None:
+            self._opened.close()
 
     def __repr__(self) -> str:
-        return f"<MemoryConnection journal={self._journal}>"
+        return f"<MemoryConnection journal={self._opened}>"
+
+
+@contextmanager
+def _tentatively(rows: MemoryRows) -> Iterator[MemoryRows]:
+    before = rows.changes
+    try:
+        yield rows
+    except BaseException:
+        rows.rollback(before)
+        raise
 
 
 class MemoryReader(JournalReader):
@@ -193,6 +263,13 @@ class MemoryJournal(Journal):
         self._store.records.extend(records)
         for record in records:
             self._store.size_bytes += len(record.topic) + len(record.event)
+        self._store.rows.commit()
+
+    def _rows(self) -> MemoryRows:
+        return self._store.rows
+
+    def _tentatively(self) -> AbstractContextManager[Store]:
+        return _tentatively(self._store.rows)
 
     def _matching(
         self, after: int, last: int, prefix: bytes
@@ -217,7 +294,7 @@ class MemoryJournal(Journal):
         return _MemorySink(self._store, seq)
 
     def _close(self) -> None:
-        pass
+        self._store.rows.rollback()
 
 
 class _MemorySink(CheckpointSink):

@@ -30,19 +30,25 @@ import sqlite3
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from ezgraph.backends.base import (
     Backend,
     CheckpointSink,
-    Connection,
     Journal,
     JournalMeta,
     JournalReader,
     masked,
 )
-from ezgraph.backends.lock import FileLock, Note, note_beside
+from ezgraph.backends.local import LocalConnection
+from ezgraph.backends.lock import (
+    FileLock,
+    Note,
+    SharedLock,
+    note_beside,
+    stored_note_beside,
+)
 from ezgraph.backends.sqlite_file import (
     FileStamp,
     check_header,
@@ -52,19 +58,26 @@ from ezgraph.backends.sqlite_file import (
     connect_to_read,
     create,
     damage,
+    ending_transaction,
     reading,
     size_bytes,
     store_epochs,
     store_floor,
     transaction,
 )
+from ezgraph.backends.sqlite_rows import SQLiteRows
+from ezgraph.backends.sqlite_store import Beside, read_once
 from ezgraph.backends.sqlite_tables import Finished, Tables
-from ezgraph.errors import ConfigError, JournalError
+from ezgraph.backends.store import MemoryRows
+from ezgraph.errors import ConfigError, JournalError, JournalFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from ezgraph.backends.reader import Checkpoint, EpochSpan, Record
+    from ezgraph.backends.store import Store
+
+T = TypeVar("T")
 
 SYNCHRONOUS = ("NORMAL", "FULL", "EXTRA")
 _LOOKED_AT = 50_000
@@ -72,7 +85,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, repr=False)
-class SQLiteBackend(Backend):
+class SQLiteBackend(Backend["SQLiteConnection"]):
     """``sqlite:///relative/path`` or ``sqlite:////absolute/path``, as a value.
 
     ``synchronous`` is SQLite's word: ``FULL`` survives a power cut, ``NORMAL`` (faster) only the
@@ -121,16 +134,21 @@ class SQLiteBackend(Backend):
         return SQLiteConnection(self)
 
 
-class SQLiteConnection(Connection):
-    """Access to what is in one file."""
+class SQLiteConnection(LocalConnection):
+    """Access to what is in one file. Use it in one thread."""
 
     def __init__(self, backend: SQLiteBackend) -> None:
         self._backend = backend
         self._journal: SQLiteJournal | None = None
+        self._beside: Beside | None = None
+
+    @property
+    def _path(self) -> Path:
+        return Path(os.path.realpath(self._backend.path))
 
     def open_journal(self, *, identity: JournalMeta | None = None) -> SQLiteJournal:
         """Open the journal; see `Connection.open_journal`. Use it in this thread only."""
-        path = Path(os.path.realpath(self._backend.path))
+        path = self._path
         check_place(path)
         if os.path.exists(path):
             check_header(path)
@@ -148,12 +166,42 @@ class SQLiteConnection(Connection):
 
     def open_reader(self) -> SQLiteReader:
         """Return a reader; see `Connection.open_reader`. Use it in this thread only."""
-        return open_reader(Path(os.path.realpath(self._backend.path)))
+        return open_reader(self._path)
+
+    def _read(self, ask: Callable[[Store], T]) -> T:
+        if self._journal is not None and not self._journal.closed:
+            return self._journal.ask(ask)
+        if self._beside is not None and self._beside.is_current():
+            return self._beside.read(ask)
+        return read_once(self._path, ask)
+
+    def _write(self, change: Callable[[Store], T]) -> T:
+        if self._journal is not None and not self._journal.closed:
+            result = self._journal.change(change)
+            self._journal.append(())
+            return result
+        path = self._path
+        check_place(path)
+        if not path.exists():
+            change(MemoryRows())  # a file that would be empty if this raises is not made
+        with SharedLock(path) as lock:
+            return self._opened(path).write(change, lock)
+
+    def _opened(self, path: Path) -> Beside:
+        if self._beside is not None and not self._beside.is_current():
+            self._beside.close()
+            self._beside = None
+        if self._beside is None:
+            self._beside = Beside.open(path, self._backend.synchronous, _look_first)
+        return self._beside
 
     def close(self) -> None:
-        """Close the journal, if open."""
+        """Close the journal, if open, and the file."""
         if self._journal is not None:
             self._journal.close()
+        if self._beside is not None:
+            self._beside.close()
+            self._beside = None
 
     def __repr__(self) -> str:
         return f"<SQLiteConnection {masked(self._backend.url)} journal={self._journal}>"
@@ -232,7 +280,8 @@ def open_reader(path: Path) -> SQLiteReader:
     """Return a reader of a journal's file; see `Connection.open_reader`."""
     check_readable(path)
     check_header(path)
-    note = note_beside(path)  # before what is acknowledged next is in the file
+    # before what is acknowledged next is in the file
+    note, stored_note = note_beside(path), stored_note_beside(path)
     db = connect_to_read(path)
     try:
         with reading(path):
@@ -240,6 +289,7 @@ def open_reader(path: Path) -> SQLiteReader:
             finished = tables.finished()
             tables.check_continuity(finished)
             check_end(tables, note)
+            SQLiteRows(tables).check_end(stored_note)
             return SQLiteReader(path, tables, finished)
     except BaseException:
         db.close()
@@ -313,6 +363,7 @@ class SQLiteJournal(Journal):
         try:
             with reading(path):
                 self._tables = Tables(self._db, path)
+                self._stored = SQLiteRows(self._tables)
                 self._survey()
                 self._remove_leftovers()
         except BaseException:
@@ -374,14 +425,50 @@ class SQLiteJournal(Journal):
         return shutil.disk_usage(self._path.parent).free
 
     def _write(self, records: Sequence[Record]) -> None:
-        checksum = self._tables.checksum
-        with transaction(self._db):
-            self._db.executemany(
+        checksum, db = self._tables.checksum, self._db
+        note = self._stored.note if self._stored.is_changed else None
+        with ending_transaction(db) if db.in_transaction else transaction(db):
+            db.executemany(
                 "INSERT INTO events VALUES (?, ?, ?, ?)",
                 [(r.seq, r.topic, r.event, checksum(r.seq, r.topic, r.event)) for r in records],
             )
         if self._survives_power_cut:
-            self._leave_note(records[-1].seq)
+            if records:
+                self._leave_note(records[-1].seq)
+            if note is not None:
+                self._lock.leave_stored_note(note)
+        self._stored.committed()
+
+    def _rows(self) -> Store:
+        return self._stored
+
+    @contextmanager
+    def _tentatively(self) -> Iterator[Store]:
+        """Begin the next append's transaction if it has not begun, and a part of it."""
+        db = self._db
+        is_first = not db.in_transaction
+        with reading(self._path, "written"):
+            if is_first:
+                db.execute("BEGIN IMMEDIATE")
+            db.execute("SAVEPOINT change")
+        try:
+            yield self._stored
+        except BaseException:
+            self._undo(whole=is_first)
+            raise
+        db.execute("RELEASE change")
+
+    def _undo(self, *, whole: bool) -> None:
+        db = self._db
+        self._stored.undone()
+        if not db.in_transaction:  # SQLite gave it up, and with it what was changed before
+            if not whole:
+                self._gate.failure = JournalFailedError("SQLite gave up a transaction")
+        elif whole:
+            db.execute("ROLLBACK")
+        else:
+            db.execute("ROLLBACK TO change")
+            db.execute("RELEASE change")
 
     def _drop(self, floor: int, max_rows: int | None) -> int:
         query = "SELECT coalesce(min(seq), ?) FROM events"

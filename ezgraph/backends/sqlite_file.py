@@ -32,6 +32,8 @@ FORMAT = 2
 APPLICATION_ID = 0x657A4772  # "ezGr"
 
 _CLUSTER_ID = re.compile(r"[0-9a-f]{32}")
+_LOOKS = 5
+_BUSY_S = 10.0
 _MOST_SECRET_BYTES = 64  # what BLAKE2b takes as a key
 _NO_NUMBER = 1 << 62
 _MAGIC = b"SQLite format 3\0"
@@ -154,16 +156,30 @@ class JournalDatabase(sqlite3.Connection):
 
 def create(path: Path, meta: JournalMeta) -> None:
     """Make an empty journal at ``path``, where nothing is yet. Hold the lock."""
+    with _made(path, path.with_name(f"{path.name}.new"), meta) as new:
+        new.rename(path)
+
+
+def create_with_others(path: Path, meta: JournalMeta) -> None:
+    """Make an empty journal at ``path`` unless somebody else does so first. Share the lock."""
+    with _made(path, path.with_name(f"{path.name}.{os.getpid()}.new"), meta) as new:
+        with suppress(FileExistsError):
+            os.link(new, path)
+        new.unlink()
+
+
+@contextmanager
+def _made(path: Path, new: Path, meta: JournalMeta) -> Iterator[Path]:
+    """Yield an empty journal under a name of its own, to be moved to ``path``."""
     for part in ("-wal", "-journal"):
-        if size_bytes(path.with_name(path.name + part)):
+        if size_bytes(path.with_name(path.name + part)) and not path.exists():
             raise damage(path, f"the file is gone, but a part of it, {part!r}, is still there")
-    new = path.with_name(path.name + ".new")
     try:
         new.unlink(missing_ok=True)
         os.close(os.open(new, os.O_CREAT | os.O_EXCL, 0o600))  # it holds the cluster's secret
         with closing(sqlite3.connect(new, isolation_level=None)) as db:
             _fill(db, meta)
-        new.rename(path)
+        yield new
         sync_directory(path.parent)
     except (OSError, sqlite3.Error) as error:
         with suppress(OSError):
@@ -214,8 +230,32 @@ def connect_to_read(path: Path) -> JournalDatabase:
     ask `FileStamp` whether it stayed so. Else it is read in one transaction, and so together
     with a WAL that a dead broker left.
     """
-    alone = not os.path.exists(f"{path}-wal")
-    db = _connected(path, "mode=ro&immutable=1" if alone else "mode=ro")
+    for _ in range(_LOOKS):
+        alone = not os.path.exists(f"{path}-wal")
+        try:
+            return _opened_to_read(path, "mode=ro&immutable=1" if alone else "mode=ro")
+        except JournalError:
+            if alone == (not os.path.exists(f"{path}-wal")):
+                raise
+    raise JournalError(f"{str(path)!r} is opened and closed all the time; try again")
+
+
+def connect_beside(path: Path) -> JournalDatabase:
+    """Open an existing journal's database to read the store in it, beside others who change it.
+
+    SQLite's own locks keep them apart, for which it needs its files beside the file. Where there
+    can be none (this user may not write there), and where somebody who died has left a WAL, it is
+    read as `connect_to_read` does.
+    """
+    folder_and_file = (path.parent, path)
+    may_write = all(os.access(each, os.R_OK | os.W_OK) for each in folder_and_file)
+    if may_write and not size_bytes(path.with_name(f"{path.name}-wal")):
+        return _opened_to_read(path, "mode=rw")
+    return connect_to_read(path)
+
+
+def _opened_to_read(path: Path, options: str) -> JournalDatabase:
+    db = _connected(path, options)
     try:
         with reading(path):
             db.execute("PRAGMA cell_size_check = ON")
@@ -231,7 +271,9 @@ def connect_to_read(path: Path) -> JournalDatabase:
 def _connected(path: Path, options: str) -> JournalDatabase:
     uri = f"file:{quote(os.fsencode(path))}?{options}"
     with reading(path):
-        db = sqlite3.connect(uri, isolation_level=None, uri=True, factory=JournalDatabase)
+        db = sqlite3.connect(
+            uri, isolation_level=None, uri=True, factory=JournalDatabase, timeout=_BUSY_S
+        )
     db.count(path)
     return db
 
@@ -404,6 +446,13 @@ def _meta_checksum(meta: dict[str, Any]) -> int:
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
     """Commit what the block does, or undo it."""
     db.execute("BEGIN IMMEDIATE")
+    with ending_transaction(db):
+        yield
+
+
+@contextmanager
+def ending_transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Commit what the block does, and what was done since the transaction began, or undo it."""
     try:
         yield
         db.execute("COMMIT")

@@ -22,15 +22,15 @@ import zlib
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
+from ezgraph.backends.lock import StoredNote
 from ezgraph.backends.sqlite_file import damage, read_storage_format, reading, store_storage_format
 from ezgraph.backends.store import Store
 from ezgraph.errors import JournalCorruptError, JournalVersionError
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-    from pathlib import Path
 
+    from ezgraph.backends.sqlite_tables import Tables
     from ezgraph.backends.store import Rows
 
 STORAGE_FORMAT = 1
@@ -45,14 +45,11 @@ _CREATE = (
 class SQLiteRows(Store):
     """The rows in an open database; who opened it begins and ends the transaction."""
 
-    def __init__(
-        self, db: sqlite3.Connection, path: Path, seed: int, begin: Callable[[], None]
-    ) -> None:
-        """``seed``: where checksums begin; ``begin`` is called before anything is changed."""
-        self._db = db
-        self._path = path
-        self._seed = seed
-        self._begin = begin
+    def __init__(self, tables: Tables) -> None:
+        self._db = tables.db
+        self._path = tables.path
+        self._cluster_id = tables.identity.meta.cluster_id
+        self._seed = tables.seed
         self._is_there = False
         self.is_changed = False
 
@@ -253,10 +250,9 @@ class SQLiteRows(Store):
                 )
 
     def _change(self) -> None:
-        """Begin a transaction that changes something, unless one is under way; count it."""
+        """Count a transaction that changes something, once."""
         if self.is_changed:
             return
-        self._begin()
         self.is_changed = True
         if not self._look():
             self._create()
@@ -273,9 +269,31 @@ class SQLiteRows(Store):
             store_storage_format(self._db, STORAGE_FORMAT)
         self._is_there = True
 
-    def ended(self) -> None:
-        """Be told that the transaction has ended, one way or the other."""
+    def undone(self) -> None:
+        """Be told that what was changed was undone, and perhaps the table with it."""
         self.is_changed = self._is_there = False
+
+    def committed(self) -> None:
+        """Be told that what was changed lasts."""
+        self.is_changed = False
+
+    @property
+    def note(self) -> StoredNote:
+        """What to note beside the file when the transaction has been committed."""
+        return StoredNote(self._cluster_id, self.revision)
+
+    def check_end(self, note: StoredNote | None) -> None:
+        """Raise `JournalCorruptError` if the newest changes are gone that the note tells of."""
+        if note is None or note.cluster_id != self._cluster_id:
+            return
+        if (found := self.revision) < note.revision:
+            raise damage(
+                self._path,
+                f"what is stored beside the journal was changed {note.revision} times, and the "
+                f"file has only {found} of these (an older backup is put back with 'ezgraph "
+                f"journal restore'; to go on without what is missing all the same, remove "
+                f"'{self._path}.lock')",
+            )
 
     # --- checksums ---
 

@@ -62,23 +62,23 @@ class Store(ABC):
 
 
 class MemoryRows(Store):
-    """Rows in this process. `commit` and `rollback` end a transaction; the first put begins one."""
+    """Rows in this process, and what they were before each change since the last `commit`."""
 
     def __init__(self) -> None:
         self._keys: list[bytes] = []
         self._values: dict[bytes, bytes] = {}
-        self._before: dict[bytes, bytes | None] = {}
+        self._before: list[tuple[bytes, bytes | None]] = []
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __repr__(self) -> str:
-        return f"<MemoryRows rows={len(self)} uncommitted={len(self._before)}>"
+        return f"<MemoryRows rows={len(self)} uncommitted={self.changes}>"
 
     @property
-    def is_changed(self) -> bool:
-        """Whether something was changed since the last `commit` or `rollback`."""
-        return bool(self._before)
+    def changes(self) -> int:
+        """How many changes there were since the last `commit`."""
+        return len(self._before)
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value at ``key``."""
@@ -107,8 +107,7 @@ class MemoryRows(Store):
     def put(self, rows: Mapping[bytes, bytes]) -> None:
         """Have these values at these keys."""
         for key, value in rows.items():
-            self._before.setdefault(key, self._values.get(key))
-            self._set(key, value)
+            self._change(key, value)
 
     def add(self, rows: Mapping[bytes, bytes]) -> None:
         """Have these values where nothing is."""
@@ -117,8 +116,11 @@ class MemoryRows(Store):
     def remove(self, keys: Iterable[bytes]) -> None:
         """Have nothing at these keys."""
         for key in keys:
-            self._before.setdefault(key, self._values.get(key))
-            self._set(key, None)
+            self._change(key, None)
+
+    def _change(self, key: bytes, value: bytes | None) -> None:
+        self._before.append((key, self._values.get(key)))
+        self._set(key, value)
 
     def _set(self, key: bytes, value: bytes | None) -> None:
         is_there = key in self._values
@@ -135,8 +137,7 @@ class MemoryRows(Store):
         """What was changed counts."""
         self._before.clear()
 
-    def rollback(self) -> None:
-        """What was changed is as it was before."""
-        for key, value in self._before.items():
-            self._set(key, value)
-        self._before.clear()
+    def rollback(self, changes: int = 0) -> None:
+        """Be as it was after so many `changes`."""
+        while len(self._before) > changes:
+            self._set(*self._before.pop())

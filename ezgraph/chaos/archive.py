@@ -87,5 +87,5 @@ def _events(reader: JournalReader, after: int, through: int) -> tuple[bytes, ...
     return reader.read(after, through=through).events
 
 
-def _backend(path: Path, *, synchronous: str = "full") -> Backend:
+def _backend(path: Path, *, synchronous: str = "full") -> Backend[Connection]:
     return SQLiteBackend(path.absolute(), synchronous=synchronous)

@@ -73,7 +73,7 @@ class FlakyMemory(MemoryConnection):
             raise AssertionError("an open journal has a store")
         self.fails = None
         self._journal = self._flaky = _FlakyJournal(self._store, self)
-        return self._journal
+        return self._flaky
 
     def crash(self) -> None:
         """The process is gone; the store is not."""
@@ -117,7 +117,10 @@ class _FlakyJournal(MemoryJournal):
         if fails is None or (fails == "torn" and len(_transaction_ends(records)) < 2):
             super()._write(records)
             return
-        super()._write(records[: self._disk.survivors(records)])
+        survivors = self._disk.survivors(records)
+        if survivors < len(records):
+            self._store.rows.rollback()  # what is stored beside them comes with the last of them
+        super()._write(records[:survivors])
         raise OSError(errno.EIO, "Input/output error")
 
 

@@ -1,0 +1,151 @@
+"""Reading and changing the store in a journal's file without being its broker."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from ezgraph.backends.lock import SharedLock, stored_note_beside
+from ezgraph.backends.reader import JournalMeta
+from ezgraph.backends.sqlite_file import (
+    FileStamp,
+    check_header,
+    check_place,
+    check_readable,
+    connect,
+    connect_beside,
+    create_with_others,
+    ending_transaction,
+    reading,
+)
+from ezgraph.backends.sqlite_rows import SQLiteRows
+from ezgraph.backends.sqlite_tables import Tables
+from ezgraph.backends.store import MemoryRows
+from ezgraph.errors import JournalCorruptError, JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ezgraph.backends.sqlite_file import JournalDatabase
+    from ezgraph.backends.store import Store
+
+T = TypeVar("T")
+_LOOKS = 5
+
+
+def read_once(path: Path, ask: Callable[[Store], T]) -> T:
+    """Return what ``ask`` finds in the file as it is now; where there is none, nothing is stored.
+
+    Nothing is created. It is asked again if the file was written meanwhile and that could not be
+    kept apart (a file that this user may only read, while another writes it).
+    """
+    if not path.exists():
+        _check_folder(path)
+        return ask(MemoryRows())
+    check_readable(path)
+    check_header(path)
+    for _ in range(_LOOKS):
+        before = FileStamp.of(path)
+        try:
+            found = _ask_once(path, ask)
+        except JournalCorruptError:
+            if before == FileStamp.of(path):
+                raise
+            continue
+        if before == FileStamp.of(path) or _is_kept_apart(path):
+            return found
+    raise JournalError(f"{str(path)!r} was written each time it was read; try again")
+
+
+def _ask_once(path: Path, ask: Callable[[Store], T]) -> T:
+    note = stored_note_beside(path)  # before what is acknowledged next is in the file
+    db = connect_beside(path)
+    try:
+        with reading(path):
+            rows = SQLiteRows(Tables(db, path))
+        rows.check_end(note)
+        return ask(rows)
+    finally:
+        db.close()
+
+
+def _is_kept_apart(path: Path) -> bool:
+    return all(os.access(each, os.R_OK | os.W_OK) for each in (path.parent, path))
+
+
+def _check_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise JournalError(f"{str(path.parent)!r} is no directory; create it, or correct the path")
+
+
+class Beside:
+    """The store in a file, open to be changed, beside others who do so too; not with a broker.
+
+    It belongs to the thread that made it.
+    """
+
+    def __init__(self, path: Path, db: JournalDatabase) -> None:
+        self._path = path
+        self._db = db
+        self._inode = path.stat().st_ino
+        self._rows = SQLiteRows(Tables(db, path))
+
+    @classmethod
+    def open(cls, path: Path, synchronous: str, look_first: Callable[[Path], None]) -> Beside:
+        """Open the file, or make it if there is none; hold a `SharedLock`.
+
+        ``look_first`` raises if an existing file must not be written because it is damaged.
+        """
+        check_place(path)
+        if not path.exists():
+            create_with_others(path, JournalMeta.fresh())
+        check_header(path)
+        look_first(path)
+        db = connect(path, synchronous)
+        try:
+            with reading(path):
+                return cls(path, db)
+        except BaseException:
+            db.close()
+            raise
+
+    def is_current(self) -> bool:
+        """Say whether the file at the path is still the one that was opened."""
+        try:
+            return self._path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
+    def read(self, ask: Callable[[Store], T]) -> T:
+        """Return what ``ask`` finds, in one state of the store."""
+        with reading(self._path):
+            self._db.execute("BEGIN")
+        try:
+            return ask(self._rows)
+        finally:
+            self._db.execute("ROLLBACK")
+            self._rows.undone()
+
+    def write(self, change: Callable[[Store], T], lock: SharedLock) -> T:
+        """Return what ``change`` returns; what it has changed lasts, or nothing if it raises."""
+        with reading(self._path, "written"):
+            self._db.execute("BEGIN IMMEDIATE")
+        try:
+            with ending_transaction(self._db):
+                result = change(self._rows)
+                note = self._rows.note if self._rows.is_changed else None
+        finally:
+            self._rows.undone()
+        if note is not None:
+            with suppress(JournalError):  # the one from before is true as well
+                lock.leave_stored_note(note)
+        return result
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __repr__(self) -> str:
+        return f"<Beside {str(self._path)!r}>"
