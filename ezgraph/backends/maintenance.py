@@ -1,7 +1,7 @@
 """What is done to a journal's file besides running a broker on it.
 
 ============  =======================================  ==========================================
-`verify`      reads all of a journal                   raises at the first thing that is damaged
+`verify`      reads all of a journal and its store     raises at the first thing that is damaged
 `compact`     drops history and shrinks the file       in place, under the lock
 `backup`      copies a journal, in use or not          the copy is verified before it has its name
 `restore`     puts a backup back                       in a new epoch, above every number given
@@ -37,6 +37,8 @@ from ezgraph.backends.sqlite import (
     write_history,
 )
 from ezgraph.backends.sqlite_file import check_place, size_bytes, sync_directory
+from ezgraph.backends.sqlite_rows import SQLiteRows
+from ezgraph.backends.stored_salvage import consistent
 from ezgraph.errors import JournalCorruptError, JournalError
 
 if TYPE_CHECKING:
@@ -66,13 +68,14 @@ def no_progress(done: int, total: int) -> None:
 
 
 def verify(reader: JournalReader, progress: Progress = no_progress) -> None:
-    """Read every record and every checkpoint.
+    """Read every record, every checkpoint, and every row of the store.
 
     Raises:
         JournalCorruptError: at the first that is missing or fails its checksum.
     """
     verify_records(reader, progress)
     reader.each_checkpoint()
+    reader.verify_store()
 
 
 def verify_records(reader: JournalReader, progress: Progress = no_progress) -> None:
@@ -239,6 +242,7 @@ def _restore(source: Path, dest: Path, settle: Settle, wall: float, progress: Pr
         aside = _put_aside(dest, wall)
         new.replace(dest)
         lock.leave_note(Note(reader.cluster_id, start.base, start.epoch))
+        lock.leave_stored_note(reader.stored_note())
         sync_directory(dest.parent)
     return Restored(reader.cluster_id, reader.epoch, reader.head, start.epoch, start.base, aside)
 
@@ -316,6 +320,8 @@ class Repaired:
     The new one has the records ``floor`` to ``last`` and goes on from a checkpoint at
     ``checkpoint_seq`` (None: from the beginning). ``lost`` are the numbers, first to last, that
     were given and are in it no more; those up to ``checkpoint_seq`` still have their effect.
+    ``stored_rows`` of the store beside it (graphs, snapshots, tags, partitions) are in the new one;
+    ``stored_damage`` says what is wrong with the others, None: nothing.
     """
 
     cluster_id: str
@@ -326,6 +332,8 @@ class Repaired:
     epoch: int
     base: int
     damage: str | None
+    stored_rows: int = 0
+    stored_damage: str | None = None
 
 
 def repair(
@@ -352,11 +360,14 @@ def repair(
         known += _known_at(dest, reader.cluster_id)
         start = _next_start(reader, wall, known)
         kept, damage = _best(reader, progress)
-        kept.write(new, reader)
+        stored, stored_damage = _stored(reader)
+        kept.write(new, reader, stored)
         _begin(new, start, settle)
         with open_reader(new) as copy:
             verify(copy)
+            stored_note = copy.stored_note()
         lock.leave_note(Note(reader.cluster_id, start.base, start.epoch))
+        lock.leave_stored_note(stored_note)
         _publish(new, dest)
         end = max(each.base for each in known)
         before = _ranges(reader, reader.floor, kept.floor - 1)
@@ -369,7 +380,18 @@ def repair(
             epoch=start.epoch,
             base=start.base,
             damage=damage,
+            stored_rows=len(stored),
+            stored_damage=stored_damage,
         )
+
+
+def _stored(reader: SQLiteReader) -> tuple[dict[bytes, bytes], str | None]:
+    """Return what can be kept of the store, and what is wrong with the rest."""
+    rows = SQLiteRows(reader.tables)
+    try:
+        return dict(rows.all()), None
+    except JournalError as error:
+        return consistent(dict(rows.salvaged())), str(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,12 +402,13 @@ class _Kept:
     last: int
     checkpoints: tuple[Checkpoint, ...]
 
-    def write(self, new: Path, reader: SQLiteReader) -> None:
-        """Write it into a new file, its last epoch still open."""
+    def write(self, new: Path, reader: SQLiteReader, stored: dict[bytes, bytes]) -> None:
+        """Write it into a new file, its last epoch still open, and the store beside it."""
         *before, last = (span for span in reader.epochs if span.base <= self.last)
         epochs = (*before, replace(last, last_seq=None))
         meta = replace(reader.meta, epoch=last.epoch)
-        write_history(new, meta, epochs, self.floor, self._rows(reader), self.checkpoints)
+        rows = self._rows(reader)
+        write_history(new, meta, epochs, self.floor, rows, self.checkpoints, stored)
 
     def _rows(self, reader: SQLiteReader) -> Iterator[tuple[int, bytes, bytes, int]]:
         for after, last in _dense(reader, self.floor, self.last):

@@ -46,6 +46,7 @@ from ezgraph.backends.lock import (
     FileLock,
     Note,
     SharedLock,
+    StoredNote,
     note_beside,
     stored_note_beside,
 )
@@ -72,7 +73,7 @@ from ezgraph.backends.store import MemoryRows
 from ezgraph.errors import ConfigError, JournalError, JournalFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from ezgraph.backends.reader import Checkpoint, EpochSpan, Record
     from ezgraph.backends.store import Store
@@ -265,6 +266,15 @@ class SQLiteReader(JournalReader):
             raise JournalError(
                 f"{self.name} was written while it was read: a broker has started on it; ask again"
             )
+
+    def verify_store(self) -> int:
+        """Read all rows of the store; see `JournalReader.verify_store`."""
+        with self._left_alone():
+            return sum(1 for _ in SQLiteRows(self.tables).all())
+
+    def stored_note(self) -> StoredNote:
+        """How often the store was changed, as it is noted beside the file."""
+        return SQLiteRows(self.tables).note
 
     def structural_damage(self) -> str | None:
         """Return what SQLite finds wrong with the file's own structure."""
@@ -557,8 +567,11 @@ def write_history(
     floor: int,
     records: Iterable[tuple[int, bytes, bytes, int]],
     checkpoints: Iterable[Checkpoint],
+    stored: Mapping[bytes, bytes],
 ) -> None:
     """Make a journal's file of verified parts; see `Tables.records` for the records.
+
+    ``stored`` are the rows of the store beside it.
 
     Nobody else may use the file yet: it is synced only when it is opened as a journal.
     """
@@ -579,6 +592,9 @@ def write_history(
                 sink = _SQLiteSink(tables, checkpoint.seq, number)
                 sink.add(checkpoint.entries)
                 sink.finish(checkpoint.blobs)
+            if stored:
+                with transaction(db):
+                    SQLiteRows(tables).put(stored)
     except sqlite3.Error as error:
         raise JournalError(f"cannot write {str(path)!r} ({error}); free disk space") from error
 

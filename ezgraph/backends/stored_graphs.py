@@ -230,10 +230,13 @@ def remove_graph(store: Store, name: str, fingerprint: Fingerprint) -> None:
     store.remove([_graph_key(name, fingerprint)])
     needed: set[bytes] = set()
     for key, packed in store.each(topic_of(("graph",))):
-        row = row_of(key, packed, GraphRow)
-        needed.update(_names(row.pages), _names(row.blobs))
-    pieces = [key for key, _ in store.each(topic_of(("piece",)))]
-    store.remove([key for key in pieces if bytes.fromhex(key_of(key)[1]) not in needed])
+        needed.update(pieces_of(row_of(key, packed, GraphRow)))
+    store.remove([key for key, _ in store.each(topic_of(("piece",))) if key not in needed])
+
+
+def pieces_of(row: GraphRow) -> list[bytes]:
+    """Return the keys of the pieces that a graph consists of."""
+    return [_piece_key(each) for each in (*_names(row.blobs), *_names(row.pages))]
 
 
 def check_graph(store: Store, name: str, fingerprint: Fingerprint) -> None:

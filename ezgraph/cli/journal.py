@@ -81,8 +81,9 @@ def journal_file(typed: str) -> Path:
 def check(journal: JournalArgument, as_json: JsonOption = False) -> None:
     """Read all of a journal and say whether it is sound; a running broker is not disturbed.
 
-    Every checksum, the numbers without a hole, the epochs; and that each checkpoint is the state
-    its history adds up to. The first damage is named with its record, and what it costs.
+    Every checksum, the numbers without a hole, the epochs; that each checkpoint is the state its
+    history adds up to; and every graph, snapshot, tag and partition beside it. The first damage is
+    named with its record, and what it costs.
     """
     from ezgraph.cli.journal_state import examine
 
@@ -104,7 +105,8 @@ def _write_verdict(verdict: Verdict) -> None:
     for remark in verdict.remarks:
         say(f"note: {remark}")
     if verdict.damage is None:
-        paper().line(("sound", "bold green"), (": every record and checkpoint verifies", ""))
+        sound = ": every record and checkpoint verifies, and every stored row"
+        paper().line(("sound", "bold green"), (sound, ""))
         return
     paper().line(("DAMAGED", "bold red"))
     say(visible(verdict.damage.what))
@@ -240,6 +242,9 @@ def _saved(source: Path, dest: Path, done: Any) -> Iterator[str]:  # noqa: ANN40
         yield f"what of these can still be read is in {source}: see 'ezgraph journal export'"
     else:
         yield "no event is lost"
+    if done.stored_damage is not None:
+        yield f"of the graphs, snapshots, tags and partitions {done.stored_rows} rows are kept"
+        yield visible(done.stored_damage)
     yield f"it goes on with seq {done.base + 1} in epoch {done.epoch}"
 
 

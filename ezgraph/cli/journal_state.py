@@ -114,7 +114,8 @@ def examine(path: Path, progress: Progress = no_progress) -> Verdict:
         return _of_unopened(path, Damage(str(error), _cost_of_unopened(path)))
     with reader:
         damage = _damaged_record(reader, progress) or _damaged_checkpoint(reader)
-        damage = damage or _damaged_structure(reader) or _misfit(reader, progress)
+        damage = damage or _damaged_structure(reader) or _damaged_store(reader)
+        damage = damage or _misfit(reader, progress)
         reader.check_left_alone()
         return _verdict(reader, path, damage)
 
@@ -217,6 +218,18 @@ def _damaged_structure(reader: SQLiteReader) -> Damage | None:
         f"SQLite's own check says: {found}",
         "no event is lost, but a broker may fail when it writes; back it up, restore that",
     )
+
+
+def _damaged_store(reader: SQLiteReader) -> Damage | None:
+    try:
+        reader.verify_store()
+    except JournalCorruptError as error:
+        return Damage(
+            str(error),
+            "no event is lost, and a broker starts; but graphs, snapshots, tags or partitions are. "
+            "'ezgraph journal repair' makes a new journal with those that verify",
+        )
+    return None
 
 
 # --- checkpoint + tail = history ---

@@ -1,0 +1,79 @@
+"""What of a damaged store can be put into a new one: rows that verify, and that lead somewhere.
+
+A row that refers to one that is lost would be damage in the new store as well, so it is left out.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ezgraph.backends.stored_graphs import pieces_of, row_of
+from ezgraph.errors import InvalidKeyError, JournalError
+from ezgraph.names import key_of, topic_of
+from ezgraph.protocol.stored import GraphRow, TagRow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ezgraph.names import Key
+
+
+def consistent(rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return those of ``rows`` whose references all lead to others of them."""
+    kept: dict[bytes, bytes] = {}
+    for room in ("piece", "graph", "snapshot", "frozen", "tag"):
+        prefix = topic_of((room,))
+        for key in sorted(key for key in rows if key.startswith(prefix)):
+            with suppress(InvalidKeyError, JournalError):
+                if _leads_on(key_of(key), rows[key], kept):
+                    kept[key] = rows[key]
+    kept = {key: value for key, value in kept.items() if _is_found(key, kept)}
+    others = {key: value for key, value in rows.items() if _is_other(key, kept)}
+    return kept | others
+
+
+def _leads_on(key: Key, value: bytes, kept: Mapping[bytes, bytes]) -> bool:
+    match key:
+        case ("graph", _, _):
+            return all(each in kept for each in pieces_of(row_of(topic_of(key), value, GraphRow)))
+        case ("snapshot", name, _, _, fingerprint, _):
+            return topic_of(("graph", name, fingerprint)) in kept
+        case ("frozen", name, fingerprint, epoch, seq, mark):
+            return topic_of(("snapshot", name, epoch, seq, fingerprint, mark)) in kept
+        case ("tag", _, _):
+            return (row_of(topic_of(key), value, TagRow).key or b"") in kept
+        case _:
+            return True
+
+
+def _is_found(key: bytes, kept: Mapping[bytes, bytes]) -> bool:
+    """Say whether a snapshot has the row by which it is found."""
+    match key_of(key):
+        case ("snapshot", name, epoch, seq, fingerprint, mark):
+            return topic_of(("frozen", name, fingerprint, epoch, seq, mark)) in kept
+        case ("tag", _, _):
+            snapshot = row_of(key, kept[key], TagRow).key or b""
+            return snapshot in kept and _is_found(snapshot, kept)
+        case _:
+            return True
+
+
+def _is_other(key: bytes, kept: Mapping[bytes, bytes]) -> bool:
+    """Say whether a row of another room is to be kept: of a snapshot, if that is."""
+    with suppress(InvalidKeyError):
+        match key_of(key):
+            case ("piece" | "graph" | "snapshot" | "frozen" | "tag", *_):
+                return False
+            case ("partition", "snapshot", name, fingerprint, *_) | (
+                "scope",
+                _,
+                name,
+                fingerprint,
+                *_,
+            ):
+                prefix = topic_of(("frozen", name, fingerprint))
+                return any(each.startswith(prefix) for each in kept)
+            case _:
+                return True
+    return False
