@@ -43,7 +43,7 @@ from ezgraph.protocol.events import (
     Source,
     in_words,
 )
-from ezgraph.protocol.fingerprints import fingerprint
+from ezgraph.protocol.fingerprints import Fingerprint, fingerprint
 from ezgraph.protocol.metadata import ComponentMetadata, GraphMetadata
 from ezgraph.protocol.settings import (
     SettingsChangedEvent,
@@ -58,6 +58,7 @@ from ezgraph.protocol.snapshot import (
     SnapshotProcess,
     SnapshotSession,
 )
+from ezgraph.state.content import Content
 from ezgraph.state.dag import DAG
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class GraphState:
         self.settings: dict[str, SettingEntry] = {}
         self.paused = False
         self.filtered = False
+        self._content: Content | None = None  # once somebody has asked for its fingerprint
 
     def __repr__(self) -> str:
         return (
@@ -210,6 +212,8 @@ class GraphState:
             case _:
                 assert_never(body)
         self.epoch, self.seq = event.epoch, event.seq
+        if self._content is not None:
+            self._content.touch(body)
 
     def _session(self, session_id: str) -> SessionEntry | None:
         """Return an open session; None: it is not to be seen in this part of the state."""
@@ -301,6 +305,20 @@ class GraphState:
             paused=self.paused,
             filtered=self.filtered,
         )
+
+    @property
+    def content(self) -> Content:
+        """The wiring, metadata and settings, apart from who holds them and since when."""
+        if self._content is None:
+            self._content = Content(self)
+        return self._content
+
+    def content_fingerprint(self) -> Fingerprint:
+        """Return the fingerprint of `content`: that of the graph a snapshot of it would have.
+
+        The first call costs as much as the state is large, those after it what has changed.
+        """
+        return self.content.fingerprint()
 
     def fingerprint(self) -> str:
         """Return the content hash of everything in the state, seq and epoch included.

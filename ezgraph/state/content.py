@@ -1,0 +1,175 @@
+"""What a state comes to as a graph, and its fingerprint, kept as the state changes.
+
+The content of a state is its wiring, metadata and effective settings, whoever holds and whenever
+they were made so: the slots of `ezgraph.protocol.graphs`. The first time somebody asks for the
+fingerprint all of it is digested; from then on `GraphState.apply` says which slots an event
+touches, and those alone are digested anew when somebody asks again. Nobody asks, nothing is done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from ezgraph.protocol.events import (
+    AccessRefused,
+    Body,
+    ComponentRegistered,
+    ComponentRemoved,
+    EdgeConnected,
+    EdgeDisconnected,
+    GraphRegistered,
+    GraphRemoved,
+    HistoryCompacted,
+    PauseChanged,
+    ProcessClosed,
+    ProcessOpened,
+    ProcessTakenOver,
+    ProcessUnitsChanged,
+    SessionClosed,
+    SessionOpened,
+    SessionTakenOver,
+    SettingsChanged,
+)
+from ezgraph.protocol.fingerprint_tree import FingerprintTree
+from ezgraph.protocol.graphs import (
+    DOMAIN,
+    NO_CONTENT,
+    Graph,
+    component_digest,
+    remember_fingerprint,
+    settings_digest,
+)
+from ezgraph.protocol.settings import initial_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ezgraph.protocol.events import Slot
+    from ezgraph.protocol.fingerprints import Fingerprint, Memo
+    from ezgraph.protocol.settings import SettingsSnapshotValue
+    from ezgraph.state.graph import GraphState
+
+_MOST_REMEMBERED = 1_000
+
+
+class Content:
+    """The fingerprint of one state's content."""
+
+    def __init__(self, state: GraphState) -> None:
+        self._state = state
+        self._tree = FingerprintTree(DOMAIN)
+        self._touched = set(_slots(state))
+        self._memo: Memo = {}
+
+    def __repr__(self) -> str:
+        return f"<Content {self._tree!r} touched={len(self._touched)}>"
+
+    def touch(self, body: Body) -> None:
+        """Take note that an event was applied."""
+        self._touched.update(touched(body))
+
+    @property
+    def is_current(self) -> bool:
+        """Whether `fingerprint` has nothing to digest."""
+        return not self._touched
+
+    def digest_some(self, most: int) -> None:
+        """Digest up to ``most`` of the slots that were touched, so that a loop can go on."""
+        for _ in range(min(most, len(self._touched))):
+            self._digest(self._touched.pop())
+
+    def fingerprint(self) -> Fingerprint:
+        """Return the fingerprint of the content as it is now."""
+        self.digest_some(len(self._touched))
+        return self._tree.fingerprint()
+
+    def _digest(self, slot: Slot) -> None:
+        content = self._content(slot)
+        if content is None:
+            self._tree.remove(slot)
+        else:
+            self._tree.put(slot, content)
+
+    def _content(self, slot: Slot) -> bytes | None:
+        """Return the digest of what stands in a slot; None: nothing."""
+        state = self._state
+        match slot:
+            case ("edge", start, end):
+                return NO_CONTENT if (start, end) in state.dag.edge_owners else None
+            case ("component", address):
+                entry = state.components.get(address)
+                return None if entry is None else component_digest(entry.metadata, self._kept())
+            case ("settings", address):
+                value = settings_at(state, address)
+                return None if value is None else settings_digest(value)
+            case _:
+                raise AssertionError(f"no content stands in {slot!r}")
+
+    def _kept(self) -> Memo:
+        if len(self._memo) > _MOST_REMEMBERED:
+            self._memo.clear()
+        return self._memo
+
+
+def _slots(state: GraphState) -> Iterator[Slot]:
+    for edge in state.dag.edge_owners:
+        yield ("edge", *edge)
+    for address in state.components:
+        yield ("component", address)
+    for address in state.settings.keys() | state.components.keys():
+        yield ("settings", address)
+
+
+def touched(body: Body) -> tuple[Slot, ...]:
+    """Return the slots of the content that an event may change."""
+    match body:
+        case EdgeConnected() | EdgeDisconnected():
+            return (("edge", body.from_topic, body.to_topic),)
+        case ComponentRegistered():
+            address = body.component.address
+            return (("component", address), ("settings", address))
+        case ComponentRemoved():
+            return (("component", body.address), ("settings", body.address))
+        case SettingsChanged():
+            return (("settings", body.address),)
+        case (
+            SessionOpened()
+            | SessionTakenOver()
+            | SessionClosed()
+            | ProcessOpened()
+            | ProcessTakenOver()
+            | ProcessClosed()
+            | ProcessUnitsChanged()
+            | GraphRegistered()
+            | GraphRemoved()
+            | PauseChanged()
+            | HistoryCompacted()
+            | AccessRefused()
+        ):
+            return ()
+    assert_never(body)
+
+
+def settings_at(state: GraphState, address: str) -> SettingsSnapshotValue | None:
+    """Return the effective settings at an address; None: there are none."""
+    if (entry := state.settings.get(address)) is not None:
+        return entry.value
+    component = state.components.get(address)
+    return None if component is None else initial_value(component.metadata)
+
+
+def graph_of(state: GraphState, name: str) -> Graph:
+    """Return a state's content as a graph of this name; it knows its fingerprint."""
+    addresses = state.settings.keys() | state.components.keys()
+    graph = Graph(
+        name,
+        topology=tuple(state.dag.edge_owners),  # type: ignore[arg-type]  # pairs, which it sorts
+        components={address: entry.metadata for address, entry in state.components.items()},
+        settings={
+            address: value
+            for address in addresses
+            if (value := settings_at(state, address)) is not None
+        },
+    )
+    remember_fingerprint(graph, state.content_fingerprint())
+    return graph
