@@ -17,7 +17,8 @@ A *backend* is an address (``sqlite:///rig.db``), a *connection* is what one get
   healed by leaving something out.
 * **A checkpoint replaces history.** It is the state at one seq, as encoded entries and the blobs
   they refer to. It is written piece by piece between appends, counts once it is finished, and the
-  newest two are kept. Only what a finished checkpoint covers may be dropped from below.
+  newest two are kept, and some older ones (`ezgraph.backends.milestones`). Only what a finished
+  checkpoint covers may be dropped from below.
 * **One broker.** An open journal is locked until it is closed or its process is gone. Anybody
   may read it meanwhile (`Connection.open_reader`).
 
@@ -38,6 +39,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ezgraph.backends.connection import Connection
+from ezgraph.backends.milestones import NEWEST, Milestone, dispensable
 from ezgraph.backends.reader import (
     Checkpoint,
     Chunk,
@@ -172,7 +174,20 @@ class Journal(JournalReader):
         return self._writer
 
     def _covered_by(self, checkpoint_seq: int) -> None:
-        self._checkpoint_seqs = (*self._checkpoint_seqs, checkpoint_seq)[-2:]
+        self._checkpoint_seqs = (*self._checkpoint_seqs, checkpoint_seq)[-NEWEST:]
+
+    def _dispensable(self, finished: Sequence[tuple[int, int, int]]) -> set[int]:
+        """Return which checkpoints go, of (number, seq, entries) of all, oldest first."""
+        first = self._floor
+        milestones = [
+            Milestone(
+                number,
+                self.count_given(first, seq + 1) if self._goes_on_from(seq) else None,
+                entries,
+            )
+            for number, seq, entries in finished
+        ]
+        return dispensable(milestones, self.count_given(first, self._head + 1))
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Store a whole checkpoint at once. It blocks; a broker uses ``begin_checkpoint``."""
@@ -286,7 +301,7 @@ class CheckpointSink(ABC):
 
     @abstractmethod
     def finish(self, blobs: dict[bytes, bytes]) -> None:
-        """Store the blobs, make the checkpoint count, and forget all but the newest two."""
+        """Store the blobs, make the checkpoint count, and forget those that are dispensable."""
 
 
 class CheckpointWriter:

@@ -25,6 +25,7 @@ from ezgraph.backends.base import (
     masked,
 )
 from ezgraph.backends.local import LocalConnection
+from ezgraph.backends.milestones import NEWEST
 from ezgraph.backends.store import MemoryRows
 from ezgraph.errors import ConfigError, JournalError, JournalLockedError
 
@@ -61,7 +62,7 @@ class _Store:
 
     @property
     def checkpoint_seqs(self) -> tuple[int, ...]:
-        return tuple(each.seq for each in self.checkpoints)
+        return tuple(each.seq for each in self.checkpoints[-NEWEST:])
 
     def matching(
         self, after: int, last: int, prefix: bytes
@@ -70,6 +71,11 @@ class _Store:
         for record in self.records[first:end]:
             if record.topic.startswith(prefix):
                 yield record.seq, record.event
+
+    def between(self, after: int, last: int) -> Generator[tuple[int, bytes, bytes], None, None]:
+        first, end = (bisect_right(self.records, seq, key=_seq) for seq in (after, last))
+        for record in self.records[first:end]:
+            yield record.seq, record.topic, record.event
 
 
 _seq = attrgetter("seq")
@@ -218,7 +224,10 @@ class MemoryReader(JournalReader):
     ) -> Generator[tuple[int, bytes], None, None]:
         return self._copy.matching(after, last, prefix)
 
-    def _checkpoints(self) -> list[tuple[int, int]]:
+    def _records(self, after: int, last: int) -> Generator[tuple[int, bytes, bytes], None, None]:
+        return self._copy.between(after, last)
+
+    def _all_checkpoints(self) -> list[tuple[int, int]]:
         return [(number, each.seq) for number, each in enumerate(self._copy.checkpoints)]
 
     def _read_checkpoint(self, number: int) -> Checkpoint:
@@ -253,7 +262,10 @@ class MemoryJournal(Journal):
     def free_bytes(self) -> None:
         """Not known for memory."""
 
-    def _checkpoints(self) -> list[tuple[int, int]]:
+    def _records(self, after: int, last: int) -> Generator[tuple[int, bytes, bytes], None, None]:
+        return self._store.between(after, last)
+
+    def _all_checkpoints(self) -> list[tuple[int, int]]:
         return [(number, each.seq) for number, each in enumerate(self._store.checkpoints)]
 
     def _read_checkpoint(self, number: int) -> Checkpoint:
@@ -291,14 +303,25 @@ class MemoryJournal(Journal):
         pass
 
     def _new_sink(self, seq: int) -> CheckpointSink:
-        return _MemorySink(self._store, seq)
+        return _MemorySink(self, self._store, seq)
+
+    def keep_newest(self) -> None:
+        """Forget the checkpoints that are dispensable."""
+        kept = self._store.checkpoints
+        listed = [
+            (number, each.seq, len(each.entries) + len(each.blobs))
+            for number, each in enumerate(kept)
+        ]
+        for number in sorted(self._dispensable(listed), reverse=True):
+            del kept[number]
 
     def _close(self) -> None:
         self._store.rows.rollback()
 
 
 class _MemorySink(CheckpointSink):
-    def __init__(self, store: _Store, seq: int) -> None:
+    def __init__(self, journal: MemoryJournal, store: _Store, seq: int) -> None:
+        self._journal = journal
         self._store = store
         self._seq = seq
         self._entries: list[bytes] = []
@@ -307,6 +330,5 @@ class _MemorySink(CheckpointSink):
         self._entries.extend(entries)
 
     def finish(self, blobs: dict[bytes, bytes]) -> None:
-        checkpoints = self._store.checkpoints
-        checkpoints.append(Checkpoint(self._seq, tuple(self._entries), dict(blobs)))
-        del checkpoints[:-2]
+        self._store.checkpoints.append(Checkpoint(self._seq, tuple(self._entries), dict(blobs)))
+        self._journal.keep_newest()

@@ -22,10 +22,11 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Self
 
+from ezgraph.backends.milestones import NEWEST
 from ezgraph.errors import CompactedError, DivergedError, JournalCorruptError, JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from types import TracebackType
 
 _log = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ class JournalReader(ABC):
 
     @property
     def checkpoint_seqs(self) -> tuple[int, ...]:
-        """The seqs of the finished checkpoints, oldest first; at most two."""
+        """The seqs of the newest two checkpoints, oldest first."""
         return self._checkpoint_seqs
 
     @property
@@ -186,6 +187,21 @@ class JournalReader(ABC):
     def behind_gap(self, seq: int) -> int:
         """Return ``seq``, or the first number after the gap that it lies in."""
         return behind_gap(self.epochs, seq)
+
+    def epoch_of(self, seq: int) -> int:
+        """Return the epoch that a number belongs to; one given before all, to the first."""
+        begun = [span.epoch for span in self.epochs if span.base <= seq]
+        return begun[-1] if begun else self.epochs[0].epoch
+
+    def given(self, first: int, index: int) -> int:
+        """Return the number given ``index`` places behind ``first``, which was given."""
+        for span in self.epochs:
+            start = max(first, span.first_seq)
+            count = max(0, self._last(span) + 1 - start)
+            if index < count:
+                return start + index
+            index -= count
+        raise IndexError(index)
 
     def epoch_end(self, epoch: int) -> int | None:
         """Return the last seq of an epoch: ``head`` of the current, None of one unknown here."""
@@ -222,7 +238,7 @@ class JournalReader(ABC):
         self._check_open()
         if after < 0 or max_rows < 1:
             raise ValueError(f"cannot read {max_rows} rows after seq {after}: 0 and 1 are least")
-        self._check_given(after)
+        self.check_given(after)
         if after + 1 < self._floor:
             raise CompactedError(
                 f"{self.name} begins at seq {self._floor}: {after + 1} was compacted; "
@@ -233,7 +249,8 @@ class JournalReader(ABC):
         start, last = self._stretch(after, end)
         return self._chunk(start, max(start, min(last, start + max_rows)), prefix, max_bytes)
 
-    def _check_given(self, after: int) -> None:
+    def check_given(self, after: int) -> None:
+        """Raise `DivergedError` if a number lies in a gap, and so was never given."""
         for before, span in pairwise(self.epochs):
             if self._last(before) < after < span.base:
                 raise DivergedError(
@@ -262,6 +279,65 @@ class JournalReader(ABC):
                 events.append(event)
         return Chunk(tuple(events), last)
 
+    def records(self, after: int, through: int) -> Iterator[tuple[int, bytes, bytes]]:
+        """Yield (seq, topic, event) of the records in (``after``, ``through``], verified.
+
+        Gaps are passed over.
+
+        Raises:
+            CompactedError: history right after ``after`` was dropped.
+            JournalCorruptError: at the first that fails its checksum, or is missing.
+        """
+        self._check_open()
+        if after + 1 < self._floor and after < through:
+            raise CompactedError(
+                f"{self.name} begins at seq {self._floor}: {after + 1} was compacted",
+                floor=self._floor,
+            )
+        for span in self.epochs:
+            start, last = max(after, span.base), min(through, self._last(span))
+            if start < last:
+                with closing(self._records(start, last)) as records:
+                    yield from records
+
+    def checkpoint_before(self, seq: int) -> Checkpoint | None:
+        """Return the newest checkpoint at ``seq`` or earlier that verifies; None: there is none.
+
+        A damaged one is logged and passed over. The history here goes on from what is returned.
+
+        Raises:
+            JournalCorruptError: all are damaged, and the history does not begin at seq 1.
+        """
+        self._check_open()
+        damaged: JournalCorruptError | None = None
+        for number, at in reversed(self._all_checkpoints()):
+            if at > seq or not self._goes_on_from(at):
+                continue
+            try:
+                return self._read_checkpoint(number)
+            except JournalCorruptError as error:
+                _log.warning("passing over a checkpoint: seq=%d %s", at, error)
+                damaged = error
+        if damaged is not None and self._floor > 1:
+            raise damaged
+        return None
+
+    @property
+    def milestone_seqs(self) -> tuple[int, ...]:
+        """The seqs of the older checkpoints that were kept, oldest first."""
+        return tuple(seq for _, seq in self._all_checkpoints()[:-NEWEST])
+
+    def every_checkpoint(self) -> Iterator[Checkpoint]:
+        """Yield milestones and checkpoints that the history here goes on from, oldest first.
+
+        Raises:
+            JournalCorruptError: one of them fails its checksum.
+        """
+        self._check_open()
+        for number, seq in self._all_checkpoints():
+            if self._goes_on_from(seq):
+                yield self._read_checkpoint(number)
+
     def load_checkpoint(self) -> Checkpoint | None:
         """Return the newest finished and verified checkpoint; None: replay from seq 1.
 
@@ -273,7 +349,7 @@ class JournalReader(ABC):
         """
         self._check_open()
         damaged: JournalCorruptError | None = None
-        for number, seq in reversed(self._checkpoints()):
+        for number, seq in reversed(self._all_checkpoints()[-NEWEST:]):
             if not self._goes_on_from(seq):
                 break
             try:
@@ -286,13 +362,14 @@ class JournalReader(ABC):
         return None
 
     def each_checkpoint(self) -> tuple[Checkpoint, ...]:
-        """Return all finished checkpoints that the history here goes on from, oldest first.
+        """Return the newest two checkpoints that the history here goes on from, oldest first.
 
         Raises:
             JournalCorruptError: one of them fails its checksum.
         """
         self._check_open()
-        numbers = [number for number, seq in self._checkpoints() if self._goes_on_from(seq)]
+        newest = self._all_checkpoints()[-NEWEST:]
+        numbers = [number for number, seq in newest if self._goes_on_from(seq)]
         return tuple(map(self._read_checkpoint, numbers))
 
     def verify_store(self) -> int:
@@ -340,8 +417,12 @@ class JournalReader(ABC):
         """Yield (seq, event) of what matches, having verified every record in (after, last]."""
 
     @abstractmethod
-    def _checkpoints(self) -> Sequence[tuple[int, int]]:
-        """Return (number, seq) of the finished checkpoints, oldest first."""
+    def _records(self, after: int, last: int) -> Generator[tuple[int, bytes, bytes], None, None]:
+        """Yield (seq, topic, event) of the records in (after, last], verified; of one epoch."""
+
+    @abstractmethod
+    def _all_checkpoints(self) -> Sequence[tuple[int, int]]:
+        """Return (number, seq) of milestones and checkpoints, oldest first."""
 
     @abstractmethod
     def _read_checkpoint(self, number: int) -> Checkpoint:

@@ -2,7 +2,7 @@
 
 The file is in WAL mode: an append writes to ``<path>-wal`` and syncs it (``synchronous=FULL``),
 and every thousand pages SQLite moves them into the file. Other processes may read
-meanwhile. Four tables::
+meanwhile. Four tables (and one of `ezgraph.backends.sqlite_rows`)::
 
     meta             which history this is, its format and its floor
     events           the records, seq as the row id
@@ -12,9 +12,9 @@ meanwhile. Four tables::
 
 Each row carries a CRC-32 of its number and bytes (see `ezgraph.backends.sqlite_tables`), so that
 a flipped bit is found where SQLite itself would not see it. Rows of a checkpoint that is not in
-``checkpoints`` are leftovers: of one that was never finished (removed when the file is opened
-next), or of one older than the newest two (removed bit by bit by the next writer, because
-removing 100,000 rows at once takes time).
+``checkpoints`` are leftovers: of one that was never finished, or of one that is not kept any more
+(`ezgraph.backends.milestones`). They are removed when the file is opened next, or bit by bit while
+the next checkpoint is written, because removing 100,000 rows at once takes time.
 
 What no checksum in the file can show is that its end is gone: SQLite takes a damaged WAL for one
 that ended early. So the last seq acknowledged also stands in the note of the lock's side file,
@@ -27,6 +27,7 @@ import logging
 import os
 import shutil
 import sqlite3
+from collections import deque
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ from ezgraph.backends.lock import (
     note_beside,
     stored_note_beside,
 )
+from ezgraph.backends.milestones import NEWEST
 from ezgraph.backends.sqlite_file import (
     FileStamp,
     check_header,
@@ -220,7 +222,7 @@ class SQLiteReader(JournalReader):
             identity.epochs,
             floor=identity.floor,
             head=tables.head(),
-            checkpoint_seqs=tuple(each.seq for each in finished),
+            checkpoint_seqs=tuple(each.seq for each in finished[-NEWEST:]),
         )
         self._path = path
         self._finished = finished
@@ -242,7 +244,12 @@ class SQLiteReader(JournalReader):
         with self._left_alone():
             yield from self.tables.matching(after, last, prefix)
 
-    def _checkpoints(self) -> list[tuple[int, int]]:
+    def _records(self, after: int, last: int) -> Generator[tuple[int, bytes, bytes], None, None]:
+        with self._left_alone():
+            for seq, topic, event, _ in self.tables.records(after, last):
+                yield seq, topic, event
+
+    def _all_checkpoints(self) -> list[tuple[int, int]]:
         return [(each.id, each.seq) for each in self._finished]
 
     def _read_checkpoint(self, number: int) -> Checkpoint:
@@ -385,13 +392,15 @@ class SQLiteJournal(Journal):
         tables, identity = self._tables, self._tables.identity
         finished = tables.finished()
         self._checkpoint_id = finished[-1].id if finished else 0
+        self._sink: _SQLiteSink | None = None
+        self._leftovers: deque[int] = deque()
         super().__init__(
             str(self._path),
             identity.meta,
             identity.epochs,
             floor=identity.floor,
             head=tables.head(),
-            checkpoint_seqs=tuple(each.seq for each in finished),
+            checkpoint_seqs=tuple(each.seq for each in finished[-NEWEST:]),
         )
         self._leave_note(self.head)
 
@@ -409,7 +418,11 @@ class SQLiteJournal(Journal):
         with transaction(self._db):
             self._db.executemany("DELETE FROM checkpoint_rows WHERE id >= ? AND id < ?", list(gaps))
 
-    def _checkpoints(self) -> list[tuple[int, int]]:
+    def _records(self, after: int, last: int) -> Generator[tuple[int, bytes, bytes], None, None]:
+        for seq, topic, event, _ in self._tables.records(after, last):
+            yield seq, topic, event
+
+    def _all_checkpoints(self) -> list[tuple[int, int]]:
         with reading(self._path):
             return [(each.id, each.seq) for each in self._tables.finished()]
 
@@ -499,8 +512,31 @@ class SQLiteJournal(Journal):
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _new_sink(self, seq: int) -> CheckpointSink:
+        if self._sink is not None and not self._sink.is_finished:
+            self._leftovers.append(self._checkpoint_id)
         self._checkpoint_id += 1
-        return _SQLiteSink(self._tables, seq, self._checkpoint_id)
+        self._sink = _SQLiteSink(self, self._tables, seq, self._checkpoint_id)
+        return self._sink
+
+    def keep_newest(self) -> None:
+        """Forget the checkpoints that are dispensable, within a transaction of the caller's."""
+        finished = self._tables.finished()
+        going = self._dispensable([(each.id, each.seq, each.size) for each in finished])
+        self._db.executemany("DELETE FROM checkpoints WHERE id = ?", [(each,) for each in going])
+        self._leftovers += sorted(going)
+
+    def prune(self, max_rows: int) -> None:
+        """Delete some rows of checkpoints that do not count, as `keep_newest` does."""
+        while self._leftovers and max_rows > 0:
+            start = self._leftovers[0] << 32
+            deleted = self._db.execute(
+                "DELETE FROM checkpoint_rows WHERE id IN (SELECT id FROM checkpoint_rows"
+                " WHERE id >= ? AND id < ? ORDER BY id LIMIT ?)",
+                (start, start + (1 << 32), max_rows),
+            ).rowcount
+            if deleted < max_rows:
+                self._leftovers.popleft()
+            max_rows -= deleted
 
     def _close(self) -> None:
         """Move the WAL into the file, unless someone reads it or the disk has failed."""
@@ -513,37 +549,31 @@ class SQLiteJournal(Journal):
         self._lock.release()
 
 
-class _SQLiteSink(CheckpointSink):
-    """The rows of one checkpoint."""
+class _CheckpointRows:
+    """The rows of one checkpoint, inside transactions of the caller's."""
 
     def __init__(self, tables: Tables, seq: int, checkpoint_id: int) -> None:
         self._tables = tables
-        self._db = tables.db
         self._seq = seq
         self._id = checkpoint_id
         self._entries = 0
 
     def add(self, entries: Sequence[bytes]) -> None:
-        with transaction(self._db):
-            self._insert([(None, entry) for entry in entries], at=self._entries)
-            self._prune(2 * len(entries))
+        """Insert the next entries."""
+        self._insert([(None, entry) for entry in entries], at=self._entries)
         self._entries += len(entries)
 
     def finish(self, blobs: dict[bytes, bytes]) -> None:
+        """Insert the blobs, and the row that makes the checkpoint count."""
         numbers = self._id, self._seq, self._entries, len(blobs)
-        with transaction(self._db):
-            self._insert(list(blobs.items()), at=self._entries)
-            self._db.execute(
-                "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)",
-                (*numbers, self._tables.numbers_checksum(*numbers)),
-            )
-            self._db.execute(
-                "DELETE FROM checkpoints WHERE id NOT IN"
-                " (SELECT id FROM checkpoints ORDER BY id DESC LIMIT 2)"
-            )
+        self._insert(list(blobs.items()), at=self._entries)
+        self._tables.db.execute(
+            "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)",
+            (*numbers, self._tables.numbers_checksum(*numbers)),
+        )
 
     def _insert(self, rows: Sequence[tuple[bytes | None, bytes]], *, at: int) -> None:
-        self._db.executemany(
+        self._tables.db.executemany(
             "INSERT INTO checkpoint_rows VALUES (?, ?, ?, ?)",
             [
                 (row_id, name, value, self._tables.checksum(row_id, name or b"", value))
@@ -551,13 +581,28 @@ class _SQLiteSink(CheckpointSink):
             ],
         )
 
-    def _prune(self, max_rows: int) -> None:
-        """Delete some rows older than the oldest checkpoint that counts."""
-        self._db.execute(
-            "DELETE FROM checkpoint_rows WHERE id IN (SELECT id FROM checkpoint_rows"
-            " WHERE id < (SELECT min(id) << 32 FROM checkpoints) ORDER BY id LIMIT ?)",
-            (max_rows,),
-        )
+
+class _SQLiteSink(CheckpointSink):
+    """A checkpoint of an open journal."""
+
+    def __init__(
+        self, journal: SQLiteJournal, tables: Tables, seq: int, checkpoint_id: int
+    ) -> None:
+        self._journal = journal
+        self._db = tables.db
+        self._rows = _CheckpointRows(tables, seq, checkpoint_id)
+        self.is_finished = False
+
+    def add(self, entries: Sequence[bytes]) -> None:
+        with transaction(self._db):
+            self._rows.add(entries)
+            self._journal.prune(2 * len(entries))
+
+    def finish(self, blobs: dict[bytes, bytes]) -> None:
+        with transaction(self._db):
+            self._rows.finish(blobs)
+            self._journal.keep_newest()
+        self.is_finished = True
 
 
 def write_history(
@@ -589,9 +634,10 @@ def write_history(
                 store_floor(db, floor)
                 db.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
             for number, checkpoint in enumerate(checkpoints, 1):
-                sink = _SQLiteSink(tables, checkpoint.seq, number)
-                sink.add(checkpoint.entries)
-                sink.finish(checkpoint.blobs)
+                written = _CheckpointRows(tables, checkpoint.seq, number)
+                with transaction(db):
+                    written.add(checkpoint.entries)
+                    written.finish(checkpoint.blobs)
             if stored:
                 with transaction(db):
                     SQLiteRows(tables).put(stored)

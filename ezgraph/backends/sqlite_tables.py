@@ -36,6 +36,11 @@ class Finished:
     blobs: int
 
     @property
+    def size(self) -> int:
+        """How many rows it has."""
+        return self.entries + self.blobs
+
+    @property
     def rows_start(self) -> int:
         """The row id of its first entry."""
         return self.id << 32

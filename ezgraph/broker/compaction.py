@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ezgraph.backends.clock_steps import BLOB
 from ezgraph.broker.restart import answered_blobs
 from ezgraph.broker.retention import (
     Holding,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ezgraph.backends.base import CheckpointWriter, Journal
+    from ezgraph.backends.clock_steps import ClockSteps
     from ezgraph.broker.core import BrokerCore
     from ezgraph.broker.live import LiveEntry, LiveSet
     from ezgraph.config import BrokerConfig
@@ -43,7 +45,8 @@ _LOOK_EVENTS = 1_000
 class Compaction:
     """What one broker does to keep its journal short and its next start quick.
 
-    ``may_compact``: `floor_due` is to be asked before the next append.
+    ``may_compact``: `floor_due` is to be asked before the next append. ``clock_steps`` is told of
+    each transaction that was stored.
     """
 
     def __init__(
@@ -54,9 +57,11 @@ class Compaction:
         config: BrokerConfig,
         *,
         checkpoint_seq: int,
+        clock_steps: ClockSteps,
         now: float,
     ) -> None:
         self._journal = journal
+        self.clock_steps = clock_steps
         self._live = live
         self._core = core
         self._retention = config.retention
@@ -130,9 +135,10 @@ class Compaction:
             return self._refuse(error)
 
     def _begin_checkpoint(self, seq: int) -> _CheckpointUnderWay:
-        answered = answered_blobs(self._core.admission.answered())
+        blobs = answered_blobs(self._core.admission.answered())
+        blobs[BLOB] = self.clock_steps.blob()
         writer = self._journal.begin_checkpoint(seq)
-        return _CheckpointUnderWay(seq, self._live.freeze(), answered, writer)
+        return _CheckpointUnderWay(seq, self._live.freeze(), blobs, writer)
 
     def _holding(self, now: float) -> Holding:
         journal = self._journal
@@ -178,14 +184,14 @@ class _CheckpointUnderWay:
         self,
         seq: int,
         entries: tuple[tuple[Slot, LiveEntry], ...],
-        answered: dict[bytes, bytes],
+        blobs: dict[bytes, bytes],
         writer: CheckpointWriter,
     ) -> None:
         self.seq = seq
         self._entries = entries
         self._writer = writer
         self._next = 0
-        self._blobs = answered
+        self._blobs = blobs
 
     def step(self) -> bool:
         """Write some entries; return whether the checkpoint is complete."""

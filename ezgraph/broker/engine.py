@@ -175,6 +175,7 @@ class BrokerEngine:
             self.core,
             self.config,
             checkpoint_seq=begun.checkpoint_seq,
+            clock_steps=begun.clock_steps,
             now=now,
         )
 
@@ -457,6 +458,9 @@ class BrokerEngine:
                 for event, topic, each in zip(*transaction, strict=True)
             ]
         )
+        for transaction in self._transactions:
+            first = transaction.events[0]
+            self._compaction.clock_steps.take(first.seq, first.wall_time)
         self._stored += self._transactions
         self._transactions.clear()
 

@@ -3,7 +3,8 @@
 The state is their fold, the live set what of them still counts. All of the tail, and the latest
 events before it, also tell what leases that have ended lost, and which requests were answered.
 What was answered before the checkpoint stands in the checkpoint itself, in blobs that are named
-after the client (all other blobs are named by their content's hash).
+after the client; and where the wall clock went back, in one of its own (all other blobs are named
+by their content's hash).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from ezgraph.backends.clock_steps import BLOB, ClockSteps
 from ezgraph.broker.live import LiveSet
 from ezgraph.protocol.replies import Answered
 from ezgraph.state.graph import GraphState
@@ -34,6 +36,7 @@ class Restart(NamedTuple):
     history: list[Event]
     answered: list[Answered]
     checkpoint_seq: int
+    clock_steps: ClockSteps
 
 
 def restart(journal: Journal) -> Restart:
@@ -45,18 +48,26 @@ def restart(journal: Journal) -> Restart:
     checkpoint = journal.load_checkpoint()
     counting: list[Event] = []
     answered: list[Answered] = []
-    seq = 0
+    seq, steps = 0, ClockSteps()
     if checkpoint is not None:
-        seq = checkpoint.seq
+        seq, steps = checkpoint.seq, _clock_steps(checkpoint)
         counting += (codec.decode_live_event(e, checkpoint.blobs) for e in checkpoint.entries)
         answered += _answered_in(checkpoint)
     before: deque[Event] = deque(maxlen=_REMEMBERED_EVENTS)
     tail: list[Event] = []
     for event in _latest(journal, seq):
         (tail if event.seq > seq else before).append(event)
+    for event in tail:
+        steps.take(event.seq, event.wall_time)
     counting += tail
     state = GraphState.fold(counting, epoch=journal.epoch, seq=journal.head)
-    return Restart(state, LiveSet.of(counting), [*before, *tail], answered, seq)
+    return Restart(state, LiveSet.of(counting), [*before, *tail], answered, seq, steps)
+
+
+def _clock_steps(checkpoint: Checkpoint) -> ClockSteps:
+    """Return the steps before a checkpoint; one of an older ezgraph tells of none."""
+    blob = checkpoint.blobs.get(BLOB)
+    return ClockSteps(checkpoint.seq + 1) if blob is None else ClockSteps.of_blob(blob)
 
 
 def _latest(journal: Journal, seq: int) -> Iterator[Event]:

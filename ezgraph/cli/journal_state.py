@@ -192,7 +192,8 @@ def _damaged_record(reader: SQLiteReader, progress: Progress) -> Damage | None:
 
 def _damaged_checkpoint(reader: SQLiteReader) -> Damage | None:
     try:
-        reader.each_checkpoint()
+        for _ in reader.every_checkpoint():
+            pass  # reading it verifies it
     except JournalCorruptError as error:
         return Damage(str(error), _cost_of_checkpoint(reader))
     return None
@@ -244,9 +245,8 @@ def _misfit(reader: JournalReader, progress: Progress) -> Damage | None:
 
 
 def _folded(reader: JournalReader, progress: Progress) -> Damage | None:
-    checkpoints = list(reader.each_checkpoint())
-    first = None if reader.floor == 1 else checkpoints.pop(0)
-    state = state_at(first)
+    checkpoints = _Ahead(reader.every_checkpoint())
+    state = state_at(None if reader.floor == 1 else checkpoints.take())
     total = reader.count_given(reader.floor, reader.head + 1)
     done = 0
     for through, part in events(reader, reader.floor - 1):
@@ -261,10 +261,24 @@ def _folded(reader: JournalReader, progress: Progress) -> Damage | None:
     return _overtaken(checkpoints, state, reader.head + 1)
 
 
-def _overtaken(checkpoints: list[Checkpoint], state: GraphState, seq: int) -> Damage | None:
+class _Ahead:
+    """Checkpoints in order, of which the next can be looked at; one at a time is in memory."""
+
+    def __init__(self, checkpoints: Iterator[Checkpoint]) -> None:
+        self._checkpoints = checkpoints
+        self.next = next(checkpoints, None)
+
+    def take(self) -> Checkpoint | None:
+        """Return the next, and go on."""
+        taken, self.next = self.next, next(self._checkpoints, None)
+        return taken
+
+
+def _overtaken(checkpoints: _Ahead, state: GraphState, seq: int) -> Damage | None:
     """Compare the checkpoints that lie before ``seq`` with ``state``, and take them off."""
-    while checkpoints and checkpoints[0].seq < seq:
-        checkpoint = checkpoints.pop(0)
+    while checkpoints.next is not None and checkpoints.next.seq < seq:
+        checkpoint = checkpoints.next
+        checkpoints.take()
         if not _same(state_at(checkpoint), state):
             return Damage(
                 f"the checkpoint at {checkpoint.seq} is not the state that the events before it "

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import enum
 import reprlib
+import struct
 import sys
 import types
 import typing
@@ -45,6 +46,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _INTERNED: tuple[type, ...] = (Source, SettingsSchemaMetadata)
 _INTERN_BYTES = 2 << 20
 _LENGTH_BYTES = 4
+_DOUBLE = struct.Struct(">d")
+_WALL_TIME = msgpack.packb("wall_time") + b"\xcb"
+_HEAD_BYTES = 128
 _MAX_INT = 1 << 64
 
 
@@ -242,6 +246,20 @@ def decode_event(packed: bytes) -> Event:
     if start > len(packed):
         raise MalformedMessageError(f"{len(packed)} bytes end within the event's blobs")
     return _decode_with(_resolver(packed[_LENGTH_BYTES:start]), memoryview(packed)[start:])
+
+
+def wall_time_of(packed: bytes) -> float:
+    """Return the wall time of an encoded event, without decoding it where that can be done.
+
+    Raises:
+        MalformedMessageError: these bytes are no event.
+    """
+    start = _LENGTH_BYTES + int.from_bytes(packed[:_LENGTH_BYTES], "big")
+    place = packed.find(_WALL_TIME, start, start + _HEAD_BYTES)  # only numbers stand before it
+    if place < 0 or len(packed) < place + len(_WALL_TIME) + _DOUBLE.size:
+        return decode_event(packed).wall_time
+    (wall_time,) = _DOUBLE.unpack_from(packed, place + len(_WALL_TIME))
+    return float(wall_time)
 
 
 def decode_live_event(packed: bytes, blobs: Mapping[bytes, bytes]) -> Event:
