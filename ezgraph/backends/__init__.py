@@ -1,4 +1,4 @@
-"""Where the bus keeps what happened: backends, their connections, and the journal."""
+"""Where the bus keeps what happened and what it was: backends, their connections, the journal."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -17,11 +17,20 @@ from ezgraph.backends.base import (
     Record,
     masked,
 )
-from ezgraph.protocol.listing import Page
+from ezgraph.protocol.fingerprints import Fingerprint
+from ezgraph.protocol.listing import (
+    GraphInfo,
+    Page,
+    PartitionInfo,
+    SnapshotInfo,
+    TagChange,
+    TagInfo,
+)
 
 if TYPE_CHECKING:
     from ezgraph.backends.aio import AsyncConnection
     from ezgraph.backends.memory import MemoryBackend
+    from ezgraph.backends.past import SeqAt, seq_at, state_at
     from ezgraph.backends.sqlite import SQLiteBackend
 
 __all__ = [
@@ -33,20 +42,32 @@ __all__ = [
     "Chunk",
     "Connection",
     "EpochSpan",
+    "Fingerprint",
+    "GraphInfo",
     "Journal",
     "JournalMeta",
     "JournalReader",
     "MemoryBackend",
     "Page",
+    "PartitionInfo",
     "Record",
     "SQLiteBackend",
+    "SeqAt",
+    "SnapshotInfo",
+    "TagChange",
+    "TagInfo",
     "masked",
+    "seq_at",
+    "state_at",
 ]
 
 _HOME = {
     "AsyncConnection": "ezgraph.backends.aio",
     "MemoryBackend": "ezgraph.backends.memory",
     "SQLiteBackend": "ezgraph.backends.sqlite",
+    "SeqAt": "ezgraph.backends.past",
+    "seq_at": "ezgraph.backends.past",
+    "state_at": "ezgraph.backends.past",
 }
 
 
