@@ -11,12 +11,13 @@ import os
 import re
 import sqlite3
 import struct
+import threading
 import zlib
 from collections import Counter
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from ezgraph.backends.lock import check_local
@@ -24,8 +25,10 @@ from ezgraph.backends.reader import EpochSpan, JournalMeta
 from ezgraph.errors import JournalCorruptError, JournalError, JournalVersionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+T = TypeVar("T")
 
 FORMAT = 2
 """2 binds checksums to the cluster and stores the epochs; 1 is read and written as it was."""
@@ -34,6 +37,8 @@ APPLICATION_ID = 0x657A4772  # "ezGr"
 _CLUSTER_ID = re.compile(r"[0-9a-f]{32}")
 _LOOKS = 5
 _BUSY_S = 10.0
+_ATTEMPTS = 100
+_PAUSE_S = 0.01
 _MOST_SECRET_BYTES = 64  # what BLAKE2b takes as a key
 _NO_NUMBER = 1 << 62
 _MAGIC = b"SQLite format 3\0"
@@ -162,7 +167,8 @@ def create(path: Path, meta: JournalMeta) -> None:
 
 def create_with_others(path: Path, meta: JournalMeta) -> None:
     """Make an empty journal at ``path`` unless somebody else does so first. Share the lock."""
-    with _made(path, path.with_name(f"{path.name}.{os.getpid()}.new"), meta) as new:
+    own = f"{path.name}.{os.getpid()}-{threading.get_ident()}.new"
+    with _made(path, path.with_name(own), meta) as new:
         with suppress(FileExistsError):
             os.link(new, path)
         new.unlink()
@@ -305,23 +311,31 @@ def _configure(db: sqlite3.Connection, path: Path, synchronous: str) -> None:
 
 
 def _check_length(db: sqlite3.Connection, path: Path) -> None:
-    """Find a file that was cut off inside its last page; SQLite would read zeros there."""
-    _, in_wal, moved = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    if in_wal == moved:
-        _check_pages(db, path)
+    """Find a file that was cut off inside its last page; SQLite would read zeros there.
+
+    The pages are counted first: others may be writing, and then there are only more of them.
+    """
+    expected = _expected_bytes(db)
+    is_busy, in_wal, moved = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    if not is_busy and in_wal == moved:
+        _check_bytes(path, expected)
 
 
 def _check_size(db: sqlite3.Connection, path: Path) -> None:
-    """Find it while reading only, as far as the WAL does not hide it."""
+    """Find it while reading only, in a transaction that has begun, as far as no WAL hides it."""
     if not size_bytes(path.with_name(f"{path.name}-wal")):
-        _check_pages(db, path)
+        _check_bytes(path, _expected_bytes(db))
 
 
-def _check_pages(db: sqlite3.Connection, path: Path) -> None:
+def _expected_bytes(db: sqlite3.Connection) -> int:
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
-    if size_bytes(path) < pages * page_bytes:
-        raise damage(path, f"the file has {size_bytes(path)} bytes, not {pages * page_bytes}")
+    return int(pages * page_bytes)
+
+
+def _check_bytes(path: Path, expected: int) -> None:
+    if (found := size_bytes(path)) < expected:
+        raise damage(path, f"the file has {found} bytes, not {expected}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -479,6 +493,23 @@ def reading(path: Path, done: str = "read") -> Iterator[None]:
             f"{str(path)!r} cannot be {done} ({error}); see that its disk works and has room, "
             f"and that no other program keeps it locked"
         ) from error
+
+
+def patiently(attempt: Callable[[], T]) -> T:
+    """Return what ``attempt`` returns; while others have the file locked, try again for a while.
+
+    SQLite itself waits for most locks, but not for those of a file just being opened or closed.
+    """
+    waiting = threading.Event()
+    for number in range(_ATTEMPTS):
+        try:
+            return attempt()
+        except JournalError as error:
+            code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
+            if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or number + 1 == _ATTEMPTS:
+                raise
+            waiting.wait(_PAUSE_S)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def damage(path: Path, what: str) -> JournalCorruptError:

@@ -17,6 +17,7 @@ from ezgraph.backends.sqlite_file import (
     connect_beside,
     create_with_others,
     ending_transaction,
+    patiently,
     reading,
 )
 from ezgraph.backends.sqlite_rows import SQLiteRows
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ezgraph.backends.store import Store
 
 T = TypeVar("T")
-_LOOKS = 5
+_LOOKS = 20
 
 
 def read_once(path: Path, ask: Callable[[Store], T]) -> T:
@@ -61,7 +62,7 @@ def read_once(path: Path, ask: Callable[[Store], T]) -> T:
 
 def _ask_once(path: Path, ask: Callable[[Store], T]) -> T:
     note = stored_note_beside(path)  # before what is acknowledged next is in the file
-    db = connect_beside(path)
+    db = patiently(lambda: connect_beside(path))
     try:
         with reading(path):
             rows = SQLiteRows(Tables(db, path))
@@ -78,6 +79,18 @@ def _is_kept_apart(path: Path) -> bool:
 def _check_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise JournalError(f"{str(path.parent)!r} is no directory; create it, or correct the path")
+
+
+def _look(path: Path, look_first: Callable[[Path], None]) -> None:
+    """Look whether the file may be written; again if others wrote it meanwhile."""
+    for _ in range(_LOOKS):
+        before = FileStamp.of(path)
+        try:
+            return patiently(lambda: look_first(path))
+        except JournalError:
+            if before == FileStamp.of(path):
+                raise
+    raise JournalError(f"{str(path)!r} was written each time it was looked at; try again")
 
 
 class Beside:
@@ -102,8 +115,8 @@ class Beside:
         if not path.exists():
             create_with_others(path, JournalMeta.fresh())
         check_header(path)
-        look_first(path)
-        db = connect(path, synchronous)
+        _look(path, look_first)
+        db = patiently(lambda: connect(path, synchronous))
         try:
             with reading(path):
                 return cls(path, db)
