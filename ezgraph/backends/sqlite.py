@@ -46,7 +46,6 @@ from ezgraph.backends.local import LocalConnection
 from ezgraph.backends.lock import (
     FileLock,
     Note,
-    SharedLock,
     StoredNote,
     note_beside,
     stored_note_beside,
@@ -69,9 +68,8 @@ from ezgraph.backends.sqlite_file import (
     transaction,
 )
 from ezgraph.backends.sqlite_rows import SQLiteRows
-from ezgraph.backends.sqlite_store import Beside, read_once
+from ezgraph.backends.sqlite_store import read_once, write_once
 from ezgraph.backends.sqlite_tables import Finished, Tables
-from ezgraph.backends.store import MemoryRows
 from ezgraph.errors import ConfigError, JournalError, JournalFailedError
 
 if TYPE_CHECKING:
@@ -138,12 +136,11 @@ class SQLiteBackend(Backend["SQLiteConnection"]):
 
 
 class SQLiteConnection(LocalConnection):
-    """Access to what is in one file. Use it in one thread."""
+    """Access to what is in one file. Nothing of it is open between calls, but a journal."""
 
     def __init__(self, backend: SQLiteBackend) -> None:
         self._backend = backend
         self._journal: SQLiteJournal | None = None
-        self._beside: Beside | None = None
 
     @property
     def _path(self) -> Path:
@@ -174,8 +171,6 @@ class SQLiteConnection(LocalConnection):
     def _read(self, ask: Callable[[Store], T]) -> T:
         if self._journal is not None and not self._journal.closed:
             return self._journal.ask(ask)
-        if self._beside is not None and self._beside.is_current():
-            return self._beside.read(ask)
         return read_once(self._path, ask)
 
     def _write(self, change: Callable[[Store], T]) -> T:
@@ -183,28 +178,12 @@ class SQLiteConnection(LocalConnection):
             result = self._journal.change(change)
             self._journal.append(())
             return result
-        path = self._path
-        check_place(path)
-        if not path.exists():
-            change(MemoryRows())  # a file that would be empty if this raises is not made
-        with SharedLock(path) as lock:
-            return self._opened(path).write(change, lock)
-
-    def _opened(self, path: Path) -> Beside:
-        if self._beside is not None and not self._beside.is_current():
-            self._beside.close()
-            self._beside = None
-        if self._beside is None:
-            self._beside = Beside.open(path, self._backend.synchronous, _look_first)
-        return self._beside
+        return write_once(self._path, self._backend.synchronous, change, _look_first)
 
     def close(self) -> None:
-        """Close the journal, if open, and the file."""
+        """Close the journal, if open."""
         if self._journal is not None:
             self._journal.close()
-        if self._beside is not None:
-            self._beside.close()
-            self._beside = None
 
     def __repr__(self) -> str:
         return f"<SQLiteConnection {masked(self._backend.url)} journal={self._journal}>"

@@ -238,12 +238,14 @@ class SQLiteRows(Store):
         self._change()
         with reading(self._path, "written"):
             for key in keys:
-                before, link = self._before(key)
                 if self.get(key) is None:
                     continue
+                (before, link), after = self._before(key), self._after(key)
+                _, own_link = self._at_or_before(key)
                 if self._link(before, key) != link:
                     raise self._missing(before)
-                after = self._after(key)
+                if self._link(key, after) != own_link:
+                    raise self._missing(key)
                 self._db.execute("DELETE FROM stored WHERE key = ?", (key,))
                 self._db.execute(
                     "UPDATE stored SET link = ? WHERE key = ?", (self._link(before, after), before)

@@ -93,72 +93,38 @@ def _look(path: Path, look_first: Callable[[Path], None]) -> None:
     raise JournalError(f"{str(path)!r} was written each time it was looked at; try again")
 
 
-class Beside:
-    """The store in a file, open to be changed, beside others who do so too; not with a broker.
+def write_once(
+    path: Path, synchronous: str, change: Callable[[Store], T], look_first: Callable[[Path], None]
+) -> T:
+    """Return what ``change`` returns; what it has changed lasts, or nothing if it raises.
 
-    It belongs to the thread that made it.
+    Others may do so at the same time, but no broker runs. Nothing stays open: a connection that
+    slept while a restored file took this one's place would, at its end, delete that file's WAL.
+    ``look_first`` raises if an existing file must not be written because it is damaged.
     """
-
-    def __init__(self, path: Path, db: JournalDatabase) -> None:
-        self._path = path
-        self._db = db
-        self._inode = path.stat().st_ino
-        self._rows = SQLiteRows(Tables(db, path))
-
-    @classmethod
-    def open(cls, path: Path, synchronous: str, look_first: Callable[[Path], None]) -> Beside:
-        """Open the file, or make it if there is none; hold a `SharedLock`.
-
-        ``look_first`` raises if an existing file must not be written because it is damaged.
-        """
-        check_place(path)
+    check_place(path)
+    if not path.exists():
+        change(MemoryRows())  # a file that would be empty if this raises is not made
+    with SharedLock(path) as lock:
         if not path.exists():
             create_with_others(path, JournalMeta.fresh())
         check_header(path)
         _look(path, look_first)
         db = patiently(lambda: connect(path, synchronous))
         try:
-            with reading(path):
-                return cls(path, db)
-        except BaseException:
+            return _change(path, db, change, lock)
+        finally:
             db.close()
-            raise
 
-    def is_current(self) -> bool:
-        """Say whether the file at the path is still the one that was opened."""
-        try:
-            return self._path.stat().st_ino == self._inode
-        except FileNotFoundError:
-            return False
 
-    def read(self, ask: Callable[[Store], T]) -> T:
-        """Return what ``ask`` finds, in one state of the store."""
-        with reading(self._path):
-            self._db.execute("BEGIN")
-        try:
-            return ask(self._rows)
-        finally:
-            self._db.execute("ROLLBACK")
-            self._rows.undone()
-
-    def write(self, change: Callable[[Store], T], lock: SharedLock) -> T:
-        """Return what ``change`` returns; what it has changed lasts, or nothing if it raises."""
-        with reading(self._path, "written"):
-            self._db.execute("BEGIN IMMEDIATE")
-        try:
-            with ending_transaction(self._db):
-                result = change(self._rows)
-                note = self._rows.note if self._rows.is_changed else None
-        finally:
-            self._rows.undone()
-        if note is not None:
-            with suppress(JournalError):  # the one from before is true as well
-                lock.leave_stored_note(note)
-        return result
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    def __repr__(self) -> str:
-        return f"<Beside {str(self._path)!r}>"
+def _change(path: Path, db: JournalDatabase, change: Callable[[Store], T], lock: SharedLock) -> T:
+    with reading(path, "written"):
+        rows = SQLiteRows(Tables(db, path))
+        db.execute("BEGIN IMMEDIATE")
+    with ending_transaction(db):
+        result = change(rows)
+        note = rows.note if rows.is_changed else None
+    if note is not None:
+        with suppress(JournalError):  # the one from before is true as well
+            lock.leave_stored_note(note)
+    return result

@@ -271,7 +271,7 @@ def _mapping(key: str, name: str, value: object) -> dict[str, Any]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Partition(JsonValue):
     """One part of an artifact's data: a file, a table's partition, a day.
 
@@ -285,21 +285,27 @@ class Partition(JsonValue):
     location: str = ""
     nbytes: int | None = None
 
-    def __post_init__(self) -> None:
-        key = PartitionKey(self.key)
-        content = check_fingerprint(self.content_fingerprint, f"the content fingerprint of {key!r}")
-        inputs = check_fingerprint(self.input_fingerprint, f"the input fingerprint of {key!r}")
-        if not isinstance(self.location, str):
-            raise InvalidValueError(
-                f"location of {key!r} is {self.location!r:.60}; give a path or URL as text"
-            )
-        if self.nbytes is not None and (type(self.nbytes) is not int or self.nbytes < 0):
-            raise InvalidValueError(
-                f"nbytes of {key!r} is {self.nbytes!r:.60}; give how many bytes there are, or None"
-            )
-        location = without_credentials(self.location)
+    def __init__(
+        self,
+        key: Mapping[str, Any] | Iterable[tuple[str, Any]] = (),
+        content_fingerprint: Fingerprint | str = Fingerprint.empty(),  # noqa: B008 - it is frozen
+        input_fingerprint: Fingerprint | str = Fingerprint.empty(),  # noqa: B008
+        location: str = "",
+        nbytes: int | None = None,
+    ) -> None:
+        """Check everything; the fields of the key may be given as a mapping or as pairs."""
+        key = PartitionKey(key)
         _set(
-            self, key=key, content_fingerprint=content, input_fingerprint=inputs, location=location
+            self,
+            key=key,
+            content_fingerprint=check_fingerprint(
+                content_fingerprint, f"the content fingerprint of {key!r}"
+            ),
+            input_fingerprint=check_fingerprint(
+                input_fingerprint, f"the input fingerprint of {key!r}"
+            ),
+            location=_location(key, location),
+            nbytes=_nbytes(key, nbytes),
         )
 
     @property
@@ -315,11 +321,25 @@ class Partition(JsonValue):
         return Fingerprint.of(parts, "ezgraph.parted")
 
 
+def _location(key: PartitionKey, given: object) -> str:
+    if not isinstance(given, str):
+        raise InvalidValueError(f"location of {key!r} is {given!r:.60}; give a path or URL as text")
+    return without_credentials(given)
+
+
+def _nbytes(key: PartitionKey, given: object) -> int | None:
+    if given is None or (type(given) is int and given >= 0):
+        return given
+    raise InvalidValueError(
+        f"nbytes of {key!r} is {given!r:.60}; give how many bytes there are, or None"
+    )
+
+
 StoragePartitions = tuple[Partition, ...]
 """Partitions in order of their keys."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Producer(JsonValue):
     """What makes the artifacts ``outputs`` from the artifacts ``inputs``, by their keys."""
 
@@ -327,18 +347,32 @@ class Producer(JsonValue):
     outputs: tuple[str, ...] = ()
     version: str = ""
 
-    def __post_init__(self) -> None:
-        for name in ("inputs", "outputs"):
-            _set(self, **{name: _artifact_keys(name, getattr(self, name))})
-        if not isinstance(self.version, str):
-            raise InvalidValueError(
-                f"version of a producer is {self.version!r:.60}; give it as text, such as '1.2.0'"
-            )
+    def __init__(
+        self,
+        inputs: Iterable[str | Artifact] = (),
+        outputs: Iterable[str | Artifact] = (),
+        version: str = "",
+    ) -> None:
+        """Check everything; artifacts may be given themselves."""
+        _set(
+            self,
+            inputs=_artifact_keys("inputs", inputs),
+            outputs=_artifact_keys("outputs", outputs),
+            version=_version(version),
+        )
 
     @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of all of it."""
         return _fingerprint(self)
+
+
+def _version(given: object) -> str:
+    if not isinstance(given, str):
+        raise InvalidValueError(
+            f"version of a producer is {given!r:.60}; give it as text, such as '1.2.0'"
+        )
+    return given
 
 
 def _artifact_keys(name: str, given: object) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from ezgraph.errors import InvalidValueError
@@ -39,15 +40,17 @@ from ezgraph.protocol.tagged import to_tagged
 
 DOMAIN = "ezgraph.graph"
 _UNKNOWN = Fingerprint.empty()
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Graph(JsonValue):
     """What a rig is at one moment: how it is wired and set, and what it makes.
 
     ``artifacts`` by key, ``topology`` the edges in order, ``components`` and ``settings`` by
-    address, ``config`` by type and key as text (``chunker:default``). Do not change what it holds:
-    make another with `dataclasses.replace`.
+    address, ``config`` by type and key as text (``chunker:default``). Settings may be given as any
+    settings object, artifacts as a sequence, the topology as a mapping of topics. Do not change
+    what a graph holds: make another with `dataclasses.replace`.
     """
 
     name: str
@@ -59,18 +62,29 @@ class Graph(JsonValue):
     config: dict[str, dict[str, Any]] = field(default_factory=dict)
     _fingerprint: Fingerprint = field(default=_UNKNOWN, init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        check_name(self.name, "a graph")
+    def __init__(
+        self,
+        name: str,
+        artifacts: Mapping[str, Artifact] | Iterable[Artifact] = (),
+        producers: Iterable[Producer] = (),
+        topology: Iterable[tuple[str, str]] | Mapping[str, Iterable[str]] = (),
+        components: Mapping[str, ComponentMetadata] = _NOTHING,
+        settings: Mapping[str, object] = _NOTHING,
+        config: Mapping[str, Mapping[str, Any]] = _NOTHING,
+    ) -> None:
+        """Check everything, and keep it in order."""
         made = {
-            "artifacts": _artifacts(self.artifacts),
-            "producers": _producers(self.producers),
-            "topology": _topology(self.topology),
-            "components": _components(self.components),
-            "settings": _settings(self.settings),
-            "config": _config(self.config),
+            "name": check_name(name, "a graph"),
+            "artifacts": _artifacts(artifacts),
+            "producers": _producers(producers),
+            "topology": _topology(topology),
+            "components": _components(components),
+            "settings": _settings(settings),
+            "config": _config(config),
+            "_fingerprint": _UNKNOWN,
         }
-        for name, value in made.items():
-            object.__setattr__(self, name, value)
+        for field_name, value in made.items():
+            object.__setattr__(self, field_name, value)
 
     @property
     def fingerprint(self) -> Fingerprint:

@@ -42,6 +42,7 @@ from ezgraph.backends import Backend, Connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 pytestmark = pytest.mark.integration
 
@@ -50,37 +51,39 @@ ROOT = Path(ezgraph.__file__).parents[1]
 
 @dataclass(frozen=True)
 class Place:
-    """A store of one kind, empty. ``is_shared``: other processes reach it by its URL."""
+    """How an empty store of one kind is made; ``is_shared``: other processes reach it too."""
 
-    backend: Backend[Any]
-    is_shared: bool
-
-
-@contextmanager
-def memory(folder: Path) -> Iterator[Place]:
-    yield Place(Backend.from_url("memory://"), is_shared=False)
+    make: Callable[[Path], AbstractContextManager[Backend[Any]]]
+    is_shared: bool = True
 
 
 @contextmanager
-def sqlite(folder: Path) -> Iterator[Place]:
-    yield Place(Backend.from_url(f"sqlite:///{folder}/rig.db?synchronous=NORMAL"), is_shared=True)
+def memory(folder: Path) -> Iterator[Backend[Any]]:
+    yield Backend.from_url("memory://")
 
 
-PLACES: dict[str, Callable[[Path], Any]] = {
-    "memory": memory,
-    "sqlite": sqlite,
+@contextmanager
+def sqlite(folder: Path) -> Iterator[Backend[Any]]:
+    yield Backend.from_url(f"sqlite:///{folder}/rig.db?synchronous=NORMAL")
+
+
+PLACES = {
+    "memory": Place(memory, is_shared=False),
+    "sqlite": Place(sqlite),
 }
 
 
 @pytest.fixture(params=list(PLACES))
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    with PLACES[request.param](tmp_path) as made:
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend[Any]]:
+    with PLACES[request.param].make(tmp_path) as made:
         yield made
 
 
-@pytest.fixture
-def backend(place: Place) -> Backend[Any]:
-    return place.backend
+@pytest.fixture(params=[name for name, place in PLACES.items() if place.is_shared])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend[Any]]:
+    """A store that other processes reach too."""
+    with PLACES[request.param].make(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -178,7 +181,7 @@ def test_the_async_form_does_the_same(backend: Backend[Any]) -> None:
     async def use() -> None:
         async with backend.connect_async() as conn:
             await conn.write_snapshot_tag(snapshot(), "good")
-            async with (conn or backend).connect_async() as same:
+            async with conn.connect_async() as same:
                 assert same is conn
             with pytest.raises(TagExistsError):
                 await conn.write_snapshot_tag(snapshot(2.0), "good")
@@ -259,7 +262,8 @@ def test_a_filter_takes_those_with_its_key_and_its_inputs(conn: Connection) -> N
 
 
 def test_keys_of_different_types_are_different_partitions(conn: Connection) -> None:
-    keys = [{}, {"n": 1}, {"n": True}, {"n": "1"}, {"n": 1.0}, {"n": b"1"}, {"n": None}, {"m": 1}]
+    values = (1, True, "1", 1.0, b"1", None)
+    keys: list[dict[str, Any]] = [{}, {"m": 1}, *({"n": value} for value in values)]
     conn.write_artifact_partitions(RAW, [Partition(key, print_of("x")) for key in keys])
 
     read = conn.read_artifact_partitions(RAW)
@@ -275,10 +279,14 @@ def test_a_partition_gets_the_fingerprint_of_its_file(conn: Connection, tmp_path
     same = tmp_path / "copy.h5"
     same.write_bytes(b"samples")
 
-    (by_path,) = conn.write_artifact_partitions(RAW, [Partition({"day": "mon"}, location=str(file))])
+    (by_path,) = conn.write_artifact_partitions(
+        RAW, [Partition({"day": "mon"}, location=str(file))]
+    )
     (by_url,) = conn.write_artifact_partitions(RAW, [Partition({}, location=same.as_uri())])
     file.write_bytes(b"others")
-    (changed,) = conn.write_artifact_partitions(RAW, [Partition({"day": "mon"}, location=str(file))])
+    (changed,) = conn.write_artifact_partitions(
+        RAW, [Partition({"day": "mon"}, location=str(file))]
+    )
 
     assert by_path.content_fingerprint == by_url.content_fingerprint
     assert changed.content_fingerprint != by_path.content_fingerprint
@@ -331,13 +339,11 @@ def test_arrays_come_back_as_they_were(conn: Connection) -> None:
 
 def test_a_large_graph_comes_back_whole(conn: Connection) -> None:
     components = {f"SYS/U{n}": unit(f"SYS/U{n}", gain=n) for n in range(300)}
-    made = Graph(
-        "rig",
-        components=components,
-        settings={address: {"gain": n} for n, address in enumerate(components)},
-        topology=[(f"a{n}", f"b{n}") for n in range(300)],
-    )
-    changed = replace(made, settings={**made.settings, "SYS/U7": {"gain": -1}})
+    gains = {address: {"gain": n} for n, address in enumerate(components)}
+    edges = [(f"a{n}", f"b{n}") for n in range(300)]
+    made = Graph("rig", components=components, settings=gains, topology=edges)
+    gains["SYS/U7"] = {"gain": -1}
+    changed = Graph("rig", components=components, settings=gains, topology=edges)
     for each in (made, changed):
         conn.write_graph(each)
 
@@ -629,11 +635,15 @@ def test_bad_input_is_refused_and_changes_nothing(conn: Connection, what: str) -
     assert len(conn.list_graphs()) == len(conn.list_tags()) == 0
 
 
-@pytest.mark.parametrize("name", ["a/b", "100%", "Ö 漢字 🙂", "..", "tag", "'; DROP TABLE stored", "x" * 255])
+@pytest.mark.parametrize(
+    "name", ["a/b", "100%", "Ö 漢字 🙂", "..", "tag", "'; DROP TABLE stored", "x" * 255]
+)
 def test_any_name_that_can_be_shown_will_do(conn: Connection, name: str) -> None:
     taken = snapshot(name=name)
     conn.write_snapshot_tag(taken, name)
-    conn.write_artifact_and_graph_partitions(taken, name, RAW, [Partition({name: name}, print_of("x"))])
+    conn.write_artifact_and_graph_partitions(
+        taken, name, RAW, [Partition({name: name}, print_of("x"))]
+    )
 
     assert conn.read_snapshot_tag(name, name) == taken
     assert [each.key for each in conn.read_snapshot_partitions(taken, name, RAW)] == [{name: name}]
@@ -725,11 +735,9 @@ def writers(url: str, number: int, count: int) -> Iterator[list[subprocess.Popen
             each.communicate()
 
 
-def test_several_processes_write_at_once_and_nothing_is_lost(place: Place) -> None:
-    if not place.is_shared:
-        pytest.skip("a store within one process")
+def test_several_processes_write_at_once_and_nothing_is_lost(shared: Backend[Any]) -> None:
     count = 15
-    with writers(place.backend.url, 3, count) as started:
+    with writers(shared.url, 3, count) as started:
         for each in started:
             assert each.stdin is not None
             each.stdin.write("go\n")
@@ -738,7 +746,7 @@ def test_several_processes_write_at_once_and_nothing_is_lost(place: Place) -> No
 
     won = [json.loads(text) for text in told]
     assert sorted(n for each in won for n in each) == list(range(count))  # each tag set once
-    with place.backend.connect() as conn:
+    with shared.connect() as conn:
         raw = Artifact("raw", storage="file:///data/{day}.h5")
         assert len(conn.read_artifact_partitions(raw)) == 3 * count
         for tag in conn.list_tags("rig"):
@@ -746,23 +754,23 @@ def test_several_processes_write_at_once_and_nothing_is_lost(place: Place) -> No
             assert len(conn.tag_history("rig", tag.tag)) == 1
 
 
-def test_a_writer_killed_in_the_middle_leaves_all_or_nothing_of_each_call(place: Place) -> None:
-    if not place.is_shared:
-        pytest.skip("a store within one process")
+def test_a_writer_killed_in_the_middle_leaves_all_or_nothing_of_each_call(
+    shared: Backend[Any],
+) -> None:
     chance = random.Random(7)
     raw = Artifact("raw", storage="file:///data/{day}.h5")
-    with writers(place.backend.url, 1, 1_000_000) as (writer,):
+    with writers(shared.url, 1, 1_000_000) as (writer,):
         assert writer.stdin is not None
         writer.stdin.write("go\n")
         writer.stdin.flush()
-        with place.backend.connect() as conn:
+        with shared.connect() as conn:
             goal = chance.randint(5, 25)
             while len(conn.read_artifact_partitions(raw)) < goal:
                 pass
         writer.send_signal(signal.SIGKILL)
         writer.wait()
 
-    with place.backend.connect() as conn:
+    with shared.connect() as conn:
         (taken,) = [conn.read_snapshot("rig", each.fingerprint) for each in conn.list_snapshots()]
         written = conn.read_artifact_partitions(raw)
         assert conn.read_snapshot_partitions(taken, "raw", raw) == written
