@@ -221,7 +221,11 @@ def _settings(given: object) -> dict[str, SettingsSnapshotValue]:
 
 def _config(given: object) -> dict[str, dict[str, Any]]:
     types = _by_name(given, "a type of configuration", Mapping)
-    made = {kind: _by_name(types[kind], "a key of configuration", object) for kind in types}
+    made = {
+        kind: _by_name(entries, "a key of configuration", object)
+        for kind, entries in types.items()
+        if entries
+    }
     for kind, entries in made.items():
         for key, value in entries.items():
             try:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from ezgraph.names import MAX_SEGMENTS, Key
+from ezgraph.protocol.artifacts import Artifact, Partition, PartitionKey, Producer
 from ezgraph.protocol.commands import (
     Command,
     Connect,
@@ -31,6 +32,8 @@ from ezgraph.protocol.commands import (
     UpdateUnits,
 )
 from ezgraph.protocol.events import Body, Event, Source, key_of
+from ezgraph.protocol.fingerprints import Fingerprint
+from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import (
     CollectionMetadata,
     ComponentMetadata,
@@ -94,10 +97,7 @@ def _containers(item: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 values: st.SearchStrategy[Any] = st.recursive(
-    _hashable
-    | st.sets(_hashable, max_size=4)
-    | st.frozensets(_hashable, max_size=4)
-    | _arrays,
+    _hashable | st.sets(_hashable, max_size=4) | st.frozensets(_hashable, max_size=4) | _arrays,
     _containers,
     max_leaves=12,
 )
@@ -109,6 +109,44 @@ plain_values: st.SearchStrategy[Any] = st.recursive(_hashable, _containers, max_
 structures = st.dictionaries(st.text(max_size=8), plain_values, max_size=4)
 
 
+# --- what a rig makes ---
+
+fingerprints: st.SearchStrategy[Fingerprint] = st.one_of(
+    st.just(Fingerprint.empty()),
+    st.just(Fingerprint.identity()),
+    st.integers(0, 2**128 - 2).map(lambda number: Fingerprint(number.to_bytes(16, "big"))),
+)
+_names = st.text(
+    st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8
+)
+_key_values = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(codec="utf-8"), max_size=8)
+    | st.binary(max_size=8)
+    | st.dates()
+    | st.datetimes(timezones=st.just(dt.UTC))
+    | st.timedeltas()
+    | st.uuids()
+)
+partition_keys: st.SearchStrategy[PartitionKey] = st.dictionaries(
+    _names, _key_values, max_size=3
+).map(PartitionKey)
+partitions: st.SearchStrategy[Partition] = st.builds(
+    Partition,
+    partition_keys,
+    fingerprints,
+    fingerprints,
+    st.text(max_size=12),
+    st.none() | st.integers(0, 2**60),
+)
+_told = st.text(max_size=8) | structures
+artifacts: st.SearchStrategy[Artifact] = st.builds(
+    Artifact, _names, _told, _told, _told, structures, structures
+)
+_producers = st.builds(Producer, st.lists(_names, max_size=2), st.just(()), st.text(max_size=5))
 # --- messages of every type, from their annotations ---
 
 
@@ -142,6 +180,10 @@ _PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     types.NoneType: st.none(),
     Any: plain_values,
     dict[str, Any]: structures,
+    Fingerprint: fingerprints,
+    PartitionKey: partition_keys,
+    Partition: partitions,
+    Artifact: artifacts,
 }
 
 
@@ -227,6 +269,18 @@ metadata = st.dictionaries(
         components={address: _component(*part, address) for address, part in parts.items()}
     )
 )
+
+graphs: st.SearchStrategy[Graph] = st.builds(
+    Graph,
+    _names,
+    st.dictionaries(_names, artifacts, max_size=2),
+    st.lists(_producers, max_size=2),
+    st.lists(st.tuples(_names, _names), max_size=3),
+    metadata.map(lambda each: each.components),
+    st.dictionaries(_names, structures | settings_values, max_size=3),
+    st.dictionaries(_names, st.dictionaries(_names, plain_values, max_size=2), max_size=2),
+)
+
 
 _topics = st.sampled_from(TOPICS)
 _address = st.sampled_from(ADDRESSES)
