@@ -275,7 +275,8 @@ class MemoryJournal(Journal):
         self._store.records.extend(records)
         for record in records:
             self._store.size_bytes += len(record.topic) + len(record.event)
-        self._store.rows.commit()
+        if self._changes_rows:
+            self._store.rows.commit()
 
     def _rows(self) -> MemoryRows:
         return self._store.rows
