@@ -73,7 +73,7 @@ class FlakyMemory(MemoryConnection):
             raise AssertionError("an open journal has a store")
         self.fails = None
         self._journal = self._flaky = _FlakyJournal(self._store, self)
-        return self._flaky
+        return self._journal
 
     def crash(self) -> None:
         """The process is gone; the store is not."""
