@@ -83,10 +83,10 @@ _seq = attrgetter("seq")
 
 @dataclass(slots=True)
 class _Place:
-    """Where a backend's connections meet: what is stored, and the journal that is open on it."""
+    """Where a backend's connections meet: what is stored, and who has the journal open."""
 
     store: _Store | None = None
-    journal: MemoryJournal | None = None
+    holder: MemoryConnection | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -118,7 +118,7 @@ class MemoryConnection(LocalConnection):
 
     def __init__(self, place: _Place | None = None) -> None:
         self._place = place or _Place()
-        self._opened: MemoryJournal | None = None
+        self._journal: MemoryJournal | None = None
 
     @property
     def _store(self) -> _Store | None:
@@ -128,27 +128,26 @@ class MemoryConnection(LocalConnection):
     def _store(self, store: _Store | None) -> None:
         self._place.store = store
 
-    @property
-    def _journal(self) -> MemoryJournal | None:
-        return self._opened
-
-    @_journal.setter
-    def _journal(self, journal: MemoryJournal) -> None:
-        self._opened = self._place.journal = journal
-
     def open_journal(self, *, identity: JournalMeta | None = None) -> MemoryJournal:
         """Open the journal; see `Connection.open_journal`."""
         with self._place.lock:
             self._check_unlocked()
             self._store = self._store or _Store.new(identity or JournalMeta.fresh())
-            self._journal = journal = MemoryJournal(self._store)
-            return journal
+            self._journal = MemoryJournal(self._store)
+            self._place.holder = self
+            return self._journal
 
     def _check_unlocked(self) -> None:
-        if self._place.journal is not None and not self._place.journal.closed:
+        holder = self._place.holder
+        if holder is not None and holder.has_journal:
             raise JournalLockedError(
                 "this memory:// journal is open already: a journal has one broker; close it first"
             )
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether this connection has the journal open."""
+        return self._journal is not None and not self._journal.closed
 
     def open_reader(self) -> MemoryReader:
         """Return a reader of what the store holds now."""
@@ -162,10 +161,10 @@ class MemoryConnection(LocalConnection):
 
     def _write(self, change: Callable[[Store], T]) -> T:
         with self._place.lock:
-            if self._opened is None or self._opened.closed:
+            if self._journal is None or self._journal.closed:
                 return self._write_alone(change)
-            result = self._opened.change(change)
-            self._opened.append(())
+            result = self._journal.change(change)
+            self._journal.append(())
             return result
 
     def _write_alone(self, change: Callable[[Store], T]) -> T:
@@ -178,11 +177,11 @@ class MemoryConnection(LocalConnection):
 
     def close(self) -> None:
         """Close the journal, if open. What is stored stays until the backend is gone."""
-        if self._opened is not None:
-            self._opened.close()
+        if self._journal is not None:
+            self._journal.close()
 
     def __repr__(self) -> str:
-        return f"<MemoryConnection journal={self._opened}>"
+        return f"<MemoryConnection journal={self._journal}>"
 
 
 @contextmanager
@@ -275,7 +274,8 @@ class MemoryJournal(Journal):
         self._store.records.extend(records)
         for record in records:
             self._store.size_bytes += len(record.topic) + len(record.event)
-        self._store.rows.commit()
+        if self._changes_rows:
+            self._store.rows.commit()
 
     def _rows(self) -> MemoryRows:
         return self._store.rows

@@ -427,19 +427,21 @@ class SQLiteJournal(Journal):
         return shutil.disk_usage(self._path.parent).free
 
     def _write(self, records: Sequence[Record]) -> None:
-        checksum, db = self._tables.checksum, self._db
-        note = self._stored.note if self._stored.is_changed else None
-        with ending_transaction(db) if db.in_transaction else transaction(db):
+        checksum, db, note = self._tables.checksum, self._db, None
+        is_alone = not db.in_transaction
+        if not is_alone:
+            note = self._stored.note
+        with transaction(db) if is_alone else ending_transaction(db):
             db.executemany(
                 "INSERT INTO events VALUES (?, ?, ?, ?)",
                 [(r.seq, r.topic, r.event, checksum(r.seq, r.topic, r.event)) for r in records],
             )
-        if self._survives_power_cut:
-            if records:
-                self._leave_note(records[-1].seq)
-            if note is not None:
+        if self._survives_power_cut and records:
+            self._leave_note(records[-1].seq)
+        if note is not None:
+            self._stored.committed()
+            if self._survives_power_cut:
                 self._lock.leave_stored_note(note)
-        self._stored.committed()
 
     def _rows(self) -> Store:
         return self._stored

@@ -460,20 +460,28 @@ def _meta_checksum(meta: dict[str, Any]) -> int:
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
     """Commit what the block does, or undo it."""
     db.execute("BEGIN IMMEDIATE")
-    with ending_transaction(db):
-        yield
-
-
-@contextmanager
-def ending_transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """Commit what the block does, and what was done since the transaction began, or undo it."""
     try:
         yield
         db.execute("COMMIT")
     except BaseException:
-        with suppress(sqlite3.Error):  # it has rolled back by itself after most failures
-            db.execute("ROLLBACK")
+        _roll_back(db)
         raise
+
+
+@contextmanager
+def ending_transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Commit what was done since the transaction began, and what the block does, or undo it."""
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        _roll_back(db)
+        raise
+
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    with suppress(sqlite3.Error):  # it has rolled back by itself after most failures
+        db.execute("ROLLBACK")
 
 
 @contextmanager

@@ -51,7 +51,7 @@ from ezgraph.protocol.stored import (
 from ezgraph.wire import codec, values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import TypeVar
 
     from ezgraph.backends.store import Store
@@ -84,46 +84,74 @@ def write_graph(store: Store, graph: Graph, written: Written) -> None:
 
 def cut(graph: Graph, written: Written) -> tuple[GraphRow, dict[bytes, bytes]]:
     """Return the row of a graph, and the pieces it refers to by their names."""
-    blobs: dict[bytes, bytes] = {}
-    pages: dict[bytes, bytes] = {}
-    names: list[bytes] = []
-    for page in _pages(graph, blobs):
+    pages = Pages()
+    pieces = {name: piece for page in pages.of(graph_parts(graph)) for name, piece in page.items()}
+    return pages.row(written), pieces
+
+
+class Pages:
+    """A graph on its way into pages, which may be stored one by one before its row is."""
+
+    def __init__(self) -> None:
+        self._pages: list[bytes] = []
+        self._blobs: set[bytes] = set()
+        self._counts = dict.fromkeys(_COUNTS.values(), 0)
+
+    def __repr__(self) -> str:
+        return f"<Pages {len(self._pages)} {self._counts}>"
+
+    def of(self, parts: Iterable[tuple[str, Part]]) -> Iterator[dict[bytes, bytes]]:
+        """Yield the pieces, a page and what it refers to at a time, by their names.
+
+        ``parts`` come as `graph_parts` has them: in order, each with the name that decides where
+        pages end.
+        """
+        page: list[bytes] = []
+        pieces: dict[bytes, bytes] = {}
+        size = 0
+        for name, part in parts:
+            packed, blobs = codec.encode_apart(part)
+            page.append(packed)
+            pieces.update(blobs)
+            size += len(packed)
+            self._counts[_COUNTS[type(part)]] += 1
+            is_last = zlib.crc32(name.encode(errors="surrogatepass")) % _PARTS_PER_PAGE == 0
+            if is_last or size >= _PAGE_BYTES:
+                yield self._ended(page, pieces)
+                page, pieces, size = [], {}, 0
+        if page:
+            yield self._ended(page, pieces)
+
+    def _ended(self, page: list[bytes], blobs: dict[bytes, bytes]) -> dict[bytes, bytes]:
         packed = values.pack(page)
-        names.append(content_hash(packed))
-        pages[names[-1]] = packed
-    row = GraphRow(
-        wall_time=written.wall_time,
-        author=written.author,
-        pages=b"".join(names),
-        blobs=b"".join(blobs),
-        edges=len(graph.topology),
-        components=len(graph.components),
-        settings=len(graph.settings),
-        config=sum(map(len, graph.config.values())),
-        artifacts=len(graph.artifacts),
-        producers=len(graph.producers),
-    )
-    return row, blobs | pages
+        name = content_hash(packed)
+        self._pages.append(name)
+        self._blobs |= blobs.keys()
+        return {**blobs, name: packed}
+
+    def row(self, written: Written) -> GraphRow:
+        """Return the row of the graph whose pages these are."""
+        return GraphRow(
+            wall_time=written.wall_time,
+            author=written.author,
+            pages=b"".join(self._pages),
+            blobs=b"".join(sorted(self._blobs)),
+            **self._counts,
+        )
 
 
-def _pages(graph: Graph, blobs: dict[bytes, bytes]) -> Iterator[list[bytes]]:
-    page: list[bytes] = []
-    size = 0
-    for name, part in _parts(graph):
-        packed, referred = codec.encode_apart(part)
-        blobs.update(referred)
-        page.append(packed)
-        size += len(packed)
-        is_last = zlib.crc32(name.encode(errors="surrogatepass")) % _PARTS_PER_PAGE == 0
-        if is_last or size >= _PAGE_BYTES:
-            yield page
-            page, size = [], 0
-    if page:
-        yield page
+_COUNTS: dict[type, str] = {
+    EdgePart: "edges",
+    ComponentPart: "components",
+    SettingsPart: "settings",
+    ConfigPart: "config",
+    ArtifactPart: "artifacts",
+    ProducerPart: "producers",
+}
 
 
-def _parts(graph: Graph) -> Iterator[tuple[str, Part]]:
-    """Yield the parts in order, each with the name that decides where pages end."""
+def graph_parts(graph: Graph) -> Iterator[tuple[str, Part]]:
+    """Yield the parts of a graph in order, each with its name."""
     for edge in graph.topology:
         yield f"edge {edge.from_topic} {edge.to_topic}", EdgePart(*edge)
     for address, component in graph.components.items():
@@ -214,15 +242,12 @@ def list_graphs(store: Store, name: str | None, after: str | None, limit: int) -
     def info(key: bytes, packed: bytes) -> GraphInfo:
         row = row_of(key, packed, GraphRow)
         _, graph_name, fingerprint = key_of(key)
-        counts = {each: getattr(row, each) for each in _COUNTS}
+        counts = {each: getattr(row, each) for each in _COUNTS.values()}
         return GraphInfo(
             graph_name, Fingerprint.from_hex(fingerprint), row.wall_time, row.author, **counts
         )
 
     return page_of(store, prefix, after, limit, info)
-
-
-_COUNTS = ("edges", "components", "settings", "config", "artifacts", "producers")
 
 
 def remove_graph(store: Store, name: str, fingerprint: Fingerprint) -> None:

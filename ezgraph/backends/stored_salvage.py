@@ -43,8 +43,10 @@ def _leads_on(key: Key, value: bytes, kept: Mapping[bytes, bytes]) -> bool:
             return topic_of(("snapshot", name, epoch, seq, fingerprint, mark)) in kept
         case ("tag", _, _):
             return (row_of(topic_of(key), value, TagRow).key or b"") in kept
-        case _:
+        case ("piece", _):
             return True
+        case _:
+            return False
 
 
 def _is_found(key: bytes, kept: Mapping[bytes, bytes]) -> bool:

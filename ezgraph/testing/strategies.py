@@ -162,7 +162,9 @@ _told = st.text(max_size=8) | structures
 artifacts: st.SearchStrategy[Artifact] = st.builds(
     Artifact, _names, _told, _told, _told, structures, structures
 )
-_producers = st.builds(Producer, st.lists(_names, max_size=2), st.just(()), st.text(max_size=5))
+producers: st.SearchStrategy[Producer] = st.builds(
+    Producer, st.lists(_names, max_size=2), st.just(()), st.text(max_size=5)
+)
 # --- messages of every type, from their annotations ---
 
 
@@ -200,6 +202,7 @@ _PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     PartitionKey: partition_keys,
     Partition: partitions,
     Artifact: artifacts,
+    Producer: producers,
 }
 
 
@@ -211,7 +214,7 @@ def _of(hint: Any) -> st.SearchStrategy[Any]:  # noqa: ANN401
         return st.one_of(*map(_of, arguments))
     if origin is list:
         return st.lists(_of(arguments[0]), max_size=3)
-    if origin is tuple and arguments[-1] is Ellipsis:
+    if origin is tuple and arguments[1:] == (Ellipsis,):
         return st.lists(_of(arguments[0]), max_size=3).map(tuple)
     if origin is tuple:
         return st.tuples(*map(_of, arguments))
@@ -292,7 +295,7 @@ graphs: st.SearchStrategy[Graph] = st.builds(
     Graph,
     _names,
     st.dictionaries(_names, artifacts, max_size=2),
-    st.lists(_producers, max_size=2),
+    st.lists(producers, max_size=2),
     st.lists(st.tuples(_names, _names), max_size=3),
     metadata.map(lambda each: each.components),
     st.dictionaries(_names, structures | settings_values, max_size=3),

@@ -25,7 +25,9 @@ CONTEXTS = [
     (ezgraph.ProcessControlClient, sync.ProcessControlClient),
 ]
 PAIRS = [*CONTEXTS, (ConfigKeys, sync.ConfigKeys)]
-FOR_THREADS: dict[type, dict[str, set[str]]] = {sync.ProcessControlClient: {"take_changes": {"lock"}}}
+FOR_THREADS: dict[type, dict[str, set[str]]] = {
+    sync.ProcessControlClient: {"take_changes": {"lock"}},
+}
 """What is an option of the blocking form alone: who has no threads needs no lock."""
 NOT_BLOCKING = {"__aenter__": "__enter__", "__aexit__": "__exit__"}
 

@@ -16,6 +16,7 @@ from ezgraph.protocol.commands import Command
 from ezgraph.protocol.events import Body, Event
 from ezgraph.protocol.notes import Link, Note
 from ezgraph.protocol.replies import Reply
+from ezgraph.protocol.stored import Part
 from ezgraph.testing import strategies as ours
 from ezgraph.wire import codec, frames, values
 
@@ -221,3 +222,34 @@ def test_values_nested_too_deep_are_refused_by_the_reader() -> None:
 
     with pytest.raises(MalformedMessageError):
         codec.decode(deep, Command)
+
+
+@given(ours.events)
+def test_the_wall_time_is_found_without_decoding_the_event(event: Event) -> None:
+    assert codec.wall_time_of(codec.encode_event(event).event) == event.wall_time
+
+
+@given(ours.events, st.binary(max_size=40), st.integers(0, 300))
+def test_bytes_that_are_no_event_have_no_wall_time_or_some_number(
+    event: Event, rubbish: bytes, cut: int
+) -> None:
+    packed = codec.encode_event(event).event
+    for hostile in (rubbish, packed[:cut], packed[:cut] + rubbish):
+        with suppress(MalformedMessageError):
+            assert isinstance(codec.wall_time_of(hostile), float)
+
+
+@given(st.data())
+@slow
+def test_what_is_encoded_apart_from_its_blobs_comes_back_with_them(data: st.DataObject) -> None:
+    cls = data.draw(st.sampled_from(ours.members(Part)))
+    part = data.draw(ours.messages(cls))
+
+    packed, blobs = codec.encode_apart(part)
+
+    assert codec.decode_apart(packed, blobs, Part) == part
+    if blobs:
+        with pytest.raises(MalformedMessageError, match="missing"):
+            codec.decode_apart(packed, {}, Part)
+    with pytest.raises(MalformedMessageError):
+        codec.decode_apart(packed[:-1], blobs, Part)

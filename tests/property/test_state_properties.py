@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ezgraph.backends import Record
+from ezgraph.backends import Checkpoint, Record, state_at
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.live import LiveSet
 from ezgraph.config import BrokerConfig
 from ezgraph.names import topic_of
 from ezgraph.protocol.events import slot_of
 from ezgraph.protocol.replies import Done, Refusal
+from ezgraph.state.content import graph_of
 from ezgraph.state.graph import GraphState
 from ezgraph.testing import FlakyMemory, History, SequentialIds
 from ezgraph.testing import strategies as ours
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from ezgraph.testing.strategies import Step
 
 slow = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=150)
+few = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=50)
 
 
 def fold(events: list[Event]) -> GraphState:
@@ -92,7 +95,7 @@ def test_a_refused_command_changes_nothing_and_an_accepted_one_is_true(steps: li
 
 
 @given(ours.programs, st.data())
-@slow
+@few
 def test_a_start_from_checkpoint_and_tail_is_a_start_from_all_of_history(
     steps: list[Step], data: st.DataObject
 ) -> None:
@@ -135,3 +138,50 @@ def test_equal_states_have_equal_fingerprints_and_different_ones_have_not(
         assert states[0].snapshot() == states[1].snapshot()
     if states[0].snapshot() != states[1].snapshot():
         assert not equal
+
+
+@given(ours.programs, st.integers(0, 5))
+@few
+def test_the_fingerprint_of_the_content_kept_is_the_one_computed_anew(
+    steps: list[Step], ask_every: int
+) -> None:
+    program = CoreProgram().run(steps)
+
+    state = GraphState()
+    for number, event in enumerate(program.events):
+        state.apply(event)
+        if ask_every and number % ask_every == 0:
+            state.content_fingerprint()
+
+    computed = graph_of(fold(program.events), "rig")
+    assert state.content_fingerprint() == computed.fingerprint
+    assert replace(computed, name="anew").fingerprint == computed.fingerprint
+    assert state.content.is_current
+
+
+@given(ours.programs, st.data())
+@few
+def test_the_state_at_any_seq_is_that_of_the_events_up_to_it(
+    steps: list[Step], data: st.DataObject
+) -> None:
+    program = CoreProgram().run(steps)
+    disk = FlakyMemory()
+    with disk.open_journal() as journal:
+        live, marks = LiveSet(), data.draw(st.sets(st.integers(0, len(program.events))))
+        for event in program.events:
+            encoded = codec.encode_event(event)
+            journal.append([Record(event.seq, topic_of(event.key), encoded.event)])
+            live.add(event, encoded)
+            if event.seq in marks and event.seq == event.txn_last:
+                entries = [entry for _, entry in live.freeze()]
+                blobs = {name: blob for each in entries for name, blob in each.blobs.items()}
+                journal.write_checkpoint(
+                    Checkpoint(event.seq, tuple(each.entry for each in entries), blobs)
+                )
+        state = GraphState()
+        for event in program.events:
+            state.apply(event)
+            if event.seq == event.txn_last:
+                found = state_at(journal, event.seq)
+                assert found.fingerprint() == state.fingerprint()
+                assert found.snapshot() == state.snapshot()

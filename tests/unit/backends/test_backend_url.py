@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -43,7 +43,7 @@ five = ezgraph_tape:not_a_backend
 
 
 @dataclass(frozen=True)
-class PasswordBackend(Backend[Any]):
+class PasswordBackend(Backend[Connection]):
     """As a third party would write it, with the default ``repr`` of a dataclass."""
 
     password: str
@@ -85,7 +85,7 @@ def _plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("sqlite:////rig.db?synchronous=EXTRA", SQLiteBackend("/rig.db", synchronous="EXTRA")),
     ],
 )
-def test_a_url_and_its_backend_stand_for_each_other(url: str, backend: Backend[Any]) -> None:
+def test_a_url_and_its_backend_stand_for_each_other(url: str, backend: Backend[Connection]) -> None:
     found = Backend.from_url(url)
 
     assert found == backend
@@ -148,6 +148,25 @@ def test_no_error_shows_credentials(url: str) -> None:
         Backend.from_url(url)
 
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_fingerprint_is_that_of_the_address_without_credentials() -> None:
+    backends = [SQLiteBackend("rig.db"), SQLiteBackend("other.db"), MemoryBackend()]
+
+    assert len({each.fingerprint for each in backends}) == 3
+    assert SQLiteBackend("rig.db").fingerprint == backends[0].fingerprint
+    assert PasswordBackend("one").fingerprint == PasswordBackend("two").fingerprint
+
+
+def test_a_connection_with_a_method_missing_cannot_be_made() -> None:
+    names = sorted(Connection.__abstractmethods__)
+    assert {"read_graph", "write_snapshot_tag", "untag", "close", "open_journal"} <= set(names)
+    for missing in names:
+        have = {name: lambda *_, **__: None for name in names if name != missing}
+        partial = type("Partial", (Connection,), have)
+        with pytest.raises(TypeError, match=missing):
+            partial()
+    type("Whole", (Connection,), {name: lambda *_, **__: None for name in names})()
 
 
 def test_the_repr_shows_the_masked_url() -> None:

@@ -214,6 +214,7 @@ def test_a_change_that_raises_changes_nothing_and_the_others_stay(path: Path, ki
         with pytest.raises(TagExistsError):
             journal.change(refused)
         assert not journal.is_changed
+        journal.write_checkpoint(checkpoint_at(0))  # no transaction was left open
         journal.append(journal_records(1))
         journal.change(lambda store: store.put({b"one/": b"1"}))
         with pytest.raises(TagExistsError):
@@ -221,10 +222,10 @@ def test_a_change_that_raises_changes_nothing_and_the_others_stay(path: Path, ki
         journal.append(journal_records(2))
         assert journal.ask(lambda store: store.scan(b"one/")) == [(b"one/", b"1")]
         assert journal.ask(lambda store: store.get(b"two/")) is None
-        journal.write_checkpoint(replace_checkpoint(2))
+        journal.write_checkpoint(checkpoint_at(2))
 
 
-def replace_checkpoint(seq: int) -> Any:
+def checkpoint_at(seq: int) -> Any:
     from ezgraph.backends import Checkpoint
 
     return Checkpoint(seq, (b"entry",), {})
