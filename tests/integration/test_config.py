@@ -8,7 +8,6 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ezgraph.keys.keyring import Keyring
 
 from ezgraph import (
     Address,
@@ -29,6 +28,7 @@ from ezgraph import (
     UnknownConfigKeyError,
     sync,
 )
+from ezgraph.keys.keyring import Keyring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
