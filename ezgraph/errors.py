@@ -258,10 +258,16 @@ class InvalidSchemaError(RefusedError):
 class SchemaViolationError(RefusedError):
     """A value does not fit the JSON Schema of its type; the message says what is wrong, and where.
 
-    Where is a JSON pointer into the value: ``/parameters/gain``.
+    Where is a JSON pointer into the value: ``/parameters/gain``. Where the broker's rules raise it
+    for a put, ``type`` and ``path`` say so too; they do not travel.
     """
 
     code = "schema_violation"
+
+    def __init__(self, message: str = "", *, type: str | None = None, path: str = "") -> None:  # noqa: A002
+        super().__init__(message)
+        self.type = type
+        self.path = path
 
 
 class FlowError(RefusedError):

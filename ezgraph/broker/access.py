@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from ezgraph.errors import ForbiddenError, LiveSessionsError, from_code
+from ezgraph.errors import ForbiddenError, LiveSessionsError, SchemaViolationError, from_code
 from ezgraph.protocol.commands import (
     ChangeConfig,
     ChangeSettings,
@@ -153,13 +153,28 @@ def scope_of(access: Access | None, identity: Identity | None) -> ReadScope:
 
 def withheld(error: EzGraphError, scope: ReadScope) -> EzGraphError:
     """Return an error without what it tells of others, for who may not read everything."""
-    if scope.is_full or error.code not in _TELLING:
+    if scope.is_full:
+        return error
+    if isinstance(error, SchemaViolationError):
+        return _withheld_schema(error, scope)
+    if error.code not in _TELLING:
         return error
     in_the_way = "sessions are alive" if isinstance(error, LiveSessionsError) else "others hold it"
     return from_code(
         error.code,
         f"refused ({error.code}): {in_the_way}; this key may read only {scope}, so the details "
         f"are withheld: ask somebody who may read everything",
+    )
+
+
+def _withheld_schema(error: SchemaViolationError, scope: ReadScope) -> SchemaViolationError:
+    """Return it without what it quotes of a schema that one may not read; where, is said to all."""
+    if error.type is None or scope.has((CONFIG, error.type)):
+        return error
+    return SchemaViolationError(
+        f"a value for type {error.type!r} does not fit its schema: wrong is "
+        f"{error.path or 'the value itself'}; this key may read only {scope}, so what the schema "
+        f"asks for is withheld: ask somebody who may read {_shown((CONFIG, error.type))}"
     )
 
 

@@ -118,7 +118,9 @@ def _put(
     if schema is not None and (found := checks.violation(schema, put.value)) is not None:
         raise SchemaViolationError(
             f"the value of {_named(put)} does not fit the schema of its type: {_told(found)}; put "
-            f"one that does, or change the schema"
+            f"one that does, or change the schema",
+            type=put.type,
+            path=found.path,
         )
     created_seq = held.created_seq if held is not None else 0
     return (ConfigValueSet(put.type, put.key, put.value, owner, size_bytes, created_seq),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +12,19 @@ from ezgraph.cli.config import bulk_s, configuration
 from ezgraph.cli.config_document import MAX_BYTES, parse_document
 from ezgraph.cli.config_layout import place_text, read_layout, written
 from ezgraph.cli.config_plan import SEEDS, plan_import, refuse_violations, transactions
-from ezgraph.cli.paper import paper, say
+from ezgraph.cli.paper import paper, say, tell
 from ezgraph.cli.words import count, inner
-from ezgraph.errors import ConfigError, UnknownConfigKeyError
+from ezgraph.errors import ConfigError, EzGraphError, UnknownConfigKeyError
 from ezgraph.protocol.wiring import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ezgraph.cli.config_layout import ConfigFile, Place
     from ezgraph.cli.config_plan import ImportPlan
     from ezgraph.cli.options import Target
     from ezgraph.graph.config_blocking import ConfigKeys
+    from ezgraph.protocol.commands import ChangeConfig
     from ezgraph.protocol.config import ConfigEntry
 
 STANDARD_INPUT = "-"
@@ -97,14 +99,41 @@ def _do(
     there was none comes last, as all must fit it then.
     """
     seq: int | None = None
+    try:
+        for do in _steps(config, plan, schemas, reason, timeout_s):
+            seq = do()
+    except EzGraphError:
+        if seq is not None:
+            tell(
+                f"it takes several transactions, and those up to seq {seq} are done: import the "
+                f"file again when it can go on; what is there already is not put again"
+            )
+        raise
+    return seq
+
+
+def _steps(
+    config: ConfigKeys,
+    plan: ImportPlan,
+    schemas: dict[str, dict[str, Any] | None],
+    reason: str | None,
+    timeout_s: float,
+) -> Iterator[Callable[[], int]]:
+    """Yield what does each transaction, and returns its seq."""
+
+    def set_schema(kind: str) -> int:
+        return config.set_schema(kind, plan.schemas[kind], reason=reason, timeout=timeout_s)
+
+    def change(command: ChangeConfig) -> int:
+        return config.change(command, timeout=timeout_s).seq
+
     replacing = [kind for kind in plan.schemas if schemas[kind] is not None]
     for kind in replacing:
-        seq = config.set_schema(kind, plan.schemas[kind], reason=reason, timeout=timeout_s)
+        yield partial(set_schema, kind)
     for command in transactions(plan, reason):
-        seq = config.change(command, timeout=timeout_s).seq
+        yield partial(change, command)
     for kind in plan.schemas.keys() - replacing:
-        seq = config.set_schema(kind, plan.schemas[kind], reason=reason, timeout=timeout_s)
-    return seq
+        yield partial(set_schema, kind)
 
 
 def _record(plan: ImportPlan, seq: int | None, *, blobs: int) -> dict[str, Any]:

@@ -194,6 +194,37 @@ def test_an_import_does_what_its_dry_run_says_and_twice_is_once(
     assert keys.config.get(FLOW, "chunker:other") == 1
 
 
+def test_an_import_that_is_refused_on_its_way_says_how_far_it_came(
+    server: GraphServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "many.json"
+    values: dict[str, Any] = {f"k:{number:04}": number for number in range(1_000)}
+    file.write_text(json.dumps({"many": {**values, "z": "x" * (2 << 20)}}))
+
+    refused = config(server, "import", str(file))
+
+    assert refused.exit_code == 1
+    assert "max_config_value_bytes" in refused.output
+    there = json.loads(config(server, "scan", "many", "--json").stdout)
+    last = max(each["seq"] for each in there)
+    assert f"those up to seq {last} are done" in refused.output
+    file.write_text(json.dumps({"many": {**values, "z": 1}}))
+    assert told(server, "import", str(file))["unchanged"] == 1_000
+
+
+def test_an_import_that_is_refused_at_once_does_nothing_and_says_no_more(
+    server: GraphServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "one.json"
+    file.write_text(json.dumps({"one": {"k": 1, "z": "x" * (3 << 19)}}))
+
+    refused = config(server, "import", str(file))
+
+    assert refused.exit_code == 1
+    assert "are done" not in refused.output
+    assert config(server, "keys", "one").stdout == ""
+
+
 def test_an_export_is_imported_as_it_was(
     server: GraphServer, keys: sync.GraphContext, tmp_path: Path
 ) -> None:

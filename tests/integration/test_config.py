@@ -558,3 +558,25 @@ async def test_roles_bound_who_puts_and_who_reads_what(tmp_path: Path) -> None:
             assert await watcher.config.get("flow", "chunker:default") == 1
             refused = [each for each in await watcher.events(("audit",)) if each.key[1] == "rig"]
             assert refused
+
+
+@story
+async def test_a_refused_value_tells_nothing_of_a_schema_that_one_may_not_read(
+    tmp_path: Path,
+) -> None:
+    ring = Keyring(tmp_path)
+    ring.add_role("writer", {"config": ["config/secret/*"]})
+    ring.admit("boss")
+    ring.admit("rig", "writer")
+    with GraphServer(config=ring.config()) as server:
+        keys = {name: ring.keys(name, server.address) for name in ("boss", "rig")}
+        async with (
+            GraphContext(server.address, keys=keys["boss"]) as boss,
+            GraphContext(server.address, keys=keys["rig"]) as writer,
+        ):
+            await boss.config.set_schema("secret", {"items": {"enum": ["xyzzy"]}})
+            with pytest.raises(SchemaViolationError, match="wrong is /0") as refused:
+                await writer.config.put("secret", "k", ["guess"])
+            assert "xyzzy" not in str(refused.value)
+            with pytest.raises(SchemaViolationError, match="xyzzy"):
+                await boss.config.put("secret", "k", ["guess"])

@@ -21,6 +21,7 @@ from ezgraph.errors import (
     ForbiddenError,
     LimitError,
     RefusedError,
+    SchemaViolationError,
 )
 from ezgraph.protocol.commands import (
     ChangeConfig,
@@ -185,6 +186,18 @@ def test_what_a_rule_found_is_withheld_from_who_reads_a_part(error: RefusedError
     assert type(told) is type(error)
     assert "SECRET" not in str(told)
     assert "withheld" in str(told)
+    assert withheld(error, FULL_SCOPE) is error
+
+
+def test_of_a_schema_that_one_may_not_read_only_is_told_where_a_value_does_not_fit() -> None:
+    error = SchemaViolationError("9 is not one of [SECRET]", type="t", path="/gain")
+    patterns = ("config/t", "config/", "config/t/a")
+    readers = [ReadScope(1, (parse_pattern(text),)) for text in patterns]
+
+    assert [withheld(error, each) is error for each in readers] == [True, True, False]
+    told = str(withheld(error, readers[2]))
+    assert "SECRET" not in told
+    assert "/gain" in told
     assert withheld(error, FULL_SCOPE) is error
 
 
