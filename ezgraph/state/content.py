@@ -176,7 +176,7 @@ def graph_of(state: GraphState, name: str) -> Graph:
     addresses = state.settings.keys() | state.components.keys()
     graph = Graph(
         name,
-        topology=state.dag.edge_owners,
+        topology=list(state.dag.edge_owners),
         components={address: entry.metadata for address, entry in state.components.items()},
         settings={
             address: value
