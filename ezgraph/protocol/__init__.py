@@ -41,6 +41,14 @@ Catching up
     Below the floor it is answered by the refusal ``compacted``, and the client takes a snapshot.
     A **snapshot** is the set of *live* events at one seq, that is those which later events have
     not made irrelevant (`events.slot_of`); the same fold over them gives the same state.
+
+Configuration
+    Entries stand by type and key (`config`). `ChangeConfig` is one transaction of puts, deletes and
+    conditions, answered by `ConfigChanged`; what asks for what is there makes no event. Each event
+    is published under the key of its entry, with the value, so that who watches it fetches nothing.
+    `ReadConfig` is answered by `ConfigPage`, in order of keys, each page as of its own seq; what is
+    to be as of one seq is brought up to date with the events between the first page and the last.
+    A watcher that needs what is there reads it so, then follows from that seq on.
 """
 
 PROTOCOL_VERSION = 1
