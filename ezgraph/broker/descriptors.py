@@ -139,9 +139,9 @@ class Descriptors:
         """Return the descriptors of the peers that have this key, as far as it is known."""
         return frozenset(self._of_key.get(public, ()))
 
-    def of_nobody(self) -> frozenset[int]:
-        """Return the descriptors of the peers whose keys are not known yet."""
-        return frozenset(fd for fd, public in self._open.items() if public is None)
+    def keys(self) -> list[tuple[int, str | None]]:
+        """Return the descriptors of all peers, each with its key; None: it is not known yet."""
+        return list(self._open.items())
 
     def least_known(self) -> int:
         """Return who is to go where there are too many: who has proved nothing, for longest.

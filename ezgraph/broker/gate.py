@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import zmq
 
+from ezgraph.broker.admitted import COMMANDS, Socket, lets_in
 from ezgraph.errors import EzGraphError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _POLLIN = int(zmq.POLLIN)
 _HANDLER = "inproc://zeromq.zap.01"
 _REQUEST_FRAMES = 7
 _LOOK_S = 0.5
-_COMMANDS = "ezgraph"
+_DOMAIN = "ezgraph"
 HANDSHAKES_PER_PASS = 32
 
 
@@ -78,7 +79,7 @@ class Gate:
     def __repr__(self) -> str:
         return f"<Gate {self.access!r}{' ' + self.warning if self.warning else ''}>"
 
-    def guard(self, sock: zmq.Socket[bytes], scope: int | None) -> None:
+    def guard(self, sock: zmq.Socket[bytes], scope: Socket) -> None:
         """Have a socket, before it is bound, admit only keys; ``scope`` None: for commands."""
         sock.set(zmq.CURVE_SERVER, 1)
         sock.set(zmq.CURVE_PUBLICKEY, self._public)
@@ -104,17 +105,11 @@ class Gate:
             return None
         _, number, domain, address, _, _, key = asked
         public = key.hex()
-        if self._admits(public, domain.decode(errors="replace")):
+        if lets_in(self.access, public, _socket_of(domain.decode())):
             self.handler.send_multipart([b"1.0", number, b"200", b"OK", public.encode(), b""])
             return None
         self.handler.send_multipart([b"1.0", number, b"400", b"not admitted", b"", b""])
         return Stranger(public, address.decode(errors="replace"))
-
-    def _admits(self, public: str, domain: str) -> bool:
-        identity = self.access.identity(public)
-        if identity is None:
-            return False
-        return domain in (_COMMANDS, _domain(self.access.scope_of(identity).number))
 
     def look(self, now: float) -> Access | None:
         """Return another reading of the allow-list if it has changed; None: it has not."""
@@ -142,5 +137,10 @@ class Gate:
         self.handler.close(linger=0)
 
 
-def _domain(scope: int | None) -> str:
-    return _COMMANDS if scope is None else f"{_COMMANDS}.{scope}"
+def _domain(socket: Socket) -> str:
+    return _DOMAIN if socket is COMMANDS else f"{_DOMAIN}.{socket}"
+
+
+def _socket_of(domain: str) -> Socket:
+    number = domain.partition(".")[2]
+    return int(number) if number else COMMANDS

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
+from ezgraph.broker.admitted import COMMANDS, Socket, cut_off, lets_in, losers, streams_of
 from ezgraph.broker.backlog import resident_bytes, wire_bytes
 from ezgraph.broker.descriptors import Descriptors
 from ezgraph.broker.engine import BrokerEngine
@@ -54,7 +55,7 @@ from ezgraph.ids import IdSource, RandomIds
 from ezgraph.names import MAX_TOPIC_BYTES
 from ezgraph.protocol.events import AccessRefused
 from ezgraph.protocol.replies import Refusal
-from ezgraph.protocol.roles import FULL_SCOPE, stands_otherwise
+from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.wire import frames
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ class BrokerService:
 
         One that cannot be opened is tried again; until then its readers are not welcomed.
         """
-        wanted = {scope.number for scope in access.scopes.values()}
+        wanted = streams_of(access)
         for number in self._streams.keys() - wanted:
             self._close_stream(self._streams.pop(number))
         self._unopened = ""
@@ -477,18 +478,19 @@ class BrokerService:
 
     def _change_access(self, before: Access, access: Access, now: float) -> None:
         """Cut off whoever may do or read something else than before; they may come again."""
-        lost = [each for each in before if stands_otherwise(each.public, before, access)]
+        lost = losers(before, access)
         if lost:
             self._obey_monitor(now)
             for stream in self._streams.values():
                 self._take_subscriptions(stream, now)
-                # Who has not subscribed to anything yet may be one of them: they come again.
-                _cut_all(stream.peers, stream.peers.of_nobody())
-            for each in lost:
-                for peers in (self._peers, *(each.peers for each in self._streams.values())):
-                    _cut_all(peers, peers.of_key(each.public))
-                gone = "admitted no longer" if access.identity(each.public) is None else "changed"
-                log.warning("cut off key=%s: it is %s", each.name, gone)
+            peers: dict[Socket, Descriptors] = {COMMANDS: self._peers}
+            peers |= {number: stream.peers for number, stream in self._streams.items()}
+            known = {socket: each.keys() for socket, each in peers.items()}
+            for socket, fd in cut_off(lost, known):
+                peers[socket].cut_off(fd)
+        for each in lost:
+            gone = "admitted no longer" if access.identity(each.public) is None else "changed"
+            log.warning("cut off key=%s: it is %s", each.name, gone)
         self._open_streams(access)
 
     # --- subscriptions ---
@@ -535,11 +537,10 @@ class BrokerService:
         if fd is None:
             return None  # its connection has ended, or speaks an old ZMTP
         if self._gate is not None:
-            access, public = self._gate.access, _user_id(frame)
-            identity = access.identity(public)
-            if identity is None or access.scope_of(identity).number != stream.number:
+            public = _user_id(frame)
+            if public is None or not lets_in(self._gate.access, public, stream.number):
                 return "its key may not read here any more"
-            stream.peers.seen(fd, identity.public)
+            stream.peers.seen(fd, public)
         limits, peers = self.config.limits, stream.peers
         most = limits.max_subscriptions_per_connection
         if peers.subscribes(fd, message) > most:
@@ -771,11 +772,6 @@ def _flood(what: str) -> FloodError:
         f"this client {what}, and was cut off; take replies as they come, and send the next "
         f"commands then"
     )
-
-
-def _cut_all(peers: Descriptors, descriptors: Iterable[int]) -> None:
-    for fd in descriptors:
-        peers.cut_off(fd)
 
 
 def _seed_routing_ids() -> None:

@@ -6,15 +6,23 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from ezgraph.broker.admitted import (
+    COMMANDS,
+    Socket,
+    cut_off,
+    lets_in,
+    losers,
+    streams_of,
+)
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.inbox import Arrived, Inbox
 from ezgraph.config import Address, BrokerConfig
 from ezgraph.errors import JournalFailedError, MalformedMessageError
 from ezgraph.graph.server import GraphServer
 from ezgraph.protocol.replies import Refusal
-from ezgraph.protocol.roles import stands_otherwise
+from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.testing.clock import HostClock
 from ezgraph.testing.guarantees import BrokenPromiseError, History
 from ezgraph.testing.ids import SequentialIds
@@ -115,7 +123,12 @@ class SimulatedBroker:
         )
         self._generations = {}
         self._inbox = Inbox(self.config.limits)
-        self._port = BrokerPort(self.network, self._wake, self._admits)
+        self._port = BrokerPort(
+            self.network,
+            self._wake,
+            partial(self._lets_in, COMMANDS),
+            partial(self._lets_in, FULL_SCOPE.number),
+        )
         commands = self.address
         self.network.bind(self._port, commands, Address(commands.host, commands.port + 1))
         self._open_scopes(self.engine)
@@ -125,24 +138,18 @@ class SimulatedBroker:
         """Have a port for each read scope, as the service does."""
         if self.access is None:
             return
-        numbers = {scope.number for scope in self.access.scopes.values()} - {0}
+        numbers = streams_of(self.access) - {0}
         for number in self._scoped.keys() - numbers:
             self.network.unbind(self._scoped.pop(number))
         for number in numbers - self._scoped.keys():
-            port = BrokerPort(self.network, self._wake, partial(self._admits_to, number))
+            port = BrokerPort(self.network, self._wake, partial(self._lets_in, number))
             self._scoped[number] = port
             self.network.bind(port, self._events_address(number))
         first = self.address.port + 1
         engine.set_access(self.access, {number: first + number for number in (0, *numbers)})
 
-    def _admits(self, public: str | None) -> bool:
-        return self.access is None or self.access.identity(public) is not None
-
-    def _admits_to(self, number: int, public: str | None) -> bool:
-        identity = self.access.identity(public) if self.access is not None else None
-        if self.access is None or identity is None:
-            return False
-        return self.access.scope_of(identity).number == number
+    def _lets_in(self, socket: Socket, public: str | None) -> bool:
+        return self.access is None or lets_in(self.access, public, socket)
 
     def _events_address(self, number: int) -> Address:
         return Address(self.address.host, self.address.port + 1 + number)
@@ -152,10 +159,14 @@ class SimulatedBroker:
         before, self.access = self.access, access
         if self.engine is None or self._port is None or before is None:
             return
-        for each in before:
-            if stands_otherwise(each.public, before, access):
-                for port in (self._port, *self._scoped.values()):
-                    port.cut_off(each.public)
+        ports = {FULL_SCOPE.number: self._port, **self._scoped}
+        known: dict[Socket, list[tuple[Any, str | None]]] = {
+            number: port.subscribers() for number, port in ports.items()
+        }
+        known[COMMANDS] = self._port.dealers()
+        for socket, connection in cut_off(losers(before, access), known):
+            port = self._port if socket is COMMANDS else ports[socket]
+            port.cut_off(connection)
         self._open_scopes(self.engine)
 
     def crash(self) -> None:

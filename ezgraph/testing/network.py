@@ -193,7 +193,8 @@ class BrokerPort:
     """The broker's ROUTER and XPUB; or the XPUB of one more read scope, which nobody dials.
 
     ``requests``, ``subscriptions`` and what the ROUTER's ``monitor`` says wait to be read.
-    Descriptors are given out again at once, as the system does. ``admits``: whose key is let in.
+    Descriptors are given out again at once, as the system does. ``admits``: whose key is let in;
+    ``admits_subscriber``: to the XPUB, where that is another question.
     """
 
     def __init__(
@@ -201,8 +202,10 @@ class BrokerPort:
         network: Network,
         on_arrival: Callable[[], None],
         admits: Callable[[str | None], bool] = lambda _: True,
+        admits_subscriber: Callable[[str | None], bool] | None = None,
     ) -> None:
         self.admits = admits
+        self.admits_subscriber = admits_subscriber or admits
         self.requests: deque[Arrival] = deque()
         self.subscriptions: deque[bytes] = deque()
         self.monitor: deque[tuple[str, int]] = deque()
@@ -240,15 +243,23 @@ class BrokerPort:
         if link is not None:
             link.carry_reply(message[0], list(message[1:]))
 
-    def cut_off(self, public: str) -> None:
-        """Shut down every connection that was made with this key."""
-        for link in [each for each in self._dealers.values() if each.public == public]:
-            link.cut()
-        for pipe in [each for each in self._pipes if each.link.public == public]:
-            self._pipes.remove(pipe)  # nothing leaves for it any more, at once
-            pipe.link.cut()
-            for topic in sorted(pipe.topics):
-                self._pass_up_if_last(topic)
+    def dealers(self) -> list[tuple[CommandLink, str | None]]:
+        """Return the connections of clients to the ROUTER, and their keys."""
+        return [(link, link.public) for link in self._dealers.values()]
+
+    def subscribers(self) -> list[tuple[_Pipe, str | None]]:
+        """Return the connections to the XPUB, and their keys, which a subscription shows first."""
+        return [(pipe, pipe.link.public if pipe.topics else None) for pipe in self._pipes]
+
+    def cut_off(self, connection: CommandLink | _Pipe) -> None:
+        """Shut a connection down."""
+        if isinstance(connection, CommandLink):
+            connection.cut()
+            return
+        self._pipes.remove(connection)  # nothing leaves for it any more, at once
+        connection.link.cut()
+        for topic in sorted(connection.topics):
+            self._pass_up_if_last(topic)
 
     def drop_dealer(self, peer: bytes) -> None:
         """The connection has gone; what had arrived on it stays in the inbox."""
@@ -600,7 +611,7 @@ class EventLink:
         if port is None or not self._cable.is_whole(self._network.now):
             self._reconnect_soon()
             return
-        if not port.admits(self.public):
+        if not port.admits_subscriber(self.public):
             self._reconnect_soon()
             return
         self._port, self._pipe, self.unread = port, port.accept_subscriber(self), 0
