@@ -53,6 +53,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, lru_cache
 from hashlib import blake2b
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -60,7 +61,7 @@ from ezgraph.errors import InvalidValueError
 from ezgraph.protocol.settings import EnumValue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 FINGERPRINT_BYTES = 16
 MOST_DOMAIN_BYTES = 16
@@ -184,10 +185,16 @@ def content_hash(blob: bytes | memoryview) -> bytes:
 
 def digest(domain: str, encoded: bytes) -> bytes:
     """Return the 16 bytes that stand for a canonical encoding in ``domain``."""
-    return blake2b(encoded, digest_size=FINGERPRINT_BYTES, person=_person(domain)).digest()
+    hasher = _hasher(domain).copy()
+    hasher.update(encoded)
+    return bytes(hasher.digest())
 
 
 @cache
+def _hasher(domain: str) -> Any:  # noqa: ANN401 - hashlib does not name the type
+    return blake2b(digest_size=FINGERPRINT_BYTES, person=_person(domain))
+
+
 def _person(domain: str) -> bytes:
     person = domain.encode()
     if not 0 < len(person) <= MOST_DOMAIN_BYTES or b"\0" in person:
@@ -254,9 +261,17 @@ def _part(tag: bytes, content: bytes) -> bytes:
     return tag + len(content).to_bytes(8, "big") + content
 
 
+_SHORT_TEXT = [_part(b"s", bytes(length))[:9] for length in range(256)]
+
+
 def _text(value: str) -> bytes:
-    content = value.encode("utf-8", "surrogatepass")
-    return b"s" + len(content).to_bytes(8, "big") + content
+    try:
+        content = value.encode()
+    except UnicodeEncodeError:
+        content = value.encode("utf-8", "surrogatepass")
+    if len(content) < 256:
+        return _SHORT_TEXT[len(content)] + content
+    return _part(b"s", content)
 
 
 _name = lru_cache(maxsize=4096)(_text)
@@ -371,11 +386,13 @@ class _Encoder:
     def fields_of(self, value: Any, instead: Mapping[str, object]) -> bytes:  # noqa: ANN401
         """Encode a dataclass as ``k``, with some fields as if they were something else."""
         kind: Any = type(value)
-        head, named_fields = _named_fields(kind)
-        parts, encode = [head], self.encode
-        for name, spelled, default, shown in named_fields:
-            part = instead[name] if name in instead else getattr(value, name)
-            if part is shown:  # its default, mostly None
+        form = _form_of(kind)
+        found = form.get(value)
+        if instead:
+            found = [instead.get(name, each) for name, each in zip(form.names, found, strict=True)]
+        parts, encode = [form.head], self.encode
+        for part, (spelled, default, shown, empty) in zip(found, form.fields, strict=True):
+            if part is shown or (not part and type(part) is empty):
                 continue
             leaf = _LEAVES.get(type(part))
             encoded = encode(part) if leaf is None else leaf(part)
@@ -404,13 +421,25 @@ def _layout(dtype: Any) -> Any:  # noqa: ANN401
     return [dtype.itemsize, [[name, _layout(kind), place] for name, kind, place in fields_of]]
 
 
-class _NamedField(NamedTuple):
-    """A field, its name encoded, its default encoded, and its default (MISSING: nobody's value)."""
+class _NamedForm(NamedTuple):
+    """How a dataclass is encoded as ``k``: its name, what gets its fields, and each of these."""
 
-    name: str
+    head: bytes
+    get: Callable[[Any], Sequence[Any]]
+    names: tuple[str, ...]
+    fields: tuple[_NamedField, ...]
+
+
+class _NamedField(NamedTuple):
+    """A field's name encoded, and its default: encoded, as it is, and what makes an empty one.
+
+    As it is, MISSING (nobody's value) stands for none.
+    """
+
     spelled: bytes
     default: bytes | None
     plain_default: object
+    empty: object
 
 
 @cache
@@ -420,13 +449,20 @@ def _is_plain_dataclass(kind: Any) -> bool:  # noqa: ANN401
 
 
 @cache
-def _named_fields(cls: Any) -> tuple[bytes, tuple[_NamedField, ...]]:  # noqa: ANN401
-    """Return how a dataclass begins, and of each field its name and what need not be said of it."""
+def _form_of(cls: Any) -> _NamedForm:  # noqa: ANN401
     counted = sorted((each for each in fields(cls) if each.compare), key=lambda each: each.name)
+    names = tuple(each.name for each in counted)
     spelled = tuple(
-        _NamedField(each.name, _text(each.name), _default(each), each.default) for each in counted
+        _NamedField(_text(each.name), _default(each), each.default, each.default_factory)
+        for each in counted
     )
-    return _text(cls.__name__), spelled
+    return _NamedForm(_text(cls.__name__), _getter(names), names, spelled)
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[Any], Sequence[Any]]:
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda value: [getattr(value, name) for name in names]
 
 
 def _default(each: Any) -> bytes | None:  # noqa: ANN401
