@@ -64,6 +64,7 @@ class _Attended:
     def __init__(self, session: Session) -> None:
         self._session = session
         self.call = session.call
+        self.patience_s = session.patience_s
 
     def watch(self, prefix: Key, after: int | None, *, with_state: bool) -> _AttendedSubscription:
         return _AttendedSubscription(

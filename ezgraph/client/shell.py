@@ -107,6 +107,11 @@ class Shell(ABC):
         return self._engine.core.resumption if self._engine else None
 
     @property
+    def patience_s(self) -> float:
+        """How long a watcher hears nothing before it gives up, in seconds."""
+        return self._patience_s
+
+    @property
     def resume_token(self) -> ResumeToken:
         """What another program shows to go on with this lease.
 

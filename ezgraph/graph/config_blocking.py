@@ -63,6 +63,7 @@ class BlockingConfigTransaction(ConfigOperations):
         self._send = send
 
     def __enter__(self) -> Self:
+        self.begin()
         return self
 
     def __exit__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from ezgraph.errors import ContextClosedError
 from ezgraph.protocol.commands import ChangeConfig
 from ezgraph.protocol.config import (
     ConfigAbsent,
@@ -36,6 +37,7 @@ class ConfigOperations:
     def __init__(self, reason: str | None) -> None:
         self.result: ConfigChanged | None = None
         self._reason = reason
+        self._was_entered = False
         self._puts: list[ConfigPut] = []
         self._deletes: list[ConfigDelete] = []
         self._conditions: list[ConfigCondition] = []
@@ -82,6 +84,16 @@ class ConfigOperations:
         """Do it only if the entry has this value."""
         self._conditions.append(ConfigHasValue(type, _names(type, key), value))
 
+    def begin(self) -> None:
+        """Take note that the block begins: the one there is.
+
+        Raises:
+            ContextClosedError: there was one already, and what it asked for would be sent again.
+        """
+        if self._was_entered:
+            raise ContextClosedError(f"{self!r} was used already; make another one")
+        self._was_entered = True
+
     def command(self) -> ChangeConfig:
         """Return all of it as the command it is."""
         return ChangeConfig(
@@ -99,6 +111,7 @@ class ConfigTransaction(ConfigOperations):
         self._send = send
 
     async def __aenter__(self) -> Self:
+        self.begin()
         return self
 
     async def __aexit__(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.client.watch import Compacted
+from ezgraph.clock import Deadline
+from ezgraph.errors import CompactedError, DeadlineError, DivergedError
 from ezgraph.graph.config_reading import EntriesRead, read_entries
 from ezgraph.protocol.commands import ReadConfig
 from ezgraph.protocol.config import ConfigEntry, ConfigKey, bus_key, config_key_text
@@ -17,7 +19,8 @@ from ezgraph.state.config import config_entry
 if TYPE_CHECKING:
     from ezgraph.graph.sessions import AnySession, AnySubscription
 
-_PATIENCE_S = 60.0
+_READ_S = 60.0
+_MOMENT_S = 0.01
 
 
 class ConfigWatchKind(enum.StrEnum):
@@ -103,8 +106,7 @@ class ConfigWatch:
             if self._is_closed:
                 raise StopAsyncIteration
             if self._is_to_read or self._subscription is None:
-                command = ReadConfig(self._type, self._prefix)
-                self._begin(await read_entries(self._session, command, _PATIENCE_S))
+                self._begin(await self._read())
             else:
                 self._take(await self._subscription.__anext__())
         return self._ready.popleft()
@@ -122,6 +124,17 @@ class ConfigWatch:
         self._is_closed = True
         if self._subscription is not None:
             await self._subscription.aclose()
+
+    async def _read(self) -> EntriesRead:
+        """Return what is there; wait for a broker that is away as long as the session does."""
+        deadline = Deadline(self._session.patience_s)
+        command = ReadConfig(self._type, self._prefix)
+        while True:
+            try:
+                return await read_entries(self._session, command, _READ_S)
+            except (DeadlineError, CompactedError, DivergedError):
+                if deadline.left() <= _MOMENT_S:
+                    raise
 
     def _subscribe(self, after_seq: int) -> None:
         """Follow what comes after a seq; what came since is read from history."""

@@ -85,6 +85,11 @@ class AnySession(Protocol):
         ...
 
     @property
+    def patience_s(self) -> float:
+        """How long a watcher hears nothing before it gives up, in seconds."""
+        ...
+
+    @property
     def resume_token(self) -> ResumeToken:
         """What another program shows to go on with this lease."""
         ...

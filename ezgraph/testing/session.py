@@ -106,6 +106,11 @@ class SimulatedSession:
         return self.client.engine.core.resumption
 
     @property
+    def patience_s(self) -> float:
+        """How long a watcher hears nothing before it gives up, in seconds."""
+        return self.client.engine.patience_s
+
+    @property
     def resume_token(self) -> ResumeToken:
         """What another program shows to go on with this lease."""
         return self.client.resume_token
