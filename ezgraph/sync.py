@@ -280,7 +280,7 @@ class GraphContext:
         return run(self._context.redeclare(timeout=timeout))
 
     def snapshot(
-        self, *, with_config: bool = False, timeout: float = DEFAULT_TIMEOUT_S
+        self, *, with_config: bool = True, timeout: float = DEFAULT_TIMEOUT_S
     ) -> GraphSnapshot:
         """Return the state of the rig at one seq."""
         return run(self._context.snapshot(with_config=with_config, timeout=timeout))
@@ -734,9 +734,11 @@ class GraphService:
         """Return the edges and their owners."""
         return run(self._service.dag(timeout=timeout))
 
-    def snapshot(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphSnapshot:
+    def snapshot(
+        self, *, with_config: bool = True, timeout: float = DEFAULT_TIMEOUT_S
+    ) -> GraphSnapshot:
         """Return the state of the rig at one seq."""
-        return run(self._service.snapshot(timeout=timeout))
+        return run(self._service.snapshot(with_config=with_config, timeout=timeout))
 
     def status(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> StatusReport:
         """Return how the broker is."""

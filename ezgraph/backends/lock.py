@@ -131,6 +131,7 @@ class _SideFile:
             os.close(self._fd)
             raise
         _held.add(self._fd)
+        self._is_held = True
 
     def _take(self) -> None:
         raise NotImplementedError
@@ -141,9 +142,10 @@ class _SideFile:
 
     def release(self) -> None:
         """Let others have it. Releasing twice does nothing."""
-        if self._fd in _held:
+        if self._is_held and self._fd in _held:  # a forked child holds nothing any more
             _held.remove(self._fd)
             os.close(self._fd)
+        self._is_held = False  # from now on its number may be another's
 
     def _locks(self, *, alone: bool) -> bool:
         """Take the lock, shared or alone; return whether that was possible now."""

@@ -421,12 +421,13 @@ class BrokerCore:
         self, identity: Identity | None, command: ConfigReadCommand
     ) -> None:
         wanted, scope = wanted_under(command), scope_of(self.access, identity)
-        if identity is None:
-            return
-        if isinstance(command, ReadConfigSchema):
-            refuse_hidden(identity, scope, wanted)
-        else:
-            refuse_unreadable(identity, scope, wanted)
+        match command:
+            case ReadConfig() if identity is not None:
+                refuse_unreadable(identity, scope, wanted)
+            case ReadConfigSchema() if identity is not None:
+                refuse_hidden(identity, scope, wanted)
+            case _:
+                pass  # a list has what may be read, as other listings have
 
     def _change(
         self,

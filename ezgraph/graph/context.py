@@ -507,11 +507,11 @@ class GraphContext:
     # --- asking ---
 
     async def snapshot(
-        self, *, with_config: bool = False, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+        self, *, with_config: bool = True, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
     ) -> GraphSnapshot:
-        """Return the state of the rig at one seq; its configuration, which may be large, if asked.
+        """Return the state of the rig at one seq.
 
-        Else `GraphSnapshot.config` is None.
+        ``with_config`` False leaves the configuration out, which may be large: it is None then.
         """
         rooms = (*SNAPSHOT_ROOMS, "config") if with_config else SNAPSHOT_ROOMS
         state, _ = await self._active().fetch_state(rooms, timeout=timeout)

@@ -114,9 +114,13 @@ class GraphService:
         """Return the edges and their owners."""
         return (await self._state(["edge"], timeout)).dag
 
-    async def snapshot(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphSnapshot:  # noqa: ASYNC109
-        """Return the state of the rig at one seq, without its configuration."""
-        return replace((await self._state(SNAPSHOT_ROOMS, timeout)).snapshot(), config=None)
+    async def snapshot(
+        self, *, with_config: bool = True, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> GraphSnapshot:
+        """Return the state of the rig at one seq; see `GraphContext.snapshot`."""
+        rooms = (*SNAPSHOT_ROOMS, "config") if with_config else SNAPSHOT_ROOMS
+        snapshot = (await self._state(rooms, timeout)).snapshot()
+        return snapshot if with_config else replace(snapshot, config=None)
 
     async def status(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> StatusReport:  # noqa: ASYNC109
         """Return how the broker is."""
@@ -143,7 +147,7 @@ class GraphService:
             timeout: in seconds.
         """
         draw = {"mermaid": mermaid, "graphviz": graphviz}[fmt]
-        snapshot = await self.snapshot(timeout=timeout)
+        snapshot = await self.snapshot(with_config=False, timeout=timeout)
         return draw(snapshot, direction=direction, compact_level=compact_level)
 
     # --- starting ---

@@ -33,7 +33,10 @@ SNAPSHOT_ROOMS = (
     "control",
     "settings.live",
 )
-"""What a `GraphSnapshot` is made of: initial settings stand in the components' metadata."""
+"""What a `GraphSnapshot` is made of, beside the configuration.
+
+Initial settings stand in the components' metadata.
+"""
 
 
 class AnySubscription(Protocol):

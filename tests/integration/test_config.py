@@ -381,8 +381,9 @@ async def test_a_replica_and_a_snapshot_have_the_configuration(server: GraphServ
         assert held is not None
         assert held.value == {"x": 1}
         assert ctx.replica.fingerprint() == (await ctx.state()).fingerprint()
-        assert (await ctx.snapshot()).config is None
-        whole = await ctx.snapshot(with_config=True)
+        assert (await ctx.snapshot(with_config=False)).config is None
+        whole = await ctx.snapshot()
+        assert whole == ctx.replica.state.snapshot()
         assert whole.config is not None
         assert whole.config["flow"]["a", "b"].seq == seq
         assert (await ctx.status()).config_entries == 1

@@ -47,12 +47,12 @@ OUTCOMES = {
 }
 ROLES = """
 [roles.part]
-read = ["settings/RIG_A/"]
+read = ["settings/RIG_A/", "config/*/RIG_A%2F*"]
 
 [roles.nothing]
 
 [roles.blind]
-read = ["settings/RIG_A/"]
+read = ["settings/RIG_A/", "config/*/RIG_A%2F*"]
 connect = ["/"]
 register = ["/"]
 run = ["/"]

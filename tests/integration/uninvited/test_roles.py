@@ -45,11 +45,14 @@ from ezgraph.protocol.commands import (
     TakeOver,
     UpdateUnits,
 )
-from ezgraph.protocol.config import ConfigPut
+from ezgraph.protocol.config import ConfigPresent, ConfigPut, as_config_match
 from ezgraph.protocol.events import AccessRefused
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
 from ezgraph.protocol.replies import (
     ClientList,
+    ConfigChanged,
+    ConfigPage,
+    ConfigTypes,
     Done,
     EventRange,
     Refusal,
@@ -69,41 +72,41 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-NEEDS: dict[type, str | None] = {
-    Hello: None,
-    Resume: None,
-    TakeOver: None,
-    Heartbeat: None,
-    Goodbye: None,
-    Revert: None,
-    Sync: None,
-    GetStatus: None,
-    ListClients: None,
-    OpenSnapshot: None,
-    ReadSnapshot: None,
-    ReadEvents: "read",
-    OpenWatch: "read",
-    Connect: "connect",
-    Disconnect: "connect",
-    RegisterMetadata: "register",
-    UpdateUnits: "run",
-    ReportSettings: "report",
-    ChangeSettings: "set",
-    RequestProcess: "request",
-    AnswerRequest: None,
-    ChangeConfig: "config",
-    SetConfigSchema: "config",
-    ReadConfig: "read",
-    ReadConfigSchema: "read",
-    ListConfigTypes: "read",
-    SetPause: "pause",
-    Shutdown: "shutdown",
+NEEDS: dict[type, tuple[str, ...]] = {
+    Hello: (),
+    Resume: (),
+    TakeOver: (),
+    Heartbeat: (),
+    Goodbye: (),
+    Revert: (),
+    Sync: (),
+    GetStatus: (),
+    ListClients: (),
+    OpenSnapshot: (),
+    ReadSnapshot: (),
+    ReadEvents: ("read",),
+    OpenWatch: ("read",),
+    Connect: ("connect",),
+    Disconnect: ("connect",),
+    RegisterMetadata: ("register",),
+    UpdateUnits: ("run",),
+    ReportSettings: ("report",),
+    ChangeSettings: ("set",),
+    RequestProcess: ("request",),
+    AnswerRequest: (),
+    SetPause: ("pause",),
+    ChangeConfig: ("config",),
+    ReadConfig: ("read",),
+    ListConfigTypes: (),
+    ReadConfigSchema: ("read",),
+    SetConfigSchema: ("config", "read"),
+    Shutdown: ("shutdown",),
 }
-"""The verb that each command is refused without; of those without one, some tell less.
+"""The verbs that each command is refused without; of those without one, some tell less."""
 
-A schema of configuration must be readable too for who sets it, and is one of all of its type, which
-nobody owns who owns some names in it.
-"""
+OF_A_TYPE = (ReadConfigSchema, SetConfigSchema)
+PART_OF_A_TYPE = {"owner": "config", "part": "read", "blind": "read"}
+"""Who has a verb on some keys of each type, and so not on the type as a whole."""
 
 ANYWHERE = frozenset(VERBS)
 OWN = frozenset({"connect", "register", "run", "report", "set", "request", "config"})
@@ -118,8 +121,6 @@ GRANTED: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     **{f"only-{verb}": (frozenset({verb}), frozenset({verb})) for verb in VERBS},
 }
 """What each key may do at RIG_A, and what at RIG_B."""
-NO_CONFIG = frozenset({"part", "blind"})
-"""Who reads settings, and no configuration."""
 
 
 def value(text: str) -> SettingsSnapshotValue:
@@ -160,12 +161,12 @@ def every_command(place: str, peer: Peer, text: str) -> list[Asked]:
         Asked(ChangeSettings(address, {"says": text}, timeout_s=0.05)),
         Asked(RequestProcess(address, "PING", timeout_s=0.05)),
         Asked(AnswerRequest("nobody:1", ok=True), "process"),
-        Asked(ChangeConfig([ConfigPut("t", (address,), text)])),
-        Asked(ReadConfig("t", (address,))),
-        Asked(ListConfigTypes()),
-        Asked(SetConfigSchema(address, None)),
-        Asked(ReadConfigSchema(address)),
         Asked(SetPause(paused=True)),
+        Asked(ChangeConfig([ConfigPut("flow", (address,), text)], reason=text)),
+        Asked(ReadConfig("flow", (address,))),
+        Asked(ListConfigTypes()),
+        Asked(ReadConfigSchema("flow")),
+        Asked(SetConfigSchema("flow", None)),
         Asked(Shutdown()),
         Asked(token),
         Asked(TakeOver(hello, token.client, token.token, token.cluster_id)),
@@ -186,7 +187,7 @@ def test_the_table_has_every_command_and_every_verb(rig: Rig) -> None:
     commands = [type(asked.command) for asked in every_command("A", rig.member("part"), "t")]
 
     assert NEEDS.keys() == set(get_args(Command))
-    assert {verb for verb in NEEDS.values() if verb} == set(VERBS)
+    assert {verb for verbs in NEEDS.values() for verb in verbs} == set(VERBS)
     assert sorted(each.__name__ for each in commands) == sorted(each.__name__ for each in NEEDS)
     assert GRANTED.keys() == rig.keys.keys()
 
@@ -203,7 +204,7 @@ def test_a_role_allows_what_it_grants_and_what_it_forbids_changes_nothing(
         joined = witness.sync()
         forbidden = set()
         for number, (command, kind) in enumerate(every_command(place, peers["session"], text), 1):
-            verb, before = lacking(name, command, may), fingerprint(witness)
+            verb, before = lacking(command, name, may), fingerprint(witness)
             is_join = isinstance(command, Hello | Resume | TakeOver)
 
             peers[kind].send(command, 0 if is_join else number)
@@ -224,23 +225,17 @@ def test_a_role_allows_what_it_grants_and_what_it_forbids_changes_nothing(
 
     refused = [each.body for each in audited if isinstance(each.body, AccessRefused)]
     assert {each.what for each in refused if each.code == "forbidden"} == forbidden
-    assert len(refused) == len(forbidden)
+    assert len(refused) == len(forbidden) <= len(VERBS) + 6
     assert not {each.kind for each in changes} & kinds_without(may)
     for secret in secrets_of(rig, peers["session"]):
         assert secret not in str(audited)
 
 
-def lacking(name: str, command: Command, may: frozenset[str]) -> str | None:
-    """Return the verb that a command is refused for; None: it is not."""
-    verb = NEEDS[type(command)]
-    if verb is None or verb not in may:
-        return verb
-    if isinstance(command, SetConfigSchema) and name == "owner":
-        return "config"
-    reads = isinstance(command, SetConfigSchema | ReadConfig | ReadConfigSchema | ListConfigTypes)
-    if reads and (name in NO_CONFIG or "read" not in may):
-        return "read"
-    return None
+def lacking(command: Command, name: str, may: frozenset[str]) -> str | None:
+    """Return the first verb that a command needs and the key has not."""
+    if isinstance(command, OF_A_TYPE):
+        may -= {PART_OF_A_TYPE.get(name, "")}
+    return next((verb for verb in NEEDS[type(command)] if verb not in may), None)
 
 
 def allowed(reply: object, command: Command, may: frozenset[str]) -> bool:
@@ -264,8 +259,8 @@ def kinds_without(may: frozenset[str]) -> set[str]:
         "connect": {"EdgeConnected", "EdgeDisconnected"},
         "register": {"GraphRegistered", "ComponentRegistered"},
         "run": {"ProcessUnitsChanged"},
-        "config": {"ConfigValueSet", "ConfigValueDeleted", "ConfigSchemaSet"},
         "pause": {"PauseChanged"},
+        "config": {"ConfigValueSet", "ConfigValueDeleted", "ConfigSchemaSet"},
     }
     return {kind for verb, of_verb in kinds.items() if verb not in may for kind in of_verb}
 
@@ -337,22 +332,25 @@ def others(rig: Rig) -> Others:
 def busy(rig: Rig, others: Others, round_: int) -> None:
     """Have everything that there is changed; the last change is one that ``part`` may see."""
     secret, address = rig.secret, f"RIG_B/{rig.secret}"
+    hidden = ConfigPut("flow", ("RIG_B/X", secret), f"{secret}{round_}")
     changes: list[tuple[Peer, Command]] = [
         (others.session, Connect(secret, f"{secret}{round_}", reason=secret)),
         (others.session, RegisterMetadata(metadata(address, secret))),
         (others.session, SetPause(paused=round_ % 2 == 0)),
+        (others.session, ChangeConfig([hidden])),
         (others.process, UpdateUnits([address, f"RIG_AB/{secret}", f"{address}{round_}"], [])),
         (others.process, ReportSettings(address, value(secret), reason=secret)),
         (others.process, ReportSettings(f"RIG_AB/{secret}", value(secret))),
         (others.public, ReportSettings(PUBLIC, value(f"open {round_}"))),
     ]
     for peer, command in changes:
-        assert isinstance(peer.ask(command), Done)
+        assert isinstance(peer.ask(command), Done | ConfigChanged)
 
 
 ROOMS = [
     [],
     *([room] for room in ("session", "process", "graph", "component", "edge", "control", "audit")),
+    ["config"],
     *([room] for room in ("settings", "settings.live", "settings.initial")),
     ["session", "edge", "settings"],
     *([room] for room in ("", "*", "\0", "settings/RIG_B", "x" * 5_000)),
@@ -408,10 +406,42 @@ def test_a_snapshot_that_another_key_has_opened_is_refused_or_filtered_for_who_r
     assert more.entries
 
 
+@pytest.mark.parametrize("name", PARTIAL)
+def test_a_read_of_configuration_has_nothing_that_its_reader_may_not_read(
+    rig: Rig, others: Others, name: str
+) -> None:
+    peer, hidden = rig.member(name), ("RIG_B/X",)
+
+    for command in (
+        ReadConfig("flow"),
+        ReadConfig("flow", with_values=False),
+        ReadConfig("flow", hidden),
+        ReadConfig("flow", match=as_config_match(("*", "*"))),
+        ReadConfig("flow", after=("A",), limit=1 << 60),
+        ListConfigTypes(),
+        ListConfigTypes("A"),
+        ReadConfigSchema("flow"),
+        ChangeConfig([], [], [ConfigPresent("flow", hidden)]),
+    ):
+        match reply := peer.ask(command):
+            case ConfigPage():
+                assert (reply.entries, reply.keys, reply.next_after) == ([], [], None)
+            case ConfigTypes():
+                assert (reply.types, reply.next_after) == ([], None)
+            case _:
+                assert isinstance(reply, Refusal), (command, reply)
+                assert reply.code == "forbidden"
+    there = rig.member("observer").ask(ReadConfig("flow"))
+    assert isinstance(there, ConfigPage)
+    assert [entry.key for entry in there.entries] == [(*hidden, rig.secret)]
+
+
 PREFIXES: list[list[str]] = [
     [],
     *([room] for room in ("settings", "edge", "session", "process", "graph", "component")),
     *([room] for room in ("control", "audit", "settings/", "settings.live", "", "\0", "*")),
+    ["config"],
+    ["config", "RIG_A/X"],
     ["settings", PUBLIC],
     ["settings", "RIG_A"],
     ["settings", ""],
