@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ezgraph.backends import lock
-from ezgraph.backends.lock import Note
+from ezgraph.backends.lock import FileLock, Note
 from ezgraph.errors import JournalError, JournalLockedError
 
 ROOT = Path(lock.__file__).parents[2]
@@ -180,3 +180,15 @@ def test_a_forked_child_does_not_keep_the_lock_of_its_dead_parent(tmp_path: Path
         lock.FileLock(path).release()
 
         parent.communicate("go\n")
+
+
+def test_releasing_twice_leaves_the_lock_of_another_alone(tmp_path: Path) -> None:
+    first = FileLock(tmp_path / "first.db")
+    first.release()
+    second = FileLock(tmp_path / "second.db")  # it gets the number that the first had
+
+    first.release()
+
+    with pytest.raises(JournalLockedError):
+        FileLock(tmp_path / "second.db")
+    second.release()
