@@ -1,6 +1,14 @@
 """What the shell offers for addresses, fields and keys: asked of the broker, silent without one.
 
 The shell runs ``ezgraph`` for it at each TAB, so it waits for a short time only.
+
+What is offered comes from whoever registers components and reports settings, and goes into a
+command line: zsh evaluates it, bash puts it there as it is. So only words are offered that mean
+themselves in every shell (`_plain`); the others are to be typed, in quotes.
+
+A shell ends a word with a space when there is one way to complete it. ``FIELD=`` is only the half
+of a word, and so it is never offered alone: the values that may follow are, or else what stands
+for one in the help (``FIELD=VALUE``).
 """
 
 from __future__ import annotations
@@ -16,23 +24,44 @@ from ezgraph.errors import EzGraphError
 from ezgraph.protocol.config import config_key_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
 
     from ezgraph.graph.config_blocking import ConfigKeys
     from ezgraph.state.graph import GraphState
 
 T = TypeVar("T")
 TIMEOUT_S = 0.5
+_STATE = f"{__name__}.state"
+
+
+_FIRST_TAB = """
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+  %(complete_func)s "$@"
+fi
+"""
+
+
+def complete_at_the_first_tab() -> None:
+    """Have the script that ``--install-completion`` writes for zsh complete when it is loaded.
+
+    Zsh loads it at the first TAB of a session, to complete by it; Typer's only defines what
+    completes from the second on. Where Typer keeps its scripts elsewhere, nothing is changed.
+    """
+    with suppress(ImportError, KeyError):
+        from typer._completion_shared import _completion_scripts as scripts
+
+        if "loadautofunc" not in scripts["zsh"]:
+            scripts["zsh"] += _FIRST_TAB
 
 
 def addresses(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the addresses that have settings."""
-    return [each for each in _settings(ctx) if each.startswith(incomplete)]
+    return _plain(each for each in _settings(ctx) if each.startswith(incomplete))
 
 
 def fields(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the fields of the component that was named before."""
-    return [each for each in _fields(ctx) if each.startswith(incomplete)]
+    return _plain(each for each in _fields(ctx) if each.startswith(incomplete))
 
 
 def assignments(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -40,26 +69,43 @@ def assignments(ctx: typer.Context, incomplete: str) -> list[str]:
     given = [str(each) for each in ctx.params.get("changes") or ()]
     name, sign, _ = incomplete.partition("=")
     if name and sign:
-        offered = [f"{name}={choice}" for choice in _choices(ctx, name)]
+        offered = [f"{name}={choice}" for choice in _values(ctx, name)]
     elif (split := _split_by_bash(given, incomplete)) is not None:
-        offered = list(_choices(ctx, split))
+        offered = list(_values(ctx, split))
     else:
         names = {each.partition("=")[0] for each in given}
         offered = [f"{each}=" for each in _fields(ctx) if each not in names]
-    return [each for each in offered if each.startswith(incomplete)]
+    found = _plain(each for each in offered if each.startswith(incomplete))
+    if len(found) == 1 and found[0].endswith("="):
+        (name,) = found
+        values = _plain(f"{name}{each}" for each in _values(ctx, name.removesuffix("=")))
+        return [*found, *(values or [f"{name}VALUE"])]
+    return found
+
+
+def _plain(words: Iterable[str]) -> list[str]:
+    """Return those words that are only themselves, whatever shell reads them."""
+    return [
+        each
+        for each in words
+        if each[:1] not in ("-", "=", "@")
+        and all(letter.isalnum() or letter in "_-./:+,@%=" for letter in each)
+    ]
 
 
 def config_types(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the types of configuration there are."""
     found = _configuration(ctx, lambda config, timeout_s: config.types(timeout=timeout_s))
-    return [each for each in found if each.startswith(incomplete)]
+    return _plain(each for each in found if each.startswith(incomplete))
 
 
 def config_keys(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the keys of the type that was named before."""
     kind = str(ctx.params.get("kind"))
     found = _configuration(ctx, lambda config, timeout_s: config.keys(kind, timeout=timeout_s))
-    return [text for key in found if (text := config_key_text(key)).startswith(incomplete)]
+    return _plain(
+        text for key in found if (text := config_key_text(key)).startswith(incomplete)
+    )
 
 
 class Offered(NamedTuple):
@@ -138,20 +184,37 @@ def _fields(ctx: typer.Context) -> list[str]:
     return list(dict.fromkeys([*(".".join(map(str, path)) for path in held), *names]))
 
 
-def _choices(ctx: typer.Context, field: str) -> Iterator[str]:
-    from ezgraph.cli.component import schema_at
+def _values(ctx: typer.Context, field: str) -> list[str]:
+    """Return what a field may be set to, as far as it can be counted; else what it is now."""
+    from ezgraph.cli.component import schema_at, shown_form
     from ezgraph.cli.typed import choice_text, choices_of, nodes_at
+    from ezgraph.settings.columns import leaves
 
-    state = _state(ctx)
-    if state is not None:
-        nodes = nodes_at(schema_at(state, str(ctx.params.get("component"))), field)
-        yield from map(choice_text, choices_of(nodes))
-        kinds = [node.get("type") for node in nodes]
-        yield from ["true", "false"] if "boolean" in kinds else []
-        yield from ["none"] if "null" in kinds else []
+    state, address = _state(ctx), str(ctx.params.get("component"))
+    if state is None:
+        return []
+    nodes = nodes_at(schema_at(state, address), field)
+    kinds = [node.get("type") for node in nodes]
+    found = [choice_text(each) for each in choices_of(nodes)]
+    found += ["true", "false"] if "boolean" in kinds else []
+    found += ["none"] if "null" in kinds else []
+    entry = state.settings.get(address)
+    form = shown_form(entry.value) if entry is not None else None
+    if not found and isinstance(form, dict):
+        now = {".".join(map(str, path)): value for path, value in leaves(form).items()}
+        found = [choice_text(now[field])] if isinstance(now.get(field), int | float | str) else []
+    return found
 
 
 def _state(ctx: typer.Context) -> GraphState | None:
+    """Return the state, asked for once."""
+    if _STATE not in ctx.meta:
+        ctx.meta[_STATE] = _fetched(ctx)
+    found: GraphState | None = ctx.meta[_STATE]
+    return found
+
+
+def _fetched(ctx: typer.Context) -> GraphState | None:
     from ezgraph.cli.component import fetch
     from ezgraph.cli.guest import guest
 

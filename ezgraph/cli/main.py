@@ -14,6 +14,7 @@ from ezgraph.cli import (
     change,
     chaos,
     codes,
+    completion,
     config,
     contexts,
     journal,
@@ -67,6 +68,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+completion.complete_at_the_first_tab()
 app = typer.Typer(
     cls=_Commands,
     name="ezgraph",

@@ -155,6 +155,7 @@ class Changes:
         with self._lock:
             self._overdue.pop(request.request_id, None)
             self._forget(request)
+        self._go_on(request.address)
 
     def _forget(self, request: SettingsChangeRequest) -> None:
         if self._making.get(request.address) is request:

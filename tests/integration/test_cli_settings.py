@@ -489,7 +489,7 @@ def test_the_shell_is_offered_addresses_fields_and_choices(owner: Owner) -> None
     assert completed(owner, "ezgraph settings get SYS/F") == [FILTER]
     assert completed(owner, f"ezgraph settings get {FILTER} not") == ["notch.hz", "notch"]
     assert completed(owner, f"ezgraph settings set {FILTER} order=4 o") == []
-    assert completed(owner, f"ezgraph settings set {FILTER} c") == ["cutoff="]
+    assert completed(owner, f"ezgraph settings set {FILTER} c") == ["cutoff=", "cutoff=40.0"]
     assert completed(owner, f"ezgraph settings set {FILTER} mode=") == ["mode=fast", "mode=exact"]
     assert completed(owner, f"ezgraph settings set {FILTER} mode = e") == ["exact"]
     assert completed(owner, f"ezgraph -a {owner.address} settings get S", at="127.0.0.1:1")
