@@ -10,6 +10,7 @@ asked of `ValueChecks`, which the broker is given.
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 _SHOWN_CHARACTERS = 200
 _SHOWN_VIOLATIONS = 3
+_brief = reprlib.Repr()
+_brief.maxdict = _brief.maxlist = _brief.maxtuple = 8
+_brief.maxstring = _brief.maxother = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,5 +327,5 @@ def _told(found: Violation) -> str:
 
 
 def _cut(value: object) -> str:
-    shown = repr(value)
+    shown = _brief.repr(value)  # it may be as large as a frame
     return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}…"
