@@ -40,6 +40,7 @@ CALLS = 150
 TTL_S = 1.0
 SLACK_S = 2.0  # G7 says 0.5 s; the machine of a test run may have one core for all of this
 PATIENCE_S = 20.0
+STANDSTILL_S = 5.0
 MOST_P99_MS = 250.0
 MOST_RATIO = 100.0
 MOST_MIB = 400.0
@@ -173,6 +174,7 @@ def test_subscriptions_without_end_are_cut_off_and_the_others_do_not_notice(
 ) -> None:
     with rig(tmp_path, with_keys=False) as (others, _):
         pid, (host, port) = others.server.pid or 0, others.server.address
+        idle = others.p99s_ms()
         before = resident_bytes(pid)
         with flood("subscriptions", Address(host, port + 1)) as child:
             while child.ask()["sent"] < 50_000:
@@ -181,7 +183,8 @@ def test_subscriptions_without_end_are_cut_off_and_the_others_do_not_notice(
             reason = others.end_of(others.silent())
         more = (resident_bytes(pid) - before) / MIB
 
-    assert [ms for ms in flooded if ms > MOST_P99_MS] == []
+    most = [max(MOST_P99_MS, MOST_RATIO * ms) for ms in idle]  # a busy machine is slow without it
+    assert all(ms < bound for ms, bound in zip(flooded, most, strict=True)), (idle, flooded)
     assert reason is EndReason.EXPIRED
     assert more < MOST_MIB
 
@@ -214,13 +217,15 @@ def test_a_message_without_end_is_cut_off_before_it_fills_the_memory() -> None:
         sync.GraphContext(server.address) as context,
         socket.create_connection(server.address) as endless,
     ):
-        endless.settimeout(PATIENCE_S)
+        endless.settimeout(STANDSTILL_S)
         endless.sendall(GREETING + bytes([4, len(READY)]) + READY)
+        before = resident_bytes(server.pid or 0)
 
-        with pytest.raises(ConnectionError):
+        with pytest.raises((ConnectionError, TimeoutError)):  # it is reset, or not read any more
             send_parts(endless, 1_000)
 
         assert context.connect("a", "b") == 2
+        assert (resident_bytes(server.pid or 0) - before) / MIB < MOST_MIB
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what came in on a connection")
