@@ -27,6 +27,7 @@ from ezgraph.broker.rules_config import bring_back
 from ezgraph.broker.rules_graph import check_topics, describe_owner
 from ezgraph.broker.rules_settings import different
 from ezgraph.errors import CyclicException, EzGraphError, ReadOnlyFieldError
+from ezgraph.names import topic_of
 from ezgraph.protocol.config import ROOM as CONFIG
 from ezgraph.protocol.config import config_key_text, parse_config_key
 from ezgraph.protocol.events import (
@@ -274,6 +275,11 @@ def _plan_settings(plan: RestorePlan, state: GraphState, graph: Graph, asker: As
         now = settings_at(state, address)
         is_owed = address in state.owed
         if now is not None and not is_owed and settings_digest(now) == settings_digest(value):
+            continue
+        try:
+            topic_of(("settings", address))
+        except EzGraphError as error:
+            plan.cannot.append(InTheWay(f"settings {address}", str(error)))
             continue
         wanted = _wanted(plan, state, address, value)
         if wanted is not None and _is_allowed(plan, asker, "set", ("settings", address)):
