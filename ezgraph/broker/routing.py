@@ -140,7 +140,7 @@ class Routing:
         Raises:
             RefusedError: nobody could answer it, or too much is under way.
         """
-        deadline = now + _timeout_s(command.timeout_s)
+        deadline = now + timeout_of(command.timeout_s)
         named = route_id(lease, request_id, command, self._secret)
         under_way = self.routes.get(named)
         if under_way is not None:
@@ -566,7 +566,7 @@ class Routing:
         self, route: Route, code: ProcessControlErrorCode, kind: type[EzGraphError], said: str
     ) -> Reply:
         command = route.command
-        waited_s = f"{_timeout_s(command.timeout_s):g} s"
+        waited_s = f"{timeout_of(command.timeout_s):g} s"
         if isinstance(command, RequestProcess):
             error = f"the process that runs {command.unit!r} {said} ({command.operation})"
             if code is ProcessControlErrorCode.TIMEOUT:
@@ -598,7 +598,8 @@ def _checked(command: AnswerRequest) -> Reply:
     return Refusal(kind.code, command.error or "it gave no reason")
 
 
-def _timeout_s(asked: float) -> float:
+def timeout_of(asked: float) -> float:
+    """Return how many seconds an owner is given, who asked for so many."""
     return min(max(asked, MIN_TIMEOUT_S), MAX_TIMEOUT_S) if math.isfinite(asked) else MAX_TIMEOUT_S
 
 
