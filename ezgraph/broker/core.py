@@ -465,7 +465,7 @@ class BrokerCore:
             request_id,
             came_on,
             command,
-            lease.source if command.reason is None else replace(lease.source, reason=command.reason),
+            replace(lease.source, reason=command.reason),
             identity,
             _asker(lease, identity),
             now + timeout_of(command.timeout_s),

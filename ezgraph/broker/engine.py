@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ezgraph._version import __version__
 from ezgraph.backends import stored_graphs, stored_tags
 from ezgraph.backends.base import Record
+from ezgraph.backends.stored_reading import GraphReading
 from ezgraph.broker.access import scope_of, withheld
 from ezgraph.broker.admission import Cluster
 from ezgraph.broker.broadcast import Broadcast, Message
@@ -685,7 +686,7 @@ class BrokerEngine:
         self._compaction.write_checkpoint(self.state.seq)
 
 
-def _begin_reading(store: Store, command: Restore) -> stored_graphs.GraphReading:
+def _begin_reading(store: Store, command: Restore) -> GraphReading:
     """Return the snapshot that a restore names, to be read step by step."""
     name, fingerprint = command.name, command.fingerprint
     if command.tag is not None:
@@ -693,4 +694,4 @@ def _begin_reading(store: Store, command: Restore) -> stored_graphs.GraphReading
     else:
         key = stored_graphs.newest(store, name, fingerprint or Fingerprint.empty())
     at = stored_graphs.snapshot_row(store, key).fingerprint
-    return stored_graphs.GraphReading(store, name, at)
+    return GraphReading(store, name, at)
