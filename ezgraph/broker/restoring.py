@@ -311,7 +311,8 @@ def _wanted(
     if change.unfit:
         plan.cannot.append(InTheWay(what, "; ".join(change.unfit), whose))
         return None
-    if not change.changes and address not in state.owed:
+    is_left = bool(change.read_only or change.stays) and not change.changes
+    if is_left and address not in state.owed:
         return None
     base_seq = 0 if entry is None else entry.seq
     return SettingsWanted(address, value, change.changes, change.whole, owner, base_seq)
