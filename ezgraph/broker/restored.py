@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 SUPERSEDED = "another restore took its place"
 
 
-def restored_bodies(plan: RestorePlan, report: RestoreReport, source: Source, first: int) -> list[Body]:
+def restored_bodies(
+    plan: RestorePlan, report: RestoreReport, source: Source, first: int
+) -> list[Body]:
     """Return what a restore makes true, as one transaction that begins at seq ``first``."""
     counts = len(report.config_set) + len(report.config_deleted)
     return [

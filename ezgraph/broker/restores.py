@@ -6,9 +6,9 @@ States of a restore::
         └─▶ refused      └─ the plan is another one by now ─▶ they are asked again, once
 
 Phase one has no effect: every owner whose settings are to be others is asked whether it would take
-them (`Routing.check`). Only if nothing is in the way and all of them agree is there a phase two: one
-transaction with the wiring, the configuration, and what is *owed* to each owner from then on. Each
-is handed what it is owed, and settles it by reporting it; who ended in between is handed it by
+them (`Routing.check`). Only if nothing is in the way and all of them agree is there a phase two:
+one transaction with the wiring, the configuration, and what is *owed* to each owner from then on.
+Each is handed what it is owed, and settles it by reporting it; who ended in between is handed it by
 whoever registers the unit next, also after a restart of the broker. An owner that refuses what it
 had agreed to settles it too, and the reason is in the journal.
 

@@ -56,7 +56,7 @@ class Rig(CoreProgram):
                 elif each.peer == asker:
                     self.told = each.reply
 
-    def answer(self, owner: int, request: object, agrees: bool) -> None:  # noqa: FBT001 - a mood
+    def answer(self, owner: int, request: object, agrees: bool) -> None:
         command: Command
         if isinstance(request, SettingsCheckRequest):
             command = AnswerRequest(request.request_id, ok=agrees, error="no")
