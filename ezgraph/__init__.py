@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         ReadOnlyFieldError,
         RefusedError,
         RequestTooOldError,
+        RestoreRefusedError,
         SchemaVersionError,
         SchemaViolationError,
         SessionError,
@@ -179,6 +180,7 @@ if TYPE_CHECKING:
     from ezgraph.protocol.replies import (
         ConfigChanged,
         Lost,
+        RestoreReport,
         StatusReport,
     )
     from ezgraph.protocol.routed import (
@@ -189,6 +191,7 @@ if TYPE_CHECKING:
         ProcessPing,
         ProcessStats,
         SettingsChangeRequest,
+        SettingsCheckRequest,
     )
     from ezgraph.protocol.settings import (
         SettingsChangedEvent,
@@ -229,6 +232,7 @@ _HOME = {
     "UnknownConfigKeyError": "ezgraph.errors",
     "ClientKeys": "ezgraph.config",
     "SettingsChangeRequest": "ezgraph.protocol.routed",
+    "SettingsCheckRequest": "ezgraph.protocol.routed",
     "ProcessStats": "ezgraph.protocol.routed",
     "ProcessPing": "ezgraph.protocol.routed",
     "ProcessControlResponse": "ezgraph.protocol.routed",
@@ -355,6 +359,8 @@ _HOME = {
     "Partition": "ezgraph.protocol.artifacts",
     "PartitionKey": "ezgraph.protocol.artifacts",
     "Producer": "ezgraph.protocol.artifacts",
+    "RestoreRefusedError": "ezgraph.errors",
+    "RestoreReport": "ezgraph.protocol.replies",
     "Snapshot": "ezgraph.protocol.graphs",
     "StillReferencedError": "ezgraph.errors",
     "StoragePartitions": "ezgraph.protocol.artifacts",
@@ -464,6 +470,8 @@ __all__ = [
     "RefusedError",
     "Replica",
     "RequestTooOldError",
+    "RestoreRefusedError",
+    "RestoreReport",
     "ResumeToken",
     "Resumed",
     "Retention",
@@ -475,6 +483,7 @@ __all__ = [
     "SessionTakenOverError",
     "SettingsChangeRequest",
     "SettingsChangedEvent",
+    "SettingsCheckRequest",
     "SettingsEventType",
     "SettingsEvents",
     "SettingsFieldMetadata",
