@@ -47,8 +47,8 @@ class Rig(CoreProgram):
 
     def settle(self, asker: bytes, moods: Iterator[bool]) -> None:
         routing = self.core.routing
-        while routing.outgoing or self.core.has_restores:
-            for events in self.core.restored(now=self.now, wall=1e9 + self.now):
+        while routing.outgoing or self.core.restores.has_work:
+            for events in self.core.restores.decide(now=self.now, wall=1e9 + self.now):
                 self.events += events
             outgoing, routing.outgoing[:] = list(routing.outgoing), []
             for each in outgoing:

@@ -75,10 +75,10 @@ class Post:
     def decide(self) -> list[Body]:
         """Let the broker come to the end of its pass; return what became true."""
         bodies: list[Body] = []
-        while self.core.has_restores:
+        while self.core.restores.has_work:
             now = self.desk.now
             before = len(bodies), len(self.core.restores)
-            for events in self.core.restored(now=now, wall=1e9 + now):
+            for events in self.core.restores.decide(now=now, wall=1e9 + now):
                 self.desk.events += events
                 bodies += [event.body for event in events]
             if before == (len(bodies), len(self.core.restores)):
