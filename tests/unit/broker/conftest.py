@@ -43,13 +43,21 @@ class Desk:
         )
 
     def outcome(
-        self, peer: bytes, command: Command, *, request_id: int | None = None, lowest: int = 0
+        self,
+        peer: bytes,
+        command: Command,
+        *,
+        request_id: int | None = None,
+        lowest: int = 0,
+        public: str | None = None,
     ) -> Outcome:
         """Ask; the request id is a new one unless given."""
         number = next(self._ids) if request_id is None else request_id
         self.last_id = number
         request = Request(number, lowest, command)
-        outcome = self.core.receive(peer, request, now=self.now, wall=1e9 + self.now)
+        outcome = self.core.receive(
+            peer, request, now=self.now, wall=1e9 + self.now, public=public
+        )
         self.events += outcome.events
         return outcome
 
