@@ -94,7 +94,7 @@ RETENTIONS = [
     Retention(events=30, max_pinned_events=5),
     Retention(age_s=1.0),
 ]
-BATCHES = 10
+BATCHES = 6
 SEEDS_PER_BATCH = 150
 PROGRAM_S = 3.0
 HOURS_S = 1e6
