@@ -1,0 +1,120 @@
+"""Where a rig's past is asked for: a journal's file, without any broker, or a broker."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, assert_never
+
+from ezgraph.cli.options import JournalFile, Target
+from ezgraph.cli.paper import tell
+from ezgraph.errors import CompactedError, JournalError, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ezgraph.backends.connection import Connection
+    from ezgraph.backends.past import SeqAt
+    from ezgraph.backends.reader import JournalReader
+    from ezgraph.cli.when import When
+    from ezgraph.protocol.graphs import Snapshot
+
+
+class Past(ABC):
+    """What is stored of a rig, and what it was at any seq."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    @abstractmethod
+    def at(self, when: When, name: str) -> Snapshot:
+        """Return what there was at a seq or time, as a snapshot of a graph of this name."""
+
+    @abstractmethod
+    def now(self, name: str) -> Snapshot:
+        """Return what there is now; in a journal that is its end."""
+
+
+@contextmanager
+def open_past(place: Target | JournalFile) -> Iterator[Past]:
+    """Open the place, and close it at the end.
+
+    Raises:
+        RefusedError: a journal's file is missing, damaged, or in use by who may write it.
+        BrokerUnreachableError: no broker answered in time.
+    """
+    match place:
+        case JournalFile():
+            with _open_journal(place) as past:
+                yield past
+        case Target():
+            raise NotImplementedError
+        case _:
+            assert_never(place)
+
+
+@contextmanager
+def _open_journal(file: JournalFile) -> Iterator[Past]:
+    from ezgraph.backends.sqlite import SQLiteBackend
+    from ezgraph.cli.journal import check_exists, journal_file
+
+    try:
+        path = journal_file(file.typed)
+        check_exists(path)
+        with SQLiteBackend(path).connect() as connection:
+            yield JournalPast(connection)
+    except JournalError as error:  # it is the user's file here, and no broker's misfortune
+        raise RefusedError(str(error)) from error
+
+
+class JournalPast(Past):
+    """The past in a journal's file."""
+
+    def at(self, when: When, name: str) -> Snapshot:
+        """See `Past.at`."""
+        from ezgraph.backends.past import seq_at
+
+        with self.connection.open_reader() as reader:
+            if when.seq is not None:
+                return _snapshot_at(reader, when.seq, name)
+            found = seq_at(reader, when.wall_time or 0.0)
+            warn_of_steps(found)
+            return _snapshot_at(reader, found.seq, name)
+
+    def now(self, name: str) -> Snapshot:
+        """See `Past.now`."""
+        with self.connection.open_reader() as reader:
+            return _snapshot_at(reader, reader.head, name)
+
+
+def _snapshot_at(reader: JournalReader, seq: int, name: str) -> Snapshot:
+    from ezgraph.backends.past import state_at
+    from ezgraph.protocol.graphs import Snapshot
+    from ezgraph.state.content import graph_of
+
+    state = state_at(reader, seq)
+    return Snapshot(graph_of(state, name), seq, state.epoch, _time_of(reader, seq))
+
+
+def _time_of(reader: JournalReader, seq: int) -> float:
+    """Return when an event was; 0: there was none yet, or it is not stored any more."""
+    from ezgraph.wire import codec
+
+    if seq < reader.floor:
+        return 0.0
+    try:
+        (packed,) = reader.read(seq - 1, max_rows=1).events
+    except CompactedError:
+        return 0.0
+    return codec.wall_time_of(packed)
+
+
+def warn_of_steps(found: SeqAt) -> None:
+    """Say on standard error that it was that time more than once."""
+    from ezgraph.cli.words import moment
+
+    for step in found.steps:
+        tell(
+            f"note: the broker's clock went back at seq {step.seq}, from {moment(step.before)} to "
+            f"{moment(step.after)}, so it was that time more than once; seq {found.seq} is the last"
+        )
