@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LIVE = "live"
-POINT = "NAME@TAG, a seq, a time (14:03, 10m ago: 10m), a fingerprint, or live"
+POINT = "NAME@TAG, a seq, a time (14:03, or 10m for ago), a fingerprint, or live"
 SHOWN_DIGITS = 12
 _RIG = "rig"
 _WHOLE = re.compile(r"[0-9a-f]{32}")

@@ -230,23 +230,38 @@ def _write_tags(
     title = count(len(found), "tag") if found else "no tags"
     more = f", {count(len(rest), 'snapshot')} without" if every else ""
     paper().line((title + more, "bold" if found or rest else "dim"))
-    rows = [_row(f"{each.name}@{each.tag}", each.snapshot, each) for each in found]
-    rows += [_row(f"{each.name}@{_digits(each)}", each, each) for each in rest]
-    if rows:
-        heads = ["tag", "seq", "as of", "fingerprint", "because", "set by"]
-        paper().table(heads, rows, right=[1])
+    _write_stored(
+        [
+            *((f"{each.name}@{each.tag}", each.snapshot, each.author) for each in found),
+            *((f"{each.name}@{_digits(each)}", each, each.author) for each in rest),
+        ]
+    )
 
 
 def _identity(info: SnapshotInfo) -> tuple[object, ...]:
     return info.name, info.fingerprint, info.epoch, info.seq
 
 
-def _row(label: str, info: SnapshotInfo, set_by: TagInfo | SnapshotInfo) -> list[str]:
+def _write_stored(stored: list[tuple[str, SnapshotInfo | None, str]]) -> None:
+    """Write a line each: what it is called, which snapshot that is, who said so."""
+    names = max((len(visible(label)) for label, _, _ in stored), default=0)
+    seqs = max((len(str(info.seq)) for _, info, _ in stored if info is not None), default=0)
+    for label, info, author in stored:
+        what = "removed" if info is None else _when(info, seqs)
+        because = f"  because: {visible(info.reason)}" if info is not None and info.reason else ""
+        paper().line(
+            (f"{visible(label):<{names}}  ", "bold"),
+            (what, ""),
+            middle=[(because, "italic")],
+            end=[(f"  by {visible(author)}", "dim")],
+        )
+
+
+def _when(info: SnapshotInfo, seqs: int) -> str:
     from ezgraph.cli.words import moment
 
-    at = moment(info.time) if info.time else ""
-    told = [visible(label), str(info.seq), at, _digits(info)]
-    return [*told, visible(info.reason), visible(set_by.author)]
+    at = moment(info.time) if info.time else "before everything"
+    return f"seq {info.seq:>{seqs}}, {at}  {_digits(info)}"
 
 
 def _digits(info: SnapshotInfo) -> str:
@@ -261,17 +276,8 @@ def _write_history(connection: Connection, name: str, tag: str, *, as_json: bool
     if as_json:
         _say_json([_set_record(each) for each in found])
         return
-    rows = [
-        [
-            moment(each.wall_time),
-            "removed" if each.snapshot is None else _digits(each.snapshot),
-            "" if each.snapshot is None else str(each.snapshot.seq),
-            visible(each.author),
-        ]
-        for each in found
-    ]
     paper().line((visible(f"{name}@{tag}"), "bold"))
-    paper().table(["since", "points to", "seq", "set by"], rows, right=[2])
+    _write_stored([(moment(each.wall_time), each.snapshot, each.author) for each in found])
 
 
 # --- looking back ---

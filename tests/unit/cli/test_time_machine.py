@@ -243,7 +243,7 @@ def test_a_tag_is_moved_only_on_purpose_and_its_history_stays(file: Path) -> Non
     assert gone.stdout == "rig@good is gone\n"
     steps = told(file, "tags", "rig", "--history", "good")
     assert [each.get("seq") for each in steps] == [4, 7, None]
-    assert "removed" in lines(run(file, "tags", "rig", "--history", "good"))[-1]
+    assert "  removed  by " in lines(run(file, "tags", "rig", "--history", "good"))[-1]
 
 
 def test_the_list_has_every_tag_and_with_all_every_snapshot(file: Path) -> None:
@@ -258,8 +258,8 @@ def test_the_list_has_every_tag_and_with_all_every_snapshot(file: Path) -> None:
 
     assert empty.stdout == "no tags\n"
     assert listed[0] == "2 tags"
-    assert [line.split()[:2] for line in listed[2:]] == [["lab@good", "7"], ["rig@good", "4"]]
-    assert [line.split()[0] for line in of_rig[2:]] == ["rig@good"]
+    assert [line.split(",")[0] for line in listed[1:]] == ["lab@good  seq 7", "rig@good  seq 4"]
+    assert [line.split()[0] for line in of_rig[1:]] == ["rig@good"]
     assert [each["tag"] for each in every["tags"]] == ["good", "good"]
     assert [each["name"] for each in every["untagged"]] == ["rig"]
     assert lines(run(file, "tags", "--all"))[0] == "2 tags, 1 snapshot without"
