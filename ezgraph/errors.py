@@ -35,8 +35,10 @@
     │   ├── UnknownGraphError             no such graph is stored
     │   ├── UnknownSnapshotError          no such snapshot is stored
     │   ├── UnknownTagError               a graph has no such tag
+    │   ├── UnknownRecordingError         no such recording is stored
     │   ├── TagExistsError                the tag points to a snapshot already; says to which
     │   ├── StillReferencedError          a snapshot or tag needs what was to be deleted
+    │   ├── RestoreRefusedError           a restore that others' hold or vetoes forbid; `report`
     │   ├── InvalidCommandError           a field outside the grammar or the limits
     │   ├── LiveSessionsError             shutdown refused: sessions are alive
     │   ├── ForbiddenError                the key's role does not allow it
@@ -323,6 +325,25 @@ class TagExistsError(RefusedError):
     def __init__(self, message: str, *, fingerprint: str = "") -> None:
         super().__init__(message)
         self.fingerprint = fingerprint
+
+
+class UnknownRecordingError(RefusedError):
+    """No recording of that graph, artifact and number is stored; the message says which are."""
+
+    code = "unknown_recording"
+
+
+class RestoreRefusedError(RefusedError):
+    """A restore cannot be done whole, so nothing of it was; the message names who is in the way.
+
+    ``report`` (`ezgraph.protocol.replies.RestoreReport`) lists all of it: ``cannot``, ``vetoed``.
+    """
+
+    code = "restore_refused"
+
+    def __init__(self, message: str = "", *, report: Any = None) -> None:  # noqa: ANN401 - above
+        super().__init__(message)
+        self.report = report
 
 
 class StillReferencedError(RefusedError):

@@ -9,6 +9,19 @@ from ezgraph.protocol.config import ConfigCondition, ConfigDelete, ConfigPut
 from ezgraph.protocol.metadata import GraphMetadata
 from ezgraph.protocol.patterns import NamePattern
 from ezgraph.protocol.settings import SettingsSnapshotValue
+from ezgraph.protocol.stored_commands import (
+    DeleteStored,
+    Freeze,
+    ReadCheckpoint,
+    ReadStored,
+    RemoveTag,
+    Restore,
+    SetTag,
+    StoreGraph,
+    StorePieces,
+    StoreSnapshot,
+    WritePartitions,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +345,17 @@ Command = (
     | ReadConfig
     | ListConfigTypes
     | ReadConfigSchema
+    | Freeze
+    | StorePieces
+    | StoreGraph
+    | StoreSnapshot
+    | SetTag
+    | RemoveTag
+    | WritePartitions
+    | DeleteStored
+    | Restore
+    | ReadStored
+    | ReadCheckpoint
 )
 
 

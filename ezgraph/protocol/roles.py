@@ -13,6 +13,11 @@ report    report the settings of units one runs                 ``settings/ADDRE
 set       have an owner change its settings                     ``settings/ADDRESS``
 request   have a process do what its units understand           ``component/ADDRESS``
 config    put and delete entries of the configuration    ``config/TYPE/NAME/…``
+store     store and delete snapshots, tags, partitions          ``snapshot/NAME``,
+                                                                ``tag/NAME/TAG``,
+                                                                ``partitions/ARTIFACT``
+restore   have the rig be as in a snapshot, by what is one's    ``snapshot/NAME``
+          own to change (this and the verbs for what changes)
 pause     ask publishers to pause, or to go on                  ``control/pause``
 shutdown  stop the broker                                       ``control/broker``
 ========  ====================================================  =========================
@@ -47,7 +52,7 @@ if TYPE_CHECKING:
 
 VERBS = (
     "read", "connect", "register", "run", "report", "set", "request", "config", "pause",
-    "shutdown",
+    "shutdown", "store", "restore",
 )
 OWNER = "owner:"
 PUBLIC_BYTES = 32
@@ -118,7 +123,9 @@ def _role(name: str, comment: str, grants: dict[str, Patterns]) -> Role:
     return Role(name, MappingProxyType(grants), comment)
 
 
-_CHANGES = ("connect", "register", "run", "report", "set", "request", "config", "pause")
+_CHANGES = (
+    "connect", "register", "run", "report", "set", "request", "config", "pause", "store", "restore"
+)
 OBSERVER = _role("observer", "reads everything, changes nothing", {"read": EVERYTHING})
 OPERATOR = _role(
     "operator", "reads and changes everything", dict.fromkeys(("read", *_CHANGES), EVERYTHING)

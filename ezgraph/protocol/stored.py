@@ -114,6 +114,27 @@ class TagRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingRow:
+    """A stored recording: what was written while a graph was so, and what changed meanwhile.
+
+    It went from ``first_seq`` to ``last_seq``, from the snapshot with ``start_fingerprint`` to that
+    with ``end_fingerprint``. ``change_seqs`` are the changes of settings in between, ``partitions``
+    the fingerprints of what was written. ``failed``: an error ended it.
+    """
+
+    first_seq: int
+    last_seq: int
+    start_fingerprint: Fingerprint
+    end_fingerprint: Fingerprint
+    change_seqs: list[int]
+    partitions: list[Fingerprint]
+    failed: bool = False
+    wall_time: float = 0.0
+    author: str = ""
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionRow:
     """A stored partition."""
 

@@ -24,6 +24,7 @@ from ezgraph.protocol.events import (
     GraphRegistered,
     GraphRemoved,
     HistoryCompacted,
+    PartitionsWritten,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
@@ -33,6 +34,13 @@ from ezgraph.protocol.events import (
     SessionOpened,
     SessionTakenOver,
     SettingsChanged,
+    SettingsOwed,
+    SettingsSettled,
+    SnapshotFrozen,
+    StateRestored,
+    StoredDeleted,
+    TagRemoved,
+    TagSet,
 )
 from ezgraph.protocol.fingerprint_tree import FingerprintTree
 from ezgraph.protocol.graphs import (
@@ -158,6 +166,14 @@ def touched(body: Body) -> tuple[Slot, ...]:
             | ConfigSchemaSet()
             | HistoryCompacted()
             | AccessRefused()
+            | SnapshotFrozen()
+            | TagSet()
+            | TagRemoved()
+            | PartitionsWritten()
+            | StoredDeleted()
+            | StateRestored()
+            | SettingsOwed()
+            | SettingsSettled()
         ):
             return ()
     assert_never(body)

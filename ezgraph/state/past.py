@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LAST_COUNTS = frozenset({b"settings", b"component", b"graph", b"config"})
+LAST_COUNTS = frozenset({b"settings", b"component", b"graph", b"config", b"owed"})
 """Rooms in which of the events under one topic only the last counts."""
-NONE_COUNTS = frozenset({b"audit"})
+NONE_COUNTS = frozenset({b"audit", b"snapshot", b"tag", b"partitions"})
 """Rooms whose events leave the state as it is."""
 
 
