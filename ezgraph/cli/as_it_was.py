@@ -6,6 +6,7 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.cli.component import dotted, held_at, shown_form
+from ezgraph.cli.differences import write_title
 from ezgraph.cli.words import inner, moment
 from ezgraph.errors import UnknownComponentError
 from ezgraph.protocol.differences import units_at
@@ -33,28 +34,23 @@ def write_snapshot(paper: Paper, snapshot: Snapshot) -> None:
     graph = snapshot.graph
     paper.line((f"as of {when_it_was(snapshot)}", "bold"))
     if graph.settings:
-        _write_title(paper, "settings")
+        write_title(paper, "settings")
         write_settings(paper, graph, list(graph.settings))
     if graph.topology:
-        _write_title(paper, "edges")
+        write_title(paper, "edges")
         for edge in graph.topology:
             paper.line((_IN + visible(f"{edge.from_topic} -> {edge.to_topic}"), ""))
     if graph.components:
-        _write_title(paper, "components")
+        write_title(paper, "components")
         for address, component in graph.components.items():
             paper.line(
                 (f"{_IN}{visible(address)}  ", "cyan"), (visible(component.component_type), "dim")
             )
     if graph.config:
-        _write_title(paper, "config")
+        write_title(paper, "config")
         for kind, entries in graph.config.items():
             for key, value in entries.items():
                 paper.line((f"{_IN}{visible(f'{kind} {key}')}  ", "cyan"), (_short(value), ""))
-
-
-def _write_title(paper: Paper, title: str) -> None:
-    paper.line(("", ""))
-    paper.line((title, "bold"))
 
 
 def write_settings(paper: Paper, graph: Graph, addresses: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.cli.as_json import dumps
-from ezgraph.cli.config import bulk_s, configuration
+from ezgraph.cli.config import configuration
 from ezgraph.cli.config_document import MAX_BYTES, parse_document
 from ezgraph.cli.config_layout import place_text, read_layout, written
 from ezgraph.cli.config_plan import SEEDS, plan_import, refuse_violations, transactions

@@ -32,8 +32,8 @@ def write_difference(paper: Paper, diff: GraphDiff) -> None:
     for line in wrap(summary(diff), paper.width or sys.maxsize):
         paper.line((line, "bold" if diff else "dim"))
     _write_changed(paper, "settings", diff.settings.changed)
-    _write_signed(paper, "edges", _edges(diff))
-    _write_signed(paper, "components", _components(diff))
+    write_signed(paper, "edges", _edges(diff))
+    write_signed(paper, "components", _components(diff))
     _write_changed(paper, "metadata", diff.components.changed)
     for title, part in (
         ("config", diff.config),
@@ -45,24 +45,26 @@ def write_difference(paper: Paper, diff: GraphDiff) -> None:
 
 def _write_part(paper: Paper, title: str, part: GraphPart) -> None:
     if part:
-        _write_title(paper, title)
-        _write_signs(paper, _come_and_gone(part.added, part.removed))
+        write_title(paper, title)
+        _write_signs(paper, come_and_gone(part.added, part.removed))
         _write_fields(paper, part.changed)
 
 
 def _write_changed(paper: Paper, title: str, changed: Sequence[Changed]) -> None:
     if changed:
-        _write_title(paper, title)
+        write_title(paper, title)
         _write_fields(paper, changed)
 
 
-def _write_signed(paper: Paper, title: str, signs: Sequence[Sign]) -> None:
+def write_signed(paper: Paper, title: str, signs: Sequence[Sign]) -> None:
+    """Write a title, and a line for each sign and what it is about; without any, nothing."""
     if signs:
-        _write_title(paper, title)
+        write_title(paper, title)
         _write_signs(paper, signs)
 
 
-def _write_title(paper: Paper, title: str) -> None:
+def write_title(paper: Paper, title: str) -> None:
+    """Write an empty line, and a title."""
     paper.line(("", ""))
     paper.line((title, "bold"))
 
@@ -75,19 +77,20 @@ def _edges(diff: GraphDiff) -> list[Sign]:
         [f"{each.from_topic} -> {each.to_topic}" for each in edges]
         for edges in (diff.edges_added, diff.edges_removed)
     )
-    return _come_and_gone(added, removed)
+    return come_and_gone(added, removed)
 
 
 def _components(diff: GraphDiff) -> list[Sign]:
     come, gone = ([f"{each} (settings only)" for each in part] for part in settings_alone(diff))
     return [
-        *_come_and_gone(diff.components.added, diff.components.removed),
-        *_come_and_gone(come, gone),
+        *come_and_gone(diff.components.added, diff.components.removed),
+        *come_and_gone(come, gone),
         *(("moved", "yellow", f"{each.old_address} -> {each.new_address}") for each in diff.moved),
     ]
 
 
-def _come_and_gone(added: Iterable[str], removed: Iterable[str]) -> list[Sign]:
+def come_and_gone(added: Iterable[str], removed: Iterable[str]) -> list[Sign]:
+    """Return what was added and removed, with its signs, by name."""
     found = [("+", "green", each) for each in added] + [("-", "red", each) for each in removed]
     return sorted(found, key=lambda each: (each[2], each[0]))
 
@@ -103,11 +106,16 @@ def _write_signs(paper: Paper, signs: Iterable[Sign]) -> None:
 def _write_fields(paper: Paper, changed: Iterable[Changed]) -> None:
     for each in changed:
         paper.line((f"{_IN}{visible(each.name)}", "cyan"))
-        texts = change_texts(each)
-        widest = min(_WIDEST_NAME, max((len(one.path) for one in texts), default=0))
-        for one in texts:
-            for line in _lines_of(one.within(_MOST_ROOM), widest, paper.width):
-                paper.line(*line)
+        write_fields(paper, each)
+
+
+def write_fields(paper: Paper, changed: Changed) -> None:
+    """Write a line for each field that is not the same; two, where one is not enough."""
+    texts = change_texts(changed)
+    widest = min(_WIDEST_NAME, max((len(one.path) for one in texts), default=0))
+    for one in texts:
+        for line in _lines_of(one.within(_MOST_ROOM), widest, paper.width):
+            paper.line(*line)
 
 
 def _lines_of(change: ChangeText, widest: int, width: int | None) -> Iterator[list[Part]]:

@@ -120,11 +120,13 @@ app.command(rich_help_panel=_CHANGE)(change.disconnect)
 app.command(rich_help_panel=_CHANGE)(change.pause)
 app.command(rich_help_panel=_CHANGE)(change.resume)
 for _each in (
+    time_machine.freeze,
     time_machine.tag,
     time_machine.tags,
     time_machine.untag,
     time_machine.diff,
     time_machine.at,
+    time_machine.restore,
 ):
     app.command(cls=completion.PointCommand, rich_help_panel=_PAST)(_each)
 app.add_typer(keys.app, rich_help_panel=_ACCESS)

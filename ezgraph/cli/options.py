@@ -26,6 +26,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TIMEOUT_S = 3.0
+_BULK_S = 60.0
+"""How long to wait for what may be large, unless a time is given."""
 
 AddressOption = Annotated[
     str | None,
@@ -124,6 +126,11 @@ class Target:
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.addresses))
+
+
+def bulk_s(broker: Target) -> float:
+    """Return how long to wait for what may be large."""
+    return broker.timeout_s if broker.timeout_given else _BULK_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def find(past: Past, typed: str, name: str | None = None) -> Snapshot:
     graph, sign, stored = typed.rpartition("@")
     if sign:
         return read_stored(past.connection, graph, stored)
-    if _WHOLE.fullmatch(typed) is None:
+    if not is_fingerprint(typed):
         try:
             when = parse_when(typed, now=SystemClock().wall())
         except ConfigError:
@@ -53,6 +53,11 @@ def find(past: Past, typed: str, name: str | None = None) -> Snapshot:
     if name is not None:
         return read_stored(past.connection, name, typed)
     return _found_anywhere(past.connection, typed)
+
+
+def is_fingerprint(typed: str) -> bool:
+    """Return whether this is a whole fingerprint."""
+    return _WHOLE.fullmatch(typed) is not None
 
 
 def read_stored(connection: Connection, name: str, typed: str) -> Snapshot:

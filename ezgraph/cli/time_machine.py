@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ezgraph.cli import codes, completion
-from ezgraph.cli.options import JournalFile, JsonOption, Target, on_past
+from ezgraph.cli.options import (
+    JournalFile,
+    JsonOption,
+    ReasonOption,
+    Target,
+    bulk_s,
+    on_broker,
+    on_past,
+)
 from ezgraph.cli.paper import paper, say
 from ezgraph.cli.points import LIVE, POINT, SHOWN_DIGITS
 from ezgraph.errors import ConfigError, EzGraphError
@@ -278,6 +286,83 @@ def _write_history(connection: Connection, name: str, tag: str, *, as_json: bool
         return
     paper().line((visible(f"{name}@{tag}"), "bold"))
     _write_stored([(moment(each.wall_time), each.snapshot, each.author) for each in found])
+
+
+# --- what is live ---
+
+
+@on_broker
+def freeze(
+    broker: Target,
+    name: NameArgument,
+    tag: Annotated[
+        str | None, typer.Option("--tag", "-t", metavar="TAG", help="Give it this name, too.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Move the tag if it is set already.")
+    ] = False,
+    reason: ReasonOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Store what the rig is now: wiring, components, settings, configuration, all at one seq."""
+    from ezgraph.cli.guest import ask, guest
+    from ezgraph.protocol.replies import Frozen
+    from ezgraph.protocol.stored_commands import Freeze
+
+    with guest(broker) as session:
+        wanted = Freeze(name, tag, overwrite, reason)
+        done = ask(session, wanted, Frozen, timeout_s=bulk_s(broker))
+    info = done.snapshot
+    if as_json:
+        _say_json({"name": info.name, "tag": done.tag, **_record(info)})
+        return
+    label = f"{info.name}@{_digits(info) if done.tag is None else done.tag}"
+    said = f"{label} is the rig as of seq {info.seq}"
+    digits = "" if done.tag is None else f"  ({_digits(info)})"
+    paper().line((visible(said), ""), (digits, "dim"))
+
+
+@on_broker
+def restore(
+    broker: Target,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[@TAG]",
+            help="The graph's name, or both as one.",
+            autocompletion=completion.stored_points,
+        ),
+    ],
+    tag: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TAG",
+            help="A tag, or a whole fingerprint.",
+            show_default=False,
+            autocompletion=completion.tags,
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do it. Without it only what would change is said.")
+    ] = False,
+    reason: ReasonOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have the rig be as it was in a snapshot: without --yes, say what would change.
+
+    The programs that run the components are asked first: any of them may refuse, and then nothing
+    changes. Exit code 1: somebody or something stands in the way.
+    """
+    from ezgraph.cli.restoring import restored
+
+    graph, stored = _name_and_tag(name, tag)
+    told = restored(broker, graph, stored, reason, dry_run=not yes)
+    if as_json:
+        say(told.report.to_json(indent=2))
+    else:
+        told.write(paper())
+    if not told.is_possible:
+        raise typer.Exit(codes.REFUSED)
 
 
 # --- looking back ---

@@ -1,0 +1,164 @@
+"""What a restore changes, or would, on paper: field by field, who is in the way, what stays."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from ezgraph.cli.component import fetch, schema_at, shown_form
+from ezgraph.cli.differences import come_and_gone, write_fields, write_signed, write_title
+from ezgraph.cli.guest import ask, guest
+from ezgraph.cli.options import bulk_s
+from ezgraph.cli.points import is_fingerprint
+from ezgraph.cli.words import count, who
+from ezgraph.errors import RestoreRefusedError
+from ezgraph.protocol.differences import Changed, FieldChange
+from ezgraph.protocol.fingerprints import Fingerprint
+from ezgraph.protocol.replies import RestoreReport
+from ezgraph.protocol.stored_commands import Restore
+from ezgraph.protocol.wiring import visible
+from ezgraph.settings.columns import leaves
+from ezgraph.state.graph import GraphState
+
+if TYPE_CHECKING:
+    from ezgraph.cli.options import Target
+    from ezgraph.cli.paper import Paper
+
+_IN = "  "
+_WAY_BACK = 0.9
+"""The part of the time that the owners are given; the rest is for the way back."""
+_LEAST_ROOM = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A report, and the state that it was made against, which has the values as they are now."""
+
+    report: RestoreReport
+    before: GraphState = field(default_factory=GraphState)
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether nothing stands in the way."""
+        return not (self.report.cannot or self.report.vetoed)
+
+    def write(self, paper: Paper) -> None:
+        """Write all of it."""
+        report = self.report
+        paper.line((self._head(), "bold"))
+        if report.settings:
+            write_title(paper, "settings")
+            for address, changes, owner in report.settings:
+                self._write_settings(paper, address, changes, owner)
+        write_signed(paper, "edges", self._edges())
+        write_signed(paper, "config", self._config())
+        _write_reasons(paper, "stays as it is", report.not_restored, "dim")
+        _write_reasons(paper, "stands in the way", [_whose(each) for each in report.cannot], "red")
+        vetoed = [(f"{address}, {self._name(by)}", why) for address, by, why in report.vetoed]
+        _write_reasons(paper, "refused by those who were asked", vetoed, "red")
+        if not report.dry_run:
+            unmade = [(each, "its program has not reported it yet") for each in report.owed]
+            _write_reasons(paper, "not made so yet", unmade, "yellow")
+
+    def _head(self) -> str:
+        report = self.report
+        what = f"{report.name}@{report.tag or str(report.fingerprint)[:12]}"
+        number = len(report.settings)
+        config = len(report.config_set) + len(report.config_deleted)
+        parts = [f"settings of {count(number, 'component')}"] if number else []
+        if report.edges_added or report.edges_removed:
+            signs = ("+", report.edges_added), ("-", report.edges_removed)
+            parts.append(" ".join(["edges", *(f"{s}{len(each):,}" for s, each in signs if each)]))
+        parts += [count(config, "config entry")] if config else []
+        if not parts and self.is_possible:
+            return visible(f"everything is as in {what}")
+        verb = "would change" if report.dry_run else "has changed"
+        return visible(f"to restore {what} {verb} {', '.join(parts) or 'nothing'}")
+
+    def _write_settings(
+        self, paper: Paper, address: str, changes: dict[str, Any], owner: str | None
+    ) -> None:
+        if owner is not None:
+            made_by = f"made by {self._name(owner)}"
+        else:
+            made_by = "nobody runs it now; its next program is handed them"
+        paper.line((f"{_IN}{visible(address)}  ", "cyan"), middle=[(made_by, "dim")])
+        write_fields(paper, Changed(address, self._fields(address, changes)))
+
+    def _fields(self, address: str, changes: dict[str, Any]) -> list[FieldChange]:
+        entry, schema = self.before.settings.get(address), schema_at(self.before, address)
+        form = None if entry is None else shown_form(entry.value)
+        now = leaves(form) if isinstance(form, dict) else {}
+        held = {".".join(map(str, path)): value for path, value in now.items()}
+        units = {each.name: each.unit for each in schema.fields} if schema is not None else {}
+        return [
+            FieldChange(
+                tuple(path.split(".")),
+                held.get(path),
+                value,
+                was_there=path in held,
+                old_unit=units.get(path),
+                new_unit=units.get(path),
+            )
+            for path, value in changes.items()
+        ]
+
+    def _edges(self) -> list[tuple[str, str, str]]:
+        added, removed = (
+            [f"{each.from_topic} -> {each.to_topic}" for each in edges]
+            for edges in (self.report.edges_added, self.report.edges_removed)
+        )
+        return come_and_gone([f"{each}  (becomes persistent)" for each in added], removed)
+
+    def _config(self) -> list[tuple[str, str, str]]:
+        found = [("~", "yellow", f"{kind} {key}") for kind, key in self.report.config_set]
+        found += [("-", "red", f"{kind} {key}") for kind, key in self.report.config_deleted]
+        return sorted(found, key=lambda each: each[2])
+
+    def _name(self, process_id: str) -> str:
+        for each, process in self.before.processes.items():
+            if str(each) == process_id:
+                return who(process.source)
+        return visible(process_id)
+
+
+def _whose(entry: tuple[str, str, str]) -> tuple[str, str]:
+    what, why, whose = entry
+    return (f"{what} ({whose})" if whose else what), why
+
+
+def _write_reasons(
+    paper: Paper, title: str, reasons: list[tuple[str, str]], style: str
+) -> None:
+    if reasons:
+        write_title(paper, title)
+        for what, why in reasons:
+            paper.line((f"{_IN}{visible(what)}", style))
+            room = sys.maxsize if paper.width is None else max(_LEAST_ROOM, paper.width - 4)
+            for line in wrap(visible(why), room):
+                paper.line((f"{_IN * 2}{line}", ""))
+
+
+def restored(
+    broker: Target, name: str, stored: str, reason: str | None, *, dry_run: bool
+) -> Told:
+    """Restore a snapshot, given by a tag or a fingerprint, or ask what that would change.
+
+    Raises:
+        RefusedError: there is no such snapshot, or the key's role does not allow it.
+    """
+    timeout_s = bulk_s(broker)
+    fingerprint = Fingerprint.from_hex(stored) if is_fingerprint(stored) else None
+    tag = stored if fingerprint is None else None
+    with guest(broker) as session:
+        before = fetch(session, timeout_s=timeout_s)
+        wanted = Restore(name, tag, fingerprint, dry_run, reason, timeout_s * _WAY_BACK)
+        try:
+            report = ask(session, wanted, RestoreReport, timeout_s=timeout_s)
+        except RestoreRefusedError as error:
+            if error.report is None:
+                raise
+            return Told(error.report, before)
+    return Told(report, before)
