@@ -173,6 +173,16 @@ def refuse_hidden(identity: Identity, scope: ReadScope, key: Key) -> None:
         raise _forbidden(identity, f"read {_shown(key)} (it reads {scope})")
 
 
+def refuse_partial(identity: Identity, scope: ReadScope) -> None:
+    """Refuse what tells of a whole rig, where the role does not let one read all of it.
+
+    Raises:
+        ForbiddenError: says what it may read.
+    """
+    if not scope.is_full:
+        raise _forbidden(identity, f"read everything (it reads {scope})")
+
+
 def _forbidden(identity: Identity, what: str) -> ForbiddenError:
     return ForbiddenError(
         f"key {identity.name!r} (role {identity.role}) may not {what}; ask whoever keeps this "

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ezgraph._version import __version__
 from ezgraph.broker.ended import EndedLeases
 from ezgraph.broker.leases import Answers, Lease, Leases
+from ezgraph.broker.restored import reports_in
 from ezgraph.broker.routes import asker_of
 from ezgraph.errors import (
     DivergedError,
@@ -335,6 +336,10 @@ class Admission:
             if (answers := self._answers_of(client)) is not None:
                 answers.remember(event.request_id, Done(event.txn_last), first=event.txn_first)
             self._forget_absent()
+        for begun, report in reports_in(history):
+            answers = self._answers_of(begun.source.client or "")
+            if answers is not None and begun.request_id is not None:
+                answers.remember(begun.request_id, report, first=begun.txn_first)
         self.ended.restore(history)
         self._restore_spent(history)
 

@@ -32,6 +32,7 @@ from ezgraph.broker import rules_config, rules_graph, rules_metadata, rules_proc
 from ezgraph.broker.access import (
     refuse_forbidden,
     refuse_hidden,
+    refuse_partial,
     refuse_unreadable,
     scope_of,
     withheld,
@@ -41,7 +42,11 @@ from ezgraph.broker.audit import Audit
 from ezgraph.broker.connections import Connections, Descriptor
 from ezgraph.broker.quotas import refuse_beyond
 from ezgraph.broker.reads_config import wanted_under
-from ezgraph.broker.routing import Addressed, Routing
+from ezgraph.broker.restored import done_report, restored_bodies
+from ezgraph.broker.restores import Restores, Restoring
+from ezgraph.broker.restoring import Asker
+from ezgraph.broker.routes import CheckSettings, owed_id
+from ezgraph.broker.routing import Addressed, Heard, Routing, take_all, timeout_of
 from ezgraph.broker.rules_config import ValueChecks
 from ezgraph.errors import (
     EzGraphError,
@@ -97,6 +102,7 @@ from ezgraph.protocol.events import (
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
+    SettingsSettled,
     Source,
     key_of,
 )
@@ -158,6 +164,8 @@ Change = (
 )
 _JOINS = (Hello, Resume, TakeOver)
 _ROUTED = (RequestProcess, ChangeSettings)
+_STILL_OWED = frozenset({"owner_gone", "owner_silent", "change_overdue"})
+"""What settings that are owed outlast; any other refusal settles them."""
 ReadCommand = (
     ReadEvents
     | OpenSnapshot
@@ -167,6 +175,7 @@ ReadCommand = (
     | ReadConfig
     | ListConfigTypes
     | ReadConfigSchema
+    | Restore
 )
 
 
@@ -214,6 +223,7 @@ class BrokerCore:
         self.admission = Admission(cluster, config, ids, epoch_ends or {})
         self.leases = self.admission.leases
         self.routing = Routing(state, self.leases, config.limits, secret=cluster.secret)
+        self.restores = Restores(state, self.routing, config.limits, checks)
         self._checks = checks
         self._config = config
         self._cluster_id = cluster.cluster_id
@@ -326,10 +336,14 @@ class BrokerCore:
             )
         if isinstance(command, _ROUTED):
             return self._route(lease, came, request.request_id, command, now)
+        if isinstance(command, Restore):
+            return self._begin_restore(lease, came, request.request_id, command, now)
         return self._execute(lease, request, came.identity, now=now, wall=wall)
 
     def _is_under_way(self, lease: Lease, request: Request) -> bool:
         command = request.command
+        if isinstance(command, Restore):
+            return self.restores.is_under_way(lease.client, request.request_id)
         if not isinstance(command, _ROUTED):
             return False
         return self.routing.is_under_way(lease, request.request_id, command)
@@ -396,7 +410,6 @@ class BrokerCore:
                 | RemoveTag()
                 | WritePartitions()
                 | DeleteStored()
-                | Restore()
                 | ReadStored()
                 | ReadCheckpoint()
             ):
@@ -406,7 +419,7 @@ class BrokerCore:
                 )
             case Hello() | Resume() | TakeOver() | Heartbeat():
                 raise AssertionError("handled before requests are")
-            case RequestProcess() | ChangeSettings():
+            case RequestProcess() | ChangeSettings() | Restore():
                 raise AssertionError("handled before requests are")
             case _:
                 return self._change(lease, request, command, identity, now=now, wall=wall)
@@ -435,6 +448,123 @@ class BrokerCore:
         if reply is not None:
             lease.answers.remember(request_id, reply)
         return Outcome(reply)
+
+    # --- restores ---
+
+    def _begin_restore(
+        self, lease: Lease, came: _Came, request_id: int, command: Restore, now: float
+    ) -> Outcome:
+        """Take a restore up, or up again; it is answered when its owners have been asked."""
+        lease.answers.used(request_id)
+        came_on = (came.peer, came.descriptor)
+        if self.restores.again(lease.client, request_id, came_on):
+            return Outcome()
+        identity, scope = came.identity, scope_of(self.access, came.identity)
+        restore = Restoring(
+            lease.client,
+            request_id,
+            came_on,
+            command,
+            lease.source if command.reason is None else replace(lease.source, reason=command.reason),
+            identity,
+            _asker(lease, identity),
+            now + timeout_of(command.timeout_s),
+        )
+        try:
+            if identity is not None:
+                refuse_forbidden(identity, command)
+                refuse_partial(identity, scope)
+            refuse_beyond(self.state, lease, command, self._config.limits)
+            self.restores.begin(restore)
+        except EzGraphError as error:
+            return Outcome(self._refused_restore(lease, restore, error, now))
+        return Outcome(read=command, client=lease.client)
+
+    def restore_unread(self, client: str, request_id: int, error: EzGraphError, now: float) -> None:
+        """The snapshot of a restore could not be read; who asked is told."""
+        restore, lease = self.restores.drop(client, request_id), self.leases.get(client)
+        if restore is not None and lease is not None:
+            self._answer(restore, self._refused_restore(lease, restore, error, now))
+
+    def _refused_restore(
+        self, lease: Lease, restore: Restoring, error: EzGraphError, now: float
+    ) -> Reply:
+        if restore.identity is not None:
+            self._audit(restore.identity, restore.command, error, now)
+        refusal = refusal_of(withheld(error, scope_of(self.access, restore.identity)))
+        lease.answers.remember(restore.request_id, refusal)
+        return refusal
+
+    def _answer(self, restore: Restoring, reply: Reply) -> None:
+        peer, descriptor = restore.came_on
+        self.routing.outgoing.append(Addressed(peer, restore.request_id, reply, descriptor))
+
+    @property
+    def has_restores(self) -> bool:
+        """Whether `restored` has something to decide on."""
+        return bool(self.routing.heard) or self.restores.has_ready
+
+    def restored(self, *, now: float, wall: float) -> Iterator[tuple[Event, ...]]:
+        """Decide on restores whose owners have been heard; yield the transactions.
+
+        What who asked is told, and what owners are handed, is outgoing then.
+        """
+        for heard in take_all(self.routing.heard):
+            if isinstance(heard.route.command, CheckSettings):
+                self.restores.hear(heard)
+            elif (settled := self._not_taken(heard)) is not None:
+                yield self._transaction((settled,), self._broker_source, None, now=now, wall=wall)
+        for restore in self.restores.take_ready():
+            lease = self.leases.get(restore.client)
+            if lease is not None and (events := self._restore(lease, restore, now, wall)):
+                yield events
+
+    def _restore(
+        self, lease: Lease, restore: Restoring, now: float, wall: float
+    ) -> tuple[Event, ...]:
+        report = self.restores.report(restore)
+        if report.dry_run:
+            self._answer(restore, report)
+            return ()
+        try:
+            self.restores.refuse(restore)
+        except EzGraphError as error:
+            self._answer(restore, self._refused_restore(lease, restore, error, now))
+            return ()
+        events: tuple[Event, ...] = ()
+        if restore.plan:
+            source, request_id = restore.source, restore.request_id
+            bodies = restored_bodies(restore.plan, report, source, self.state.seq + 1)
+            events = self._transaction(bodies, source, request_id, now=now, wall=wall)
+            report = done_report(report, events[-1].seq)
+        lease.answers.remember(restore.request_id, report)
+        self._answer(restore, report)
+        for address in report.owed:
+            self.routing.hand_owed(address)
+        return events
+
+    def _not_taken(self, heard: Heard) -> Body | None:
+        """Return what becomes true when an owner has refused what it is owed."""
+        address, reply = str(heard.route.line), heard.reply
+        owed = self.state.owed.get(address)
+        if owed is None or owed_id(owed) != heard.route.id:
+            return None
+        if not isinstance(reply, Refusal) or reply.code in _STILL_OWED:
+            return None
+        return SettingsSettled(address, why_not=reply.message)
+
+    def _hand_owed(self, command: Change) -> None:
+        """Hand an owner that has come, or has reported something, what it is owed."""
+        match command:
+            case UpdateUnits():
+                for unit in command.added:
+                    self.routing.hand_owed(unit)
+            case ReportSettings():
+                self.routing.hand_owed(command.address)
+            case _:
+                pass
+
+    # --- changes, and what changes nothing ---
 
     def _told_the_head(self, lease: Lease, request: Request) -> Outcome:
         """Answer with the head; repeated, not with a later one: watchers begin there."""
@@ -483,6 +613,8 @@ class BrokerCore:
             outcome = self._commit(lease, bodies, request, now=now, wall=wall)
         if outcome.reply is not None:
             lease.answers.remember(request.request_id, outcome.reply)
+        if self.state.owed and not isinstance(outcome.reply, Refusal):
+            self._hand_owed(command)
         if isinstance(command, ReportSettings) and outcome.events:
             is_answer = self.routing.reported(lease, command, outcome.events[-1].seq)
             return outcome._replace(can_wait=is_answer)
@@ -497,9 +629,10 @@ class BrokerCore:
                 return rules_graph.disconnect(state, command, _owner(lease))
             case ReportSettings():
                 asked_by = self.routing.asked_by(lease, command)
-                return rules_process.report_settings(
+                reported = rules_process.report_settings(
                     state, command, _process_id(lease), asked_by
                 )
+                return (*reported, *rules_process.settle_settings(state, command))
             case RegisterMetadata():
                 return rules_metadata.register(state, command.metadata, _session_id(lease))
             case UpdateUnits():
@@ -545,6 +678,8 @@ class BrokerCore:
             )
             state.apply(event)
             events.append(event)
+            if self.restores:
+                self.restores.touch(body)
         return tuple(events)
 
     def seed(
@@ -713,6 +848,7 @@ class BrokerCore:
         self._connections.unbind_all_of(lease)
         events = self._transaction(bodies, lease.source, request_id, now=now, wall=wall)
         self.routing.ended(lease)  # when its units are nobody's
+        self.restores.ended(lease.client)
         self.admission.ended.remember(events)
         return events
 
@@ -731,6 +867,8 @@ class BrokerCore:
     ) -> None:
         """Take up after a restart; see `ezgraph.broker.admission.Admission.restore`."""
         self.admission.restore(self.state, history, answered, now=now)
+        for address in sorted(self.state.owed):
+            self.routing.hand_owed(address)
 
     # --- compaction ---
 
@@ -808,6 +946,11 @@ class _Came(NamedTuple):
     descriptor: Descriptor | None
     identity: Identity | None
     public: str | None
+
+
+def _asker(lease: Lease, identity: Identity | None) -> Asker:
+    session = lease.client if lease.kind == "session" else None
+    return Asker(session) if identity is None else Asker(session, identity.role.may)
 
 
 def _never_full(scope: ReadScope, prefix: Key) -> None:

@@ -19,6 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from ezgraph._version import __version__
+from ezgraph.backends import stored_graphs, stored_tags
 from ezgraph.backends.base import Record
 from ezgraph.broker.access import scope_of, withheld
 from ezgraph.broker.admission import Cluster
@@ -51,6 +52,7 @@ from ezgraph.protocol.commands import (
     ReadSnapshot,
     Request,
 )
+from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.replies import (
     HANDED_ID,
     EventRange,
@@ -61,12 +63,14 @@ from ezgraph.protocol.replies import (
     without_numbers,
 )
 from ezgraph.protocol.roles import FULL_SCOPE
+from ezgraph.protocol.stored_commands import Restore
 from ezgraph.wire import codec, frames, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from ezgraph.backends.base import Journal
+    from ezgraph.backends.store import Store
     from ezgraph.broker.connections import Descriptor
     from ezgraph.broker.reads_config import ConfigReadCommand
     from ezgraph.config import BrokerConfig
@@ -82,6 +86,8 @@ log = logging.getLogger(__name__)
 _LITTLE_EVENTS = 200
 _ACKNOWLEDGED_S = 0.005
 _FRAMES_PER_MESSAGE = 256
+_ROWS_OF_A_STEP = 100
+"""What a step of reading a graph costs, in rows of history, roughly."""
 
 
 class _Transaction(NamedTuple):
@@ -325,6 +331,9 @@ class BrokerEngine:
         routing = self.core.routing
         if routing.routes:
             routing.expire(heard_through)
+        if self.core.has_restores:
+            for events in self.core.restored(now=now, wall=wall):
+                self._decided(events)
         if routing.outgoing:
             self._add_routed(take_all(routing.outgoing))
         if routing.has_unreached:
@@ -454,7 +463,7 @@ class BrokerEngine:
         """Return when the next pass is needed even if nothing arrives."""
         if self._reads or self._replies or self._compaction.is_under_way:
             return now
-        if self.core.routing.outgoing:
+        if self.core.routing.outgoing or self.core.has_restores:
             return now
         dues = (
             self._acknowledge_at if self._acknowledgements else None,
@@ -506,6 +515,7 @@ class BrokerEngine:
         try:
             self._reads.put(reading)
         except LimitError as error:
+            self.core.restores.drop(reading.client, reading.request_id)
             refusal, asked_on = refusal_of(error), reading.descriptor
             self._answers.append(Addressed(reading.peer, reading.request_id, refusal, asked_on))
 
@@ -516,10 +526,13 @@ class BrokerEngine:
         access = self.core.access
         identity = access.identity(reading.public) if access is not None else None
         if access is not None and identity is None:
+            self.core.restores.drop(reading.client, reading.request_id)
             return 1  # revoked while it waited
         scope = scope_of(access, identity)
         try:
             match reading.command:
+                case Restore():
+                    return self._read_to_restore(reading, reading.command, now)
                 case ReadEvents():
                     reply, rows = self._read_events(reading.command, scope)
                 case ReadConfig() | ListConfigTypes() | ReadConfigSchema() as command:
@@ -612,6 +625,23 @@ class BrokerEngine:
             self._reads.put(reading._replace(begun=begun))
         return reply, examined
 
+    def _read_to_restore(self, reading: Reading, command: Restore, now: float) -> int:
+        """Read the snapshot of a restore a bit further; return how many rows that took."""
+        client, request_id = reading.client, reading.request_id
+        if not self.core.restores.is_under_way(client, request_id):
+            return 1  # who asked is gone
+        try:
+            begun = reading.graph or self.journal.ask(lambda store: _begin_reading(store, command))
+            self.journal.ask(begun.step)
+        except EzGraphError as error:
+            self.core.restore_unread(client, request_id, error, now)
+            return 1
+        if begun.is_done:
+            self.core.restores.read(client, request_id, begun.graph())
+        else:
+            self._reads.put(reading._replace(graph=begun))
+        return _ROWS_OF_A_STEP
+
     def _status(self, now: float, scope: ReadScope) -> StatusReport:
         state, size = self.state, self.journal.size_bytes()
         ports = self.core.events_ports
@@ -653,3 +683,14 @@ class BrokerEngine:
     def write_checkpoint(self) -> None:
         """Write a checkpoint at the head, so that the next start is quick."""
         self._compaction.write_checkpoint(self.state.seq)
+
+
+def _begin_reading(store: Store, command: Restore) -> stored_graphs.GraphReading:
+    """Return the snapshot that a restore names, to be read step by step."""
+    name, fingerprint = command.name, command.fingerprint
+    if command.tag is not None:
+        key, _ = stored_tags.tag_row(store, name, command.tag)
+    else:
+        key = stored_graphs.newest(store, name, fingerprint or Fingerprint.empty())
+    at = stored_graphs.snapshot_row(store, key).fingerprint
+    return stored_graphs.GraphReading(store, name, at)

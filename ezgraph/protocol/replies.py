@@ -9,6 +9,7 @@ from ezgraph.protocol.config import ConfigEntry, config_key_text
 from ezgraph.protocol.events import EndReason
 from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.json_form import JsonValue
+from ezgraph.protocol.json_form import JsonValue
 from ezgraph.protocol.listing import SnapshotInfo
 from ezgraph.protocol.routed import ProcessControlResponse, Routed
 from ezgraph.protocol.settings import SettingsSnapshotValue
@@ -68,7 +69,8 @@ class RestoreReport(JsonValue):
     ``config_deleted``: type and key as text. ``not_restored``: what a snapshot cannot bring back,
     such as programs that are gone, and why. ``cannot``: what forbids it: what, why, and whose it
     is. ``vetoed``: who refused, when they were asked: the address, by whom, and why. ``owed``: the
-    addresses whose owners have not made it so yet.
+    addresses whose owners have not made it so yet. ``refused``: those that an owner had agreed to,
+    and did not make so nevertheless, and why. It is false if there is nothing to change.
     """
 
     seq: int
@@ -85,6 +87,29 @@ class RestoreReport(JsonValue):
     vetoed: list[tuple[str, str, str]] = field(default_factory=list)
     owed: list[str] = field(default_factory=list)
     tag: str | None = None
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Return whether there is, or was, anything to change."""
+        changes = self.edges_added, self.edges_removed, self.config_set, self.config_deleted
+        return bool(self.settings or any(changes))
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        parts = {
+            "edges added": self.edges_added,
+            "edges removed": self.edges_removed,
+            "settings": self.settings,
+            "config entries set": self.config_set,
+            "config entries deleted": self.config_deleted,
+            "in the way": [*self.cannot, *self.vetoed],
+            "owed": self.owed,
+            "refused": self.refused,
+        }
+        told = ", ".join(f"{len(each)} {what}" for what, each in parts.items() if each)
+        at = f"@{self.tag}" if self.tag is not None else f" {self.fingerprint}"
+        when = " (dry run)" if self.dry_run else ""
+        return f"restore of {self.name}{at}{when}, seq {self.seq}: {told or 'nothing differs'}"
 
 
 @dataclass(frozen=True, slots=True)
