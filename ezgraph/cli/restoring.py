@@ -74,8 +74,10 @@ class Told:
         parts += [count(config, "config entry")] if config else []
         if not parts and self.is_possible:
             return visible(f"everything is as in {what}")
-        verb = "would change" if report.dry_run else "has changed"
-        return visible(f"to restore {what} {verb} {', '.join(parts) or 'nothing'}")
+        changes = ", ".join(parts) or "nothing"
+        if report.dry_run or not self.is_possible:
+            return visible(f"to restore {what} would change {changes}")
+        return visible(f"{what} is restored: {changes}")
 
     def _write_settings(
         self, paper: Paper, address: str, changes: dict[str, Any], owner: str | None
