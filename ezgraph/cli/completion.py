@@ -202,7 +202,7 @@ def addresses_then(ctx: typer.Context, incomplete: str) -> list[str]:
 class PointCommand(TyperCommand):
     """A command with ``NAME@TAG``, of which bash makes three words: it breaks them at each ``@``.
 
-    They are put together again; of a word that is not complete only what is behind the ``@`` is
+    They are put together again; of a word that is not complete only what is from the ``@`` on is
     replaced.
     """
 
@@ -227,13 +227,16 @@ def _rest_of_point(ctx: typer.Context, incomplete: str) -> list[str] | None:
     name = ctx.meta.get(_BEGUN)
     if incomplete == "@":
         name, incomplete = ctx.meta.get(_LAST), ""
-    return None if name is None else [*map(_Rest, _begun_so(_tags_of(ctx, name), incomplete))]
+    if name is None:
+        return None
+    return [_Rest(f"@{each}") for each in _begun_so(_tags_of(ctx, name), incomplete)]
 
 
 class _Rest(str):
-    """What comes behind an ``@``; bash says that the ``@`` itself is what is to be completed.
+    """The half of a word from its ``@`` on, which is what bash replaces.
 
-    Typer leaves out what does not begin with that.
+    It says that only what is behind the ``@`` is to be completed, and Typer leaves out what does
+    not begin with that.
     """
 
     __slots__ = ()

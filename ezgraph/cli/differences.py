@@ -5,7 +5,6 @@ Where a field does not fit on its line, what it was and what it is stand below e
 
 from __future__ import annotations
 
-import sys
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ Sign = tuple[str, str, str]
 
 def write_difference(paper: Paper, diff: GraphDiff) -> None:
     """Write all that differs, under a line that counts it."""
-    for line in wrap(summary(diff), paper.width or sys.maxsize):
+    for line in lines_within(paper, summary(diff)):
         paper.line((line, "bold" if diff else "dim"))
     _write_changed(paper, "settings", diff.settings.changed)
     write_signed(paper, "edges", _edges(diff))
@@ -41,6 +40,11 @@ def write_difference(paper: Paper, diff: GraphDiff) -> None:
         ("producers", diff.producers),
     ):
         _write_part(paper, title, part)
+
+
+def lines_within(paper: Paper, text: str, *, indent: int = 0) -> list[str]:
+    """Return a sentence on as many lines as it takes on this paper."""
+    return [text] if paper.width is None else wrap(text, max(_LEAST_ROOM, paper.width - indent))
 
 
 def _write_part(paper: Paper, title: str, part: GraphPart) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 import typer
 
@@ -177,14 +177,14 @@ def _taking(
     command: Callable[..., R],
 ) -> Callable[..., R]:
     """Return a command that takes ``options`` too, and is handed what ``read`` makes of them."""
-    own, call = inspect.signature(command, eval_str=True), cast("Callable[..., R]", command)
+    own = inspect.signature(command, eval_str=True)
     ctx, *more = inspect.signature(options, eval_str=True).parameters.values()
     _, *rest = own.parameters.values()
 
     @wraps(command)
     def called(*, ctx: typer.Context, **words: Any) -> R:  # noqa: ANN401
         given = {each.name: words.pop(each.name) for each in more}
-        return call(read(ctx, given), **words)
+        return command(read(ctx, given), **words)
 
     taken = [ctx, *rest, *more]
     called.__annotations__ = {each.name: each.annotation for each in taken}

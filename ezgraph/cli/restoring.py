@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.cli.component import fetch, schema_at, shown_form
-from ezgraph.cli.differences import come_and_gone, write_fields, write_signed, write_title
+from ezgraph.cli.differences import (
+    come_and_gone,
+    lines_within,
+    write_fields,
+    write_signed,
+    write_title,
+)
 from ezgraph.cli.guest import ask, guest
 from ezgraph.cli.options import bulk_s
 from ezgraph.cli.points import is_fingerprint
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
 _IN = "  "
 _WAY_BACK = 0.9
 """The part of the time that the owners are given; the rest is for the way back."""
-_LEAST_ROOM = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,8 @@ class Told:
     def write(self, paper: Paper) -> None:
         """Write all of it."""
         report = self.report
-        paper.line((self._head(), "bold"))
+        for line in lines_within(paper, self._head()):
+            paper.line((line, "bold"))
         if report.settings:
             write_title(paper, "settings")
             for address, changes, owner in report.settings:
@@ -58,9 +62,13 @@ class Told:
         _write_reasons(paper, "stands in the way", [_whose(each) for each in report.cannot], "red")
         vetoed = [(f"{address}, {self._name(by)}", why) for address, by, why in report.vetoed]
         _write_reasons(paper, "refused by those who were asked", vetoed, "red")
+        _write_reasons(paper, "refused when it was to be made", report.refused, "red")
         if not report.dry_run:
             unmade = [(each, "its program has not reported it yet") for each in report.owed]
             _write_reasons(paper, "not made so yet", unmade, "yellow")
+        elif self.is_possible and report:
+            paper.line(("", ""))
+            paper.line(("nothing has changed yet; --yes does it", "dim"))
 
     def _head(self) -> str:
         report = self.report
@@ -138,8 +146,7 @@ def _write_reasons(
         write_title(paper, title)
         for what, why in reasons:
             paper.line((f"{_IN}{visible(what)}", style))
-            room = sys.maxsize if paper.width is None else max(_LEAST_ROOM, paper.width - 4)
-            for line in wrap(visible(why), room):
+            for line in lines_within(paper, visible(why), indent=len(_IN * 2)):
                 paper.line((f"{_IN * 2}{line}", ""))
 
 

@@ -92,6 +92,8 @@ def test_a_dry_run_says_what_would_change_from_what_to_what(
         "stays as it is",
         "component X",
         "its program is not there",
+        "",
+        "nothing has changed yet; --yes does it",
     ]
 
 
@@ -125,9 +127,12 @@ def test_what_stands_in_the_way_is_named_with_whose_it_is(
 def test_what_was_done_says_who_has_not_made_it_so_yet(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    shown = lines(replace(DRY, dry_run=False, owed=["GONE"]), capsys)
+    done = replace(DRY, dry_run=False, owed=["GONE"], refused=[("FILTER", "no more")])
+
+    shown = lines(done, capsys)
 
     assert shown[0].startswith("rig@good is restored: settings of 2 components")
+    assert shown[-7:-4] == ["refused when it was to be made", "FILTER", "no more"]
     assert shown[-3:] == ["not made so yet", "GONE", "its program has not reported it yet"]
 
 

@@ -331,12 +331,12 @@ def offered(file: Path, words: list[str], incomplete: str) -> list[str]:
         (["diff"], "", ["lab@better", "rig@good", "live"]),
         (["diff"], "rig", ["rig@good"]),
         (["diff", "live"], "li", ["live"]),
-        (["diff", "rig", "@"], "", ["good"]),  # as bash breaks rig@
-        (["diff", "rig", "@"], "go", ["good"]),
-        (["diff", "rig"], "@", ["good"]),
-        (["diff", "live", "lab"], "@", ["better"]),
+        (["diff", "rig", "@"], "", ["@good"]),  # as bash breaks rig@
+        (["diff", "rig", "@"], "go", ["@good"]),
+        (["diff", "rig"], "@", ["@good"]),
+        (["diff", "live", "lab"], "@", ["@better"]),
         (["diff", "lab", "@", "better"], "", ["lab@better", "rig@good", "live"]),
-        (["diff", "live", "lab", "@"], "", ["better"]),
+        (["diff", "live", "lab", "@"], "", ["@better"]),
         (["at", "rig@good"], "RIG/F", ["RIG/FILTER"]),
         (["at", "rig", "@", "good"], "", ["RIG/AMP", "RIG/FILTER"]),
         (["at", "1"], "", []),

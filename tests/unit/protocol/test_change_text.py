@@ -180,7 +180,7 @@ def test_no_name_and_no_value_becomes_markup() -> None:
 
 
 def test_the_notebook_tells_each_part_and_counts_what_is_too_much() -> None:
-    many = {str(number): number for number in range(250)}
+    many: Any = {str(number): number for number in range(250)}
     old = graph(cutoff=1, **many)
     new = Graph("rig", topology=[("A", "B")], settings={"F": {"cutoff": 2}}, config={"t": {"k": 1}})
 
