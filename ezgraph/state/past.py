@@ -8,10 +8,15 @@ before (an edge and its owners, a session and what it registers), every event co
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from ezgraph.state.graph import GraphState
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ezgraph.protocol.events import Event
 
 LAST_COUNTS = frozenset({b"settings", b"component", b"graph", b"config"})
 """Rooms in which of the events under one topic only the last counts."""
@@ -41,3 +46,20 @@ class Stretch:
         """Yield the events that count, in order of seq."""
         for _, packed in sorted([*self._all, *self._last.values()]):
             yield packed
+
+
+def state_after(
+    live: Iterable[Event],
+    stretch: Stretch,
+    decode: Callable[[bytes], Event],
+    *,
+    epoch: int,
+    seq: int,
+) -> GraphState:
+    """Return the state at ``seq``: that of a checkpoint's ``live`` events, and what came behind it.
+
+    ``decode`` reads a stored event; whatever it raises, and what events raise that do not follow
+    from those before them, is raised here.
+    """
+    events = chain(live, map(decode, stretch.counting()))
+    return GraphState.fold(events, epoch=epoch, seq=seq)
