@@ -202,7 +202,7 @@ class Tables:
             checkpoint = next(each for each in self.finished() if each.id == number)
         end = min(start + most, checkpoint.size)
         places = [self._row_at(checkpoint, place) for place in range(start, end)]
-        rows = {}
+        rows: dict[int, Any] = {}
         with reading(self.path):
             for first, last in _runs(places):
                 rows |= {row[0]: row for row in self._between(first, last)}

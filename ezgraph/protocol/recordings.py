@@ -128,10 +128,7 @@ class RecordedChange(JsonValue):
 
     def __post_init__(self) -> None:
         _check_number("seq", self.seq)
-        if not isinstance(self.address, str) or not self.address:
-            raise InvalidValueError(
-                f"the settings that changed are named by {self.address!r:.60}; give an address"
-            )
+        check_name(self.address, "settings that changed")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
