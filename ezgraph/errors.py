@@ -39,6 +39,7 @@
     │   ├── UnknownRecordingError         no such recording is stored
     │   ├── RecordingEndedError           it has ended: nothing else is said of it any more
     │   ├── StillReferencedError          a snapshot or tag needs what was to be deleted
+    │   ├── RestoreRefusedError           a restore that others' hold or vetoes forbid; `report`
     │   ├── InvalidCommandError           a field outside the grammar or the limits
     │   ├── LiveSessionsError             shutdown refused: sessions are alive
     │   ├── ForbiddenError                the key's role does not allow it
@@ -330,7 +331,7 @@ class TagExistsError(RefusedError):
 
 
 class UnknownRecordingError(RefusedError):
-    """There is no such recording; the message names those there are."""
+    """No recording of that graph, artifact and number is stored; the message says which are."""
 
     code = "unknown_recording"
 
@@ -339,6 +340,19 @@ class RecordingEndedError(RefusedError):
     """The recording has ended, and something else was to be said of it."""
 
     code = "recording_ended"
+
+
+class RestoreRefusedError(RefusedError):
+    """A restore cannot be done whole, so nothing of it was; the message names who is in the way.
+
+    ``report`` (`ezgraph.protocol.replies.RestoreReport`) lists all of it: ``cannot``, ``vetoed``.
+    """
+
+    code = "restore_refused"
+
+    def __init__(self, message: str = "", *, report: Any = None) -> None:  # noqa: ANN401 - above
+        super().__init__(message)
+        self.report = report
 
 
 class StillReferencedError(RefusedError):

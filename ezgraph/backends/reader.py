@@ -211,6 +211,14 @@ class JournalReader(ABC):
             records -= given
         return self._floor - 1
 
+    def ahead(self, after: int, records: int) -> int:
+        """Return how far up to ``records`` records behind ``after`` reach, within one epoch."""
+        for span in self.epochs:
+            start = max(after, span.base)
+            if start < (last := self._last(span)):
+                return min(last, start + records)
+        return self._head
+
     def behind_gap(self, seq: int) -> int:
         """Return ``seq``, or the first number after the gap that it lies in."""
         return behind_gap(self.epochs, seq)
@@ -306,7 +314,9 @@ class JournalReader(ABC):
                 events.append(event)
         return Chunk(tuple(events), last)
 
-    def records(self, after: int, through: int) -> Iterator[tuple[int, bytes, bytes]]:
+    def records(
+        self, after: int, through: int
+    ) -> Generator[tuple[int, bytes, bytes], None, None]:
         """Yield (seq, topic, event) of the records in (``after``, ``through``], verified.
 
         Gaps are passed over.

@@ -32,6 +32,7 @@ from ezgraph.broker import rules_config, rules_graph, rules_metadata, rules_proc
 from ezgraph.broker.access import (
     refuse_forbidden,
     refuse_hidden,
+    refuse_partial,
     refuse_unreadable,
     scope_of,
     withheld,
@@ -49,6 +50,7 @@ from ezgraph.errors import (
     InvalidCommandError,
     LimitError,
     LiveSessionsError,
+    UnsupportedError,
 )
 from ezgraph.names import check_key
 from ezgraph.protocol import PROTOCOL_VERSION
@@ -110,6 +112,24 @@ from ezgraph.protocol.replies import (
 )
 from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.protocol.snapshot import ClientInfo
+from ezgraph.protocol.stored_commands import (
+    DeleteRecording,
+    DeleteStored,
+    FindSeq,
+    Freeze,
+    PastQuestion,
+    ReadCheckpoint,
+    ReadStored,
+    ReadStretch,
+    RemoveTag,
+    Restore,
+    SetTag,
+    StoreGraph,
+    StorePieces,
+    StoreSnapshot,
+    WritePartitions,
+    WriteRecording,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -153,6 +173,7 @@ ReadCommand = (
     | ReadConfig
     | ListConfigTypes
     | ReadConfigSchema
+    | PastQuestion
 )
 
 
@@ -370,9 +391,31 @@ class BrokerCore:
                 return Outcome(read=command, client=lease.client)
             case OpenSnapshot() | ReadSnapshot() | GetStatus() | ListClients():
                 return Outcome(read=command, client=lease.client)
+            case ReadCheckpoint() | ReadStretch() | FindSeq():
+                if identity is not None:
+                    refuse_partial(identity, scope_of(self.access, identity))
+                return Outcome(read=command, client=lease.client)
             case ReadConfig() | ListConfigTypes() | ReadConfigSchema():
                 self._refuse_config_read(identity, command)
                 return Outcome(read=command, client=lease.client)
+            case (
+                Freeze()
+                | StorePieces()
+                | StoreGraph()
+                | StoreSnapshot()
+                | SetTag()
+                | RemoveTag()
+                | WritePartitions()
+                | DeleteStored()
+                | WriteRecording()
+                | DeleteRecording()
+                | Restore()
+                | ReadStored()
+            ):
+                raise UnsupportedError(
+                    f"{type(command).__name__} is not known to this broker; install a newer "
+                    f"ezgraph there"
+                )
             case Hello() | Resume() | TakeOver() | Heartbeat():
                 raise AssertionError("handled before requests are")
             case RequestProcess() | ChangeSettings():
@@ -804,10 +847,11 @@ def _as_asked(command: Command, answered: Reply, first: int | None) -> Reply:
 def refusal_of(error: EzGraphError) -> Refusal:
     """Return what travels of an error."""
     floor, lost = getattr(error, "floor", None), getattr(error, "lost", None)
-    message = str(error)
+    fingerprint = getattr(error, "fingerprint", "") or None
+    report, message = getattr(error, "report", None), str(error)
     if len(message) > _MAX_MESSAGE:  # a loop of thousands of topics, for instance
         message = f"{message[: _MAX_MESSAGE // 2]} … {message[-_MAX_MESSAGE // 2 :]}"
-    return Refusal(error.code, message, floor, lost)
+    return Refusal(error.code, message, floor, lost, fingerprint, report)
 
 
 def _reason(lease: Lease) -> EndReason:

@@ -20,6 +20,9 @@ from ezgraph.protocol.events import (
     GraphRegistered,
     GraphRemoved,
     HistoryCompacted,
+    PartitionsWritten,
+    RecordingDeleted,
+    RecordingWritten,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
@@ -30,6 +33,13 @@ from ezgraph.protocol.events import (
     SessionTakenOver,
     SettingsChanged,
     SettingsLayer,
+    SettingsOwed,
+    SettingsSettled,
+    SnapshotFrozen,
+    StateRestored,
+    StoredDeleted,
+    TagRemoved,
+    TagSet,
     in_words,
 )
 from ezgraph.protocol.settings import SettingsEventType
@@ -192,7 +202,48 @@ def tell(body: Body) -> Told:
             times = f"{body.count} times: " if body.count > 1 else ""
             what = f"{times}{body.what} ({body.code}) {body.message}"
             return Told("refused", GONE, visible(what))
+        case SnapshotFrozen():
+            return Told("frozen", ADDED, f"as of seq {body.at_seq}")
+        case TagSet():
+            was = "" if body.previous is None else f", was {body.previous}"
+            return Told("set", CHANGED, f"{body.fingerprint} (seq {body.at_seq}){was}")
+        case TagRemoved():
+            return Told("removed", GONE, "")
+        case PartitionsWritten():
+            where = "" if body.name is None else f" in {visible(body.name)} {body.fingerprint}"
+            return Told("written", ADDED, f"{count(body.count, 'partition')}{where}")
+        case RecordingWritten():
+            return _recording(body)
+        case RecordingDeleted():
+            return Told("deleted", GONE, f"recording {body.number}")
+        case StoredDeleted():
+            return Told("deleted", GONE, count(body.count, _DELETED.get(body.what, "thing")))
+        case StateRestored():
+            return Told("restored", CHANGED, _restored(body))
+        case SettingsOwed():
+            return Told("owed", CHANGED, setting(body.value))
+        case SettingsSettled():
+            why = "made so" if body.why_not is None else f"not made so: {visible(body.why_not)}"
+            return Told("settled", CHANGED, why)
     assert_never(body)
+
+
+def _recording(body: RecordingWritten) -> Told:
+    number, added = f"recording {body.number}", count(body.partitions, "partition")
+    if body.last_seq is not None:
+        how = "failed" if body.failed else "ended"
+        return Told(how, GONE if body.failed else CHANGED, f"{number}, {added} more")
+    if body.partitions:
+        return Told("written", ADDED, f"{added} in {number}")
+    return Told("noted", CHANGED, f"{number}, since seq {body.first_seq}")
+
+
+_DELETED = {"graph": "graph", "snapshot": "snapshot", "partitions": "partition"}
+
+
+def _restored(body: StateRestored) -> str:
+    edges = f"+{body.edges_added} -{body.edges_removed} edges"
+    return f"{edges}, {count(body.settings, 'setting')}, {count(body.config, 'config entry')}"
 
 
 def _cut(text: str) -> str:

@@ -43,6 +43,7 @@ from ezgraph.protocol.routed import (
     ProcessControlRequest,
     ProcessControlResponse,
     SettingsChangeRequest,
+    SettingsCheckRequest,
 )
 from ezgraph.protocol.settings import settings_value
 
@@ -182,6 +183,8 @@ class Attendant:
     async def _answer(self, request: Routed) -> AnswerRequest | ReportSettings:
         if isinstance(request, SettingsChangeRequest):
             return await self._change(request)
+        if isinstance(request, SettingsCheckRequest):
+            return _uncheckable(request)
         try:
             return await self._operate(request)
         except NotImplementedError as error:
@@ -330,6 +333,15 @@ def _failed(
     request: ProcessControlRequest, code: ProcessControlErrorCode, said: str
 ) -> AnswerRequest:
     return AnswerRequest(request.request_id, ok=False, error=said, error_code=code.value)
+
+
+def _uncheckable(request: SettingsCheckRequest) -> AnswerRequest:
+    return AnswerRequest(
+        request.request_id,
+        ok=False,
+        error=f"its program cannot check changes of {request.address!r} without making them",
+        error_code=ProcessControlErrorCode.HANDLER_NOT_CONFIGURED.value,
+    )
 
 
 def _failed_to_send(answer: AnswerRequest, error: EzGraphError) -> AnswerRequest:

@@ -24,6 +24,9 @@ from ezgraph.protocol.events import (
     GraphRegistered,
     GraphRemoved,
     HistoryCompacted,
+    PartitionsWritten,
+    RecordingDeleted,
+    RecordingWritten,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
@@ -33,6 +36,13 @@ from ezgraph.protocol.events import (
     SessionOpened,
     SessionTakenOver,
     SettingsChanged,
+    SettingsOwed,
+    SettingsSettled,
+    SnapshotFrozen,
+    StateRestored,
+    StoredDeleted,
+    TagRemoved,
+    TagSet,
 )
 from ezgraph.protocol.fingerprint_tree import FingerprintTree
 from ezgraph.protocol.graphs import (
@@ -158,6 +168,16 @@ def touched(body: Body) -> tuple[Slot, ...]:
             | ConfigSchemaSet()
             | HistoryCompacted()
             | AccessRefused()
+            | SnapshotFrozen()
+            | TagSet()
+            | TagRemoved()
+            | PartitionsWritten()
+            | RecordingWritten()
+            | RecordingDeleted()
+            | StoredDeleted()
+            | StateRestored()
+            | SettingsOwed()
+            | SettingsSettled()
         ):
             return ()
     assert_never(body)

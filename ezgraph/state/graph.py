@@ -34,6 +34,9 @@ from ezgraph.protocol.events import (
     GraphRegistered,
     GraphRemoved,
     HistoryCompacted,
+    PartitionsWritten,
+    RecordingDeleted,
+    RecordingWritten,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
@@ -44,7 +47,14 @@ from ezgraph.protocol.events import (
     SessionTakenOver,
     SettingsChanged,
     SettingsLayer,
+    SettingsOwed,
+    SettingsSettled,
+    SnapshotFrozen,
     Source,
+    StateRestored,
+    StoredDeleted,
+    TagRemoved,
+    TagSet,
     in_words,
 )
 from ezgraph.protocol.fingerprints import Fingerprint, fingerprint
@@ -134,6 +144,7 @@ class GraphState:
         self.components: dict[str, ComponentEntry] = {}
         self.settings: dict[str, SettingEntry] = {}
         self.config = ConfigState()
+        self.owed: dict[str, SettingsOwed] = {}
         self.paused = False
         self.filtered = False
         self._content: Content | None = None  # once somebody has asked for its fingerprint
@@ -221,8 +232,18 @@ class GraphState:
                 self.config.set_schema(body)
             case PauseChanged():
                 self.paused = body.paused
+            case SettingsOwed():
+                self.owed[body.address] = body
+            case SettingsSettled():
+                self.owed.pop(body.address, None)
             case HistoryCompacted() | AccessRefused():
                 pass  # what is true stays true
+            case SnapshotFrozen() | TagSet() | TagRemoved() | PartitionsWritten():
+                pass  # the store has it
+            case RecordingWritten() | RecordingDeleted():
+                pass
+            case StoredDeleted() | StateRestored():
+                pass
             case _:
                 assert_never(body)
         self.epoch, self.seq = event.epoch, event.seq
@@ -341,6 +362,7 @@ class GraphState:
         Two states at the same seq with equal fingerprints are equal.
         """
         config = [self.config.entries, self.config.schemas]
+        owed = [self.owed] if self.owed else []
         return fingerprint(
             "ezgraph.state",
             [
@@ -355,6 +377,7 @@ class GraphState:
                 self.components,
                 self.settings,
                 *(config if any(config) else ()),  # without any: as it was before there was any
+                *owed,
             ],
         )
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from ezgraph.protocol.events import Event
 
-LAST_COUNTS = frozenset({b"settings", b"component", b"graph", b"config"})
+LAST_COUNTS = frozenset({b"settings", b"component", b"graph", b"config", b"owed"})
 """Rooms in which of the events under one topic only the last counts."""
-NONE_COUNTS = frozenset({b"audit"})
+NONE_COUNTS = frozenset({b"audit", b"snapshot", b"tag", b"partitions", b"recording"})
 """Rooms whose events leave the state as it is."""
 
 
@@ -28,8 +28,8 @@ class Stretch:
     """The events that count, of those given in order of seq."""
 
     def __init__(self) -> None:
-        self._last: dict[bytes, tuple[int, bytes]] = {}
-        self._all: list[tuple[int, bytes]] = []
+        self._last: dict[bytes, tuple[int, bytes, bytes]] = {}
+        self._all: list[tuple[int, bytes, bytes]] = []
 
     def __repr__(self) -> str:
         return f"<Stretch counting={len(self._last) + len(self._all)}>"
@@ -38,13 +38,17 @@ class Stretch:
         """Add the next event, as it is stored."""
         room, _, _ = topic.partition(b"/")
         if room in LAST_COUNTS:
-            self._last[topic] = seq, packed
+            self._last[topic] = seq, topic, packed
         elif room not in NONE_COUNTS:
-            self._all.append((seq, packed))
+            self._all.append((seq, topic, packed))
+
+    def records(self) -> list[tuple[int, bytes, bytes]]:
+        """Return the events that count, as they were added, in order of seq."""
+        return sorted([*self._all, *self._last.values()])
 
     def counting(self) -> Iterator[bytes]:
         """Yield the events that count, in order of seq."""
-        for _, packed in sorted([*self._all, *self._last.values()]):
+        for _, _, packed in self.records():
             yield packed
 
 

@@ -14,6 +14,7 @@ import pytest
 import zmq
 
 from ezgraph.names import note_topic, prefix_of_note, topic_of
+from ezgraph.protocol.artifacts import Artifact, Partition
 from ezgraph.protocol.commands import (
     AnswerRequest,
     ChangeConfig,
@@ -47,6 +48,7 @@ from ezgraph.protocol.commands import (
 )
 from ezgraph.protocol.config import ConfigPresent, ConfigPut, as_config_match
 from ezgraph.protocol.events import AccessRefused
+from ezgraph.protocol.fingerprints import Fingerprint, content_hash
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
 from ezgraph.protocol.replies import (
     ClientList,
@@ -62,6 +64,24 @@ from ezgraph.protocol.replies import (
 from ezgraph.protocol.roles import VERBS
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.snapshot import Edge
+from ezgraph.protocol.stored import GraphRow
+from ezgraph.protocol.stored_commands import (
+    Deletable,
+    DeleteStored,
+    Freeze,
+    Listed,
+    NewSnapshot,
+    ReadCheckpoint,
+    ReadStored,
+    RemoveTag,
+    Restore,
+    SetTag,
+    SnapshotRef,
+    StoreGraph,
+    StorePieces,
+    StoreSnapshot,
+    WritePartitions,
+)
 from ezgraph.wire import codec
 
 if TYPE_CHECKING:
@@ -72,6 +92,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
+FINGERPRINT = Fingerprint.from_string("a graph")
+ROW = GraphRow(0.0, "", b"", b"", 0, 0, 0, 0, 0, 0)
 NEEDS: dict[type, tuple[str, ...]] = {
     Hello: (),
     Resume: (),
@@ -100,6 +122,17 @@ NEEDS: dict[type, tuple[str, ...]] = {
     ListConfigTypes: (),
     ReadConfigSchema: ("read",),
     SetConfigSchema: ("config", "read"),
+    Freeze: ("store",),
+    StorePieces: ("store",),
+    StoreGraph: ("store",),
+    StoreSnapshot: ("store",),
+    SetTag: ("store",),
+    RemoveTag: ("store",),
+    WritePartitions: ("store",),
+    DeleteStored: ("store",),
+    Restore: ("restore",),
+    ReadStored: ("read",),
+    ReadCheckpoint: ("read",),
     Shutdown: ("shutdown",),
 }
 """The verbs that each command is refused without; of those without one, some tell less."""
@@ -167,6 +200,17 @@ def every_command(place: str, peer: Peer, text: str) -> list[Asked]:
         Asked(ListConfigTypes()),
         Asked(ReadConfigSchema("flow")),
         Asked(SetConfigSchema("flow", None)),
+        Asked(Freeze(text, "tag", reason=text)),
+        Asked(StorePieces({content_hash(text.encode()): text.encode()})),
+        Asked(StoreGraph(text, FINGERPRINT, ROW)),
+        Asked(StoreSnapshot(text, NewSnapshot(FINGERPRINT, 1, 1, 0.0))),
+        Asked(SetTag(text, "other", SnapshotRef(FINGERPRINT))),
+        Asked(RemoveTag(text, "tag")),
+        Asked(WritePartitions(Artifact(text), [Partition(location=text)])),
+        Asked(DeleteStored(Deletable.GRAPH, text, FINGERPRINT)),
+        Asked(Restore(text, "tag")),
+        Asked(ReadStored(Listed("tag"))),
+        Asked(ReadCheckpoint(0)),
         Asked(Shutdown()),
         Asked(token),
         Asked(TakeOver(hello, token.client, token.token, token.cluster_id)),
