@@ -188,7 +188,8 @@ def refuse_partial(identity: Identity, scope: ReadScope) -> None:
         ForbiddenError: says what it may read.
     """
     if not scope.is_full:
-        raise _forbidden(identity, f"read the state as it was, which is everything (it reads {scope})")
+        what = f"read the state as it was, which is all of it (it reads {scope})"
+        raise _forbidden(identity, what)
 
 
 def _forbidden(identity: Identity, what: str) -> ForbiddenError:

@@ -339,14 +339,14 @@ class StoredPage:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointChunk:
-    """Blobs and entries of the checkpoint at ``seq``, as they are stored; the blobs come first.
+    """Blobs and entries of the checkpoint ``at`` a seq, as they are stored; the blobs come first.
 
-    ``next_start`` asks for the rest (``start``); None: this was the last chunk. ``seq`` None: there
+    ``next_start`` asks for the rest (``start``); None: this was the last chunk. ``at`` None: there
     is no checkpoint so early, and history begins with seq 1. ``epoch`` is that of the seq that was
     asked for, ``after`` the seq behind which the events stand that came between the two.
     """
 
-    seq: int | None
+    at: int | None
     epoch: int
     after: int
     entries: list[bytes] = field(default_factory=list)
@@ -402,7 +402,9 @@ class Answered:
     requests: list[int]
     seqs: list[int]
     config_changes: list[int] = field(default_factory=list)
-    stored: dict[int, Frozen | PartitionsStored | RecordingStored | RestoreReport] = field(default_factory=dict)
+    stored: dict[int, Frozen | PartitionsStored | RecordingStored | RestoreReport] = field(
+        default_factory=dict
+    )
 
 
 HANDED_ID = (1 << 64) - 1

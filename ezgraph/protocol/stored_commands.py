@@ -279,7 +279,7 @@ class SnapshotsWith:
 
 @dataclass(frozen=True, slots=True)
 class RecordingAt:
-    """A recording: its row, and rows of what was written in it, as many as fit, behind ``after``."""
+    """A recording: its row, and of those of what was written in it as many as fit."""
 
     name: str
     artifact_key: str
