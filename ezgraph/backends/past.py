@@ -70,11 +70,13 @@ def state_at(reader: JournalReader, seq: int) -> GraphState:
 
 def check_known(reader: JournalReader, seq: int) -> None:
     """Raise InvalidValueError or DivergedError, as `state_at`, unless ``seq`` was given."""
-    reader.check_given(seq)
-    if not 0 <= seq <= reader.head:
+    if seq < 0:
+        raise InvalidValueError(f"{seq} is no seq: they begin with 1, and 0 is before everything")
+    if seq > reader.head:
         raise InvalidValueError(
             f"seq {seq} was not given yet in {reader.name}: its head is {reader.head}"
         )
+    reader.check_given(seq)
 
 
 def check_begins_at_first(reader: JournalReader, seq: int) -> None:

@@ -12,6 +12,7 @@ steps of which there were too many to keep) is looked through once, when somebod
 from __future__ import annotations
 
 from contextlib import closing
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from ezgraph.backends.clock_steps import ClockSteps
@@ -77,7 +78,8 @@ class PastReads:
         for seq in (after, command.through):
             check_known(journal, seq)
         stretch, size = Stretch(), 0
-        through = min(command.through, journal.ahead(after, self._limits.chunk_events))
+        ahead = journal.ahead(after, self._limits.chunk_events)
+        through = max(after, min(command.through, ahead))
         with closing(journal.records(after, through)) as records:
             for seq, topic, packed in records:
                 stretch.add(seq, topic, packed)
@@ -100,10 +102,13 @@ class PastReads:
         """Return which seq a time stands for, or None if that takes another look; and the rows.
 
         Raises:
+            InvalidValueError: it is no time.
             CompactedError: it lies before the history that is left.
             JournalCorruptError: a record is damaged.
         """
         journal = self._journal
+        if not isfinite(command.wall_time):
+            raise InvalidValueError(f"{command.wall_time} is no time; give seconds since 1970")
         if not (examined := self._look_through()):
             first = max(self._steps.start, journal.floor)
             known = [step for step in self._steps if step.seq > first]
