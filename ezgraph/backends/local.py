@@ -9,10 +9,17 @@ from __future__ import annotations
 import os
 import socket
 from abc import abstractmethod
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from ezgraph.backends import stored_deletion, stored_graphs, stored_partitions, stored_tags
+from ezgraph.backends import (
+    stored_deletion,
+    stored_graphs,
+    stored_partitions,
+    stored_recordings,
+    stored_tags,
+)
 from ezgraph.backends.connection import LISTED, NO_FILTER, Connection
 from ezgraph.backends.contents import with_content_fingerprint
 from ezgraph.backends.stored_graphs import Written
@@ -28,6 +35,7 @@ from ezgraph.protocol.artifacts import (
 )
 from ezgraph.protocol.events import Source, in_words
 from ezgraph.protocol.graphs import Graph, Snapshot
+from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, Recording, RecordingInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -167,6 +175,57 @@ class LocalConnection(Connection):
         going = [with_content_fingerprint(each) for each in _partitions(partitions)]
         self._write(lambda store: stored_deletion.delete_partitions(store, artifact, going))
 
+    # --- recordings ---
+
+    def write_recording(
+        self,
+        info: RecordingInfo,
+        partitions: Iterable[RecordedPartition] = (),
+        changes: Iterable[RecordedChange] = (),
+    ) -> RecordingInfo:
+        """See `Connection.write_recording`."""
+        if not isinstance(info, RecordingInfo):
+            raise InvalidValueError(f"{info!r:.60} is no RecordingInfo")
+        told = info.info if isinstance(info, Recording) else info
+        kept = recorded_partitions(partitions)
+        noted = _each(changes, RecordedChange, "among the changes")
+        written = _written()
+        return self._write(
+            lambda store: stored_recordings.write_recording(store, told, kept, noted, written)
+        )
+
+    def read_recording(self, name: str, artifact_key: str, number: int) -> Recording:
+        """See `Connection.read_recording`."""
+        _recording(name, artifact_key, number)
+        return self._read(
+            lambda store: stored_recordings.read_recording(store, name, artifact_key, number)
+        )
+
+    def list_recordings(
+        self,
+        name: str | None = None,
+        artifact_key: str | None = None,
+        *,
+        after: str | None = None,
+        limit: int = LISTED,
+    ) -> Page[RecordingInfo]:
+        """See `Connection.list_recordings`."""
+        _name_or_none(name)
+        if artifact_key is not None:
+            check_name(artifact_key, "an artifact")
+        return self._read(
+            lambda store: stored_recordings.list_recordings(
+                store, name, artifact_key, after, limit
+            )
+        )
+
+    def delete_recording(self, name: str, artifact_key: str, number: int) -> None:
+        """See `Connection.delete_recording`."""
+        _recording(name, artifact_key, number)
+        self._write(
+            lambda store: stored_recordings.delete_recording(store, name, artifact_key, number)
+        )
+
     # --- graphs and snapshots ---
 
     def read_graph(self, name: str, fingerprint: Fingerprint | str) -> Graph:
@@ -284,13 +343,34 @@ def _in_snapshot(snapshot: Snapshot, artifact_key: str, artifact: Artifact) -> S
 
 
 def _partitions(given: Iterable[Partition]) -> list[Partition]:
-    if isinstance(given, Partition):
-        raise InvalidValueError(f"{given!r:.60} is one Partition; give a sequence of them")
+    return _each(given, Partition, "among the partitions")
+
+
+def recorded_partitions(given: Iterable[RecordedPartition]) -> list[RecordedPartition]:
+    """Return partitions of a recording as they are stored: with their content fingerprints."""
+    return [
+        replace(each, partition=with_content_fingerprint(each.partition))
+        for each in _each(given, RecordedPartition, "among the partitions")
+    ]
+
+
+def _each(given: Iterable[T], kind: type[T], where: str) -> list[T]:
+    if isinstance(given, kind):
+        raise InvalidValueError(f"{given!r:.60} is one {kind.__name__}; give a sequence of them")
     found = list(given)
     for each in found:
-        if not isinstance(each, Partition):
-            raise InvalidValueError(f"{each!r:.60}, among the partitions, is no Partition")
+        if not isinstance(each, kind):
+            raise InvalidValueError(f"{each!r:.60}, {where}, is no {kind.__name__}")
     return found
+
+
+def _recording(name: str, artifact_key: str, number: int) -> None:
+    check_name(name, "a graph")
+    check_name(artifact_key, "an artifact")
+    if type(number) is not int or number < 1:
+        raise InvalidValueError(
+            f"{number!r:.60} is no number of a recording; they count from 1: see list_recordings"
+        )
 
 
 def _name_or_none(name: str | None) -> None:

@@ -59,7 +59,7 @@ def write_partitions(
     """Add partitions to a scope; those that are there stay as they are."""
     prefix = topic_of(scope)
     rows = {
-        prefix + _place(each): codec.encode(PartitionRow(each, written.wall_time, written.author))
+        prefix + place_of(each): codec.encode(PartitionRow(each, written.wall_time, written.author))
         for each in partitions
     }
     if rows:
@@ -101,7 +101,7 @@ def snapshots_with(
     store: Store, artifact: Artifact, partition: Partition
 ) -> list[tuple[str, Fingerprint, str]]:
     """Return in which snapshots a partition is, and as which artifact: (name, fingerprint, key)."""
-    storage, place = str(artifact.storage_fingerprint), _place(partition)
+    storage, place = str(artifact.storage_fingerprint), place_of(partition)
     found = []
     for row_key, _ in store.each(topic_of(("scope", storage))):
         _, _, name, fingerprint, artifact_key = key_of(row_key)
@@ -114,7 +114,7 @@ def snapshots_with(
 def remove_partitions(store: Store, scope: Scope, partitions: Iterable[Partition]) -> None:
     """Remove partitions from a scope; those that are not there are left out."""
     prefix = topic_of(scope)
-    store.remove([prefix + _place(each) for each in partitions])
+    store.remove([prefix + place_of(each) for each in partitions])
 
 
 def remove_of_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> None:
@@ -129,6 +129,7 @@ def remove_of_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> Non
     )
 
 
-def _place(partition: Partition) -> bytes:
+def place_of(partition: Partition) -> bytes:
+    """Return the end of the keys under which a partition stands, whatever the scope."""
     inputs = str(partition.input_fingerprint)
     return topic_of((partition.key.text, inputs, str(partition.fingerprint)))

@@ -118,10 +118,14 @@ from ezgraph.protocol.replies import (
 from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.protocol.snapshot import ClientInfo
 from ezgraph.protocol.stored_commands import (
+    DeleteRecording,
     DeleteStored,
+    FindSeq,
     Freeze,
+    PastQuestion,
     ReadCheckpoint,
     ReadStored,
+    ReadStretch,
     RemoveTag,
     Restore,
     SetTag,
@@ -129,6 +133,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 
 if TYPE_CHECKING:
@@ -176,6 +181,7 @@ ReadCommand = (
     | ListConfigTypes
     | ReadConfigSchema
     | Restore
+    | PastQuestion
 )
 
 
@@ -398,6 +404,10 @@ class BrokerCore:
                 return Outcome(read=command, client=lease.client)
             case OpenSnapshot() | ReadSnapshot() | GetStatus() | ListClients():
                 return Outcome(read=command, client=lease.client)
+            case ReadCheckpoint() | ReadStretch() | FindSeq():
+                if identity is not None:
+                    refuse_partial(identity, scope_of(self.access, identity))
+                return Outcome(read=command, client=lease.client)
             case ReadConfig() | ListConfigTypes() | ReadConfigSchema():
                 self._refuse_config_read(identity, command)
                 return Outcome(read=command, client=lease.client)
@@ -410,8 +420,9 @@ class BrokerCore:
                 | RemoveTag()
                 | WritePartitions()
                 | DeleteStored()
+                | WriteRecording()
+                | DeleteRecording()
                 | ReadStored()
-                | ReadCheckpoint()
             ):
                 raise UnsupportedError(
                     f"{type(command).__name__} is not known to this broker; install a newer "

@@ -30,6 +30,8 @@ from ezgraph.protocol.events import (
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
@@ -170,6 +172,8 @@ def touched(body: Body) -> tuple[Slot, ...]:
             | TagSet()
             | TagRemoved()
             | PartitionsWritten()
+            | RecordingWritten()
+            | RecordingDeleted()
             | StoredDeleted()
             | StateRestored()
             | SettingsOwed()
