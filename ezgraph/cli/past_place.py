@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, assert_never
 
-from ezgraph.cli.options import JournalFile, Target
+from ezgraph.cli.guest import ask, guest
+from ezgraph.cli.options import JournalFile, Target, bulk_s
 from ezgraph.cli.paper import tell
-from ezgraph.errors import CompactedError, JournalError, RefusedError
+from ezgraph.client.blocking import run
+from ezgraph.errors import AmbiguousTimeWarning, CompactedError, JournalError, RefusedError
+from ezgraph.protocol.commands import Heartbeat, ReadEvents
+from ezgraph.protocol.replies import Beat, EventRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,14 +23,18 @@ if TYPE_CHECKING:
     from ezgraph.backends.past import SeqAt
     from ezgraph.backends.reader import JournalReader
     from ezgraph.cli.when import When
+    from ezgraph.client.blocking import Session
     from ezgraph.protocol.graphs import Snapshot
+    from ezgraph.state.graph import GraphState
 
 
 class Past(ABC):
     """What is stored of a rig, and what it was at any seq."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+    @property
+    @abstractmethod
+    def connection(self) -> Connection:
+        """The stored snapshots and tags."""
 
     @abstractmethod
     def at(self, when: When, name: str) -> Snapshot:
@@ -48,7 +58,8 @@ def open_past(place: Target | JournalFile) -> Iterator[Past]:
             with _open_journal(place) as past:
                 yield past
         case Target():
-            raise NotImplementedError
+            with guest(place) as session:
+                yield BrokerPast(session, bulk_s(place))
         case _:
             assert_never(place)
 
@@ -70,6 +81,14 @@ def _open_journal(file: JournalFile) -> Iterator[Past]:
 class JournalPast(Past):
     """The past in a journal's file."""
 
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def connection(self) -> Connection:
+        """See `Past.connection`."""
+        return self._connection
+
     def at(self, when: When, name: str) -> Snapshot:
         """See `Past.at`."""
         from ezgraph.backends.past import seq_at
@@ -89,11 +108,15 @@ class JournalPast(Past):
 
 def _snapshot_at(reader: JournalReader, seq: int, name: str) -> Snapshot:
     from ezgraph.backends.past import state_at
+
+    return _snapshot(state_at(reader, seq), name, _time_of(reader, seq))
+
+
+def _snapshot(state: GraphState, name: str, wall_time: float) -> Snapshot:
     from ezgraph.protocol.graphs import Snapshot
     from ezgraph.state.content import graph_of
 
-    state = state_at(reader, seq)
-    return Snapshot(graph_of(state, name), seq, state.epoch, _time_of(reader, seq))
+    return Snapshot(graph_of(state, name), state.seq, state.epoch, wall_time)
 
 
 def _time_of(reader: JournalReader, seq: int) -> float:
@@ -107,6 +130,51 @@ def _time_of(reader: JournalReader, seq: int) -> float:
     except CompactedError:
         return 0.0
     return codec.wall_time_of(packed)
+
+
+class BrokerPast(Past):
+    """The past that a broker is asked for."""
+
+    def __init__(self, session: Session, timeout_s: float) -> None:
+        self._session = session
+        self._timeout_s = timeout_s
+
+    @cached_property
+    def connection(self) -> Connection:  # type: ignore[override]  # made when it is asked for
+        """See `Past.connection`."""
+        raise NotImplementedError
+
+    def at(self, when: When, name: str) -> Snapshot:
+        """See `Past.at`."""
+        from ezgraph.graph.time_machine import state_at
+
+        asked: int | float = (when.wall_time or 0.0) if when.seq is None else when.seq
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", AmbiguousTimeWarning)
+            state = run(state_at(self._session, asked, self._timeout_s))
+        for each in caught:
+            tell(f"note: {each.message}")
+        return _snapshot(state, name, self._time_of(state.seq))
+
+    def now(self, name: str) -> Snapshot:
+        """See `Past.now`."""
+        state, _ = run(self._session.fetch_state(timeout=self._timeout_s))
+        beat = ask(self._session, Heartbeat(0.0), Beat, timeout_s=self._timeout_s)
+        return _snapshot(state, name, beat.wall_time)
+
+    def _time_of(self, seq: int) -> float:
+        """Return when an event was; 0: there was none yet, or it is not stored any more."""
+        from ezgraph.wire import codec
+
+        if seq == 0:
+            return 0.0
+        asked = ReadEvents([], seq - 1, seq)
+        try:
+            found = ask(self._session, asked, EventRange, timeout_s=self._timeout_s)
+        except CompactedError:
+            return 0.0
+        (packed,) = found.events
+        return codec.wall_time_of(packed)
 
 
 def warn_of_steps(found: SeqAt) -> None:

@@ -474,6 +474,7 @@ def _show_settings(
     snapshot: Snapshot, address: str, field: str | None, *, as_json: bool
 ) -> None:
     from ezgraph.cli.as_it_was import chosen, field_at, when_it_was, write_settings
+    from ezgraph.cli.as_json import iso
     from ezgraph.cli.component import shown_form
     from ezgraph.cli.words import short
 
@@ -486,7 +487,7 @@ def _show_settings(
     else:
         held = {"settings": {each: shown_form(snapshot.graph.settings[each]) for each in addresses}}
     if as_json:
-        head = {"epoch": snapshot.epoch, "seq": snapshot.seq, "time": snapshot.time}
+        head = {"epoch": snapshot.epoch, "seq": snapshot.seq, "time": iso(snapshot.time)}
         _say_json({**head, **held})
     elif field is not None:
         say(short(held["value"]))

@@ -119,12 +119,14 @@ def _counted(diff: GraphDiff) -> Iterator[str]:
     if number := len(diff.settings.changed):
         yield f"settings of {_components(number)}"
     yield from _signed("edges", diff.edges_added, diff.edges_removed)
-    yield from _signed("components", diff.components.added, diff.components.removed)
+    come, gone = settings_alone(diff)
+    yield from _signed(
+        "components", [*diff.components.added, *come], [*diff.components.removed, *gone]
+    )
     if diff.moved:
         yield f"{_components(len(diff.moved))} moved"
     if number := len(diff.components.changed):
         yield f"metadata of {_components(number)}"
-    yield from _signed("settings alone", *settings_alone(diff))
     for noun, part in (
         ("config", diff.config),
         ("artifacts", diff.artifacts),
@@ -134,7 +136,7 @@ def _counted(diff: GraphDiff) -> Iterator[str]:
 
 
 def settings_alone(diff: GraphDiff) -> tuple[list[str], list[str]]:
-    """Return where settings were added, and removed, without a component that says so already."""
+    """Return where settings have come, and gone, of a component that has no metadata."""
     come, gone = set(diff.components.added), set(diff.components.removed)
     return (
         [each for each in diff.settings.added if each not in come],

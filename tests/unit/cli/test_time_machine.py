@@ -117,7 +117,7 @@ def test_the_settings_of_a_component_are_shown_with_their_units(file: Path) -> N
     assert record == {
         "epoch": 1,
         "seq": 4,
-        "time": NOON + 180,
+        "time": "2026-05-04T12:03:00.000000+00:00",
         "settings": {FILTER: {"cutoff": 30.0, "order": 2, "notch": {"hz": 50}}},
     }
     assert (field["address"], field["field"], field["value"]) == (FILTER, "cutoff", 30.0)
