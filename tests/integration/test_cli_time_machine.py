@@ -127,7 +127,7 @@ def test_tags_are_set_listed_moved_and_removed_through_the_broker(broker: GraphS
     assert (moved.exit_code, gone.exit_code) == (0, 0)
     assert [each["tag"] for each in told(broker, "tags", "bench")] == ["two"]
     steps = told(broker, "tags", "bench", "--history", "two")
-    assert [each["seq"] for each in steps][0] == here
+    assert steps[0]["seq"] == here
     assert run(broker, "diff", str(here), "bench@two").exit_code == 1
 
 
