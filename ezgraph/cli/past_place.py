@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from functools import cached_property
 from typing import TYPE_CHECKING, assert_never
 
 from ezgraph.cli.guest import ask, guest
 from ezgraph.cli.options import JournalFile, Target, bulk_s
 from ezgraph.cli.paper import tell
+from ezgraph.client.backend import BrokerBackend, BrokerConnection
 from ezgraph.client.blocking import run
 from ezgraph.errors import AmbiguousTimeWarning, CompactedError, JournalError, RefusedError
 from ezgraph.protocol.commands import Heartbeat, ReadEvents
@@ -59,7 +59,7 @@ def open_past(place: Target | JournalFile) -> Iterator[Past]:
                 yield past
         case Target():
             with guest(place) as session:
-                yield BrokerPast(session, bulk_s(place))
+                yield BrokerPast(place, session)
         case _:
             assert_never(place)
 
@@ -135,14 +135,16 @@ def _time_of(reader: JournalReader, seq: int) -> float:
 class BrokerPast(Past):
     """The past that a broker is asked for."""
 
-    def __init__(self, session: Session, timeout_s: float) -> None:
+    def __init__(self, broker: Target, session: Session) -> None:
         self._session = session
-        self._timeout_s = timeout_s
+        self._timeout_s = bulk_s(broker)
+        backend = BrokerBackend(",".join(map(str, broker.addresses)))
+        self._connection = BrokerConnection(backend, session=session, timeout=self._timeout_s)
 
-    @cached_property
-    def connection(self) -> Connection:  # type: ignore[override]  # made when it is asked for
+    @property
+    def connection(self) -> Connection:
         """See `Past.connection`."""
-        raise NotImplementedError
+        return self._connection
 
     def at(self, when: When, name: str) -> Snapshot:
         """See `Past.at`."""

@@ -6,6 +6,7 @@ the file.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,10 +23,12 @@ from ezgraph.cli.options import (
 )
 from ezgraph.cli.paper import paper, say
 from ezgraph.cli.points import LIVE, POINT, SHOWN_DIGITS
-from ezgraph.errors import ConfigError, EzGraphError
+from ezgraph.errors import ConfigError, EzGraphError, TagExistsError
 from ezgraph.protocol.wiring import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ezgraph.backends.connection import Connection
     from ezgraph.protocol.graphs import Snapshot
     from ezgraph.protocol.listing import SnapshotInfo, TagChange, TagInfo
@@ -72,6 +75,16 @@ def _set_record(info: TagInfo | TagChange) -> dict[str, Any]:
     return {"name": info.name, "tag": info.tag, **_record(info.snapshot), **by}
 
 
+@contextmanager
+def _told_here() -> Iterator[None]:
+    """Say of a tag that is taken what to type, and not what to pass."""
+    try:
+        yield
+    except TagExistsError as error:
+        told = str(error).replace("overwrite=True", "--overwrite")
+        raise TagExistsError(told, fingerprint=error.fingerprint) from error
+
+
 # --- tags ---
 
 
@@ -109,7 +122,8 @@ def tag(
                 f"{at!r} is of graph {snapshot.name!r}, and a tag of {name!r} points to a snapshot "
                 f"of {name!r}; say: ezgraph tag {snapshot.name} {tag} {at}"
             )
-        past.connection.write_snapshot_tag(snapshot, tag, overwrite=overwrite)
+        with _told_here():
+            past.connection.write_snapshot_tag(snapshot, tag, overwrite=overwrite)
     if as_json:
         _say_json({"name": name, "tag": tag, **_stored_record(snapshot)})
     else:
@@ -311,7 +325,8 @@ def freeze(
 
     with guest(broker) as session:
         wanted = Freeze(name, tag, overwrite, reason)
-        done = ask(session, wanted, Frozen, timeout_s=bulk_s(broker))
+        with _told_here():
+            done = ask(session, wanted, Frozen, timeout_s=bulk_s(broker))
     info = done.snapshot
     if as_json:
         _say_json({"name": info.name, "tag": done.tag, **_record(info)})

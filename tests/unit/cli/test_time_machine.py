@@ -257,6 +257,7 @@ def test_a_tag_is_moved_only_on_purpose_and_its_history_stays(file: Path) -> Non
     gone = run(file, "untag", "rig@good")
 
     assert (taken.exit_code, "at seq 4 already" in taken.stderr) == (1, True)
+    assert "give --overwrite to move it" in taken.stderr
     assert between.stdout.startswith("as of seq 4,")
     assert moved.exit_code == 0
     assert gone.stdout == "rig@good is gone\n"
