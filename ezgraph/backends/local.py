@@ -186,12 +186,11 @@ class LocalConnection(Connection):
         """See `Connection.write_recording`."""
         if not isinstance(info, RecordingInfo):
             raise InvalidValueError(f"{info!r:.60} is no RecordingInfo")
-        told = info.info if isinstance(info, Recording) else info
         kept = recorded_partitions(partitions)
         noted = _each(changes, RecordedChange, "among the changes")
         written = _written()
         return self._write(
-            lambda store: stored_recordings.write_recording(store, told, kept, noted, written)
+            lambda store: stored_recordings.write_recording(store, info, kept, noted, written)
         )
 
     def read_recording(self, name: str, artifact_key: str, number: int) -> Recording:

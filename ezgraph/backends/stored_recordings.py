@@ -154,7 +154,7 @@ def read_recording(store: Store, name: str, artifact_key: str, number: int) -> R
     """Return a recording with what was written in it, or raise as `read_info`."""
     info = read_info(store, name, artifact_key, number)
     prefix = topic_of(("recorded", *_place(name, artifact_key, number)))
-    return Recording.of(
+    return Recording(
         info,
         tuple(
             row_of(key, packed, RecordedPartitionRow).recorded
@@ -195,9 +195,9 @@ def delete_recording(store: Store, name: str, artifact_key: str, number: int) ->
     """
     recording = read_recording(store, name, artifact_key, number)
     place = _place(name, artifact_key, number)
-    marks = _snapshots(recording, recording.partitions)
+    marks = _snapshots(recording.info, recording.partitions)
     store.remove([key for key, _ in store.each(topic_of(("recorded", *place)))])
-    store.remove(_in_force(recording, mark) for mark in marks)
+    store.remove(_in_force(recording.info, mark) for mark in marks)
     store.remove([topic_of(("recording", *place))])
 
 

@@ -50,6 +50,7 @@ from ezgraph.protocol.config import ConfigPresent, ConfigPut, as_config_match
 from ezgraph.protocol.events import AccessRefused
 from ezgraph.protocol.fingerprints import Fingerprint, content_hash
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
+from ezgraph.protocol.recordings import RecordedPartition, RecordingInfo
 from ezgraph.protocol.replies import (
     ClientList,
     ConfigChanged,
@@ -67,12 +68,15 @@ from ezgraph.protocol.snapshot import Edge
 from ezgraph.protocol.stored import GraphRow
 from ezgraph.protocol.stored_commands import (
     Deletable,
+    DeleteRecording,
     DeleteStored,
+    FindSeq,
     Freeze,
     Listed,
     NewSnapshot,
     ReadCheckpoint,
     ReadStored,
+    ReadStretch,
     RemoveTag,
     Restore,
     SetTag,
@@ -81,6 +85,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 from ezgraph.wire import codec
 
@@ -132,7 +137,11 @@ NEEDS: dict[type, tuple[str, ...]] = {
     DeleteStored: ("store",),
     Restore: ("restore",),
     ReadStored: ("read",),
+    WriteRecording: ("store",),
+    DeleteRecording: ("store",),
     ReadCheckpoint: ("read",),
+    ReadStretch: ("read",),
+    FindSeq: ("read",),
     Shutdown: ("shutdown",),
 }
 """The verbs that each command is refused without; of those without one, some tell less."""
@@ -210,7 +219,16 @@ def every_command(place: str, peer: Peer, text: str) -> list[Asked]:
         Asked(DeleteStored(Deletable.GRAPH, text, FINGERPRINT)),
         Asked(Restore(text, "tag")),
         Asked(ReadStored(Listed("tag"))),
+        Asked(
+            WriteRecording(
+                RecordingInfo(text, text, Artifact(text), start=FINGERPRINT),
+                [RecordedPartition(Partition(location=text), 1, (FINGERPRINT,))],
+            )
+        ),
+        Asked(DeleteRecording(text, text, 1)),
         Asked(ReadCheckpoint(0)),
+        Asked(ReadStretch(0, 0)),
+        Asked(FindSeq(1e9)),
         Asked(Shutdown()),
         Asked(token),
         Asked(TakeOver(hello, token.client, token.token, token.cluster_id)),
