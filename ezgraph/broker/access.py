@@ -33,6 +33,7 @@ from ezgraph.protocol.stored_commands import (
     DeleteRecording,
     DeleteStored,
     Freeze,
+    Listed,
     RemoveTag,
     Restore,
     SetTag,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from ezgraph.errors import EzGraphError
     from ezgraph.names import Key
     from ezgraph.protocol.roles import Access, Identity, ReadScope
+    from ezgraph.protocol.stored_commands import Question
 
 Judged = (
     Connect
@@ -169,6 +171,20 @@ def refuse_unreadable(identity: Identity, scope: ReadScope, prefix: Key) -> None
     """
     if not scope.touches(prefix):
         raise _forbidden(identity, f"read {_shown(prefix)} (it reads {scope})")
+
+
+def refuse_stored(identity: Identity, scope: ReadScope, question: Question) -> None:
+    """Refuse to read of the store what tells of more than the role lets one read.
+
+    A graph is all of a rig, and an artifact's partitions are found by where they are, whatever it
+    is called: both are for those who read everything. Tags are listed as far as they may be read.
+
+    Raises:
+        ForbiddenError: says what it may read.
+    """
+    is_filtered = isinstance(question, Listed) and question.room in ("tag", "tagged")
+    if not is_filtered and not scope.is_full:
+        raise _forbidden(identity, f"read graphs and partitions (it reads {scope})")
 
 
 def refuse_hidden(identity: Identity, scope: ReadScope, key: Key) -> None:

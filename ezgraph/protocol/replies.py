@@ -317,10 +317,15 @@ class PartitionsStored:
 
 @dataclass(frozen=True, slots=True)
 class RecordingStored:
-    """What is known of the recording is stored; ``number`` is the one it has."""
+    """What is known of the recording is stored; ``number`` is the one it has.
+
+    ``author`` is who wrote the first of it, in words, and ``wall_time`` when.
+    """
 
     seq: int
     number: int
+    wall_time: float = 0.0
+    author: str = ""
 
 
 @dataclass(frozen=True, slots=True)
