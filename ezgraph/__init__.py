@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ezgraph.errors import (
         AddressCollisionError,
         AddressInUseError,
+        AmbiguousTimeWarning,
         BrokerUnreachableError,
         ChangeOverdueError,
         CompactedError,
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
         ProcessRequestError,
         ProtocolVersionError,
         ReadOnlyFieldError,
+        RecordingEndedError,
         RefusedError,
         RequestTooOldError,
         SchemaVersionError,
@@ -97,6 +99,7 @@ if TYPE_CHECKING:
         UnknownFieldError,
         UnknownFlowError,
         UnknownGraphError,
+        UnknownRecordingError,
         UnknownSnapshotError,
         UnknownTagError,
         UnsupportedError,
@@ -175,6 +178,12 @@ if TYPE_CHECKING:
         TaskMetadata,
         TopicMetadata,
         UnitMetadata,
+    )
+    from ezgraph.protocol.recordings import (
+        RecordedChange,
+        RecordedPartition,
+        Recording,
+        RecordingInfo,
     )
     from ezgraph.protocol.replies import (
         ConfigChanged,
@@ -362,6 +371,13 @@ _HOME = {
     "UnknownGraphError": "ezgraph.errors",
     "UnknownSnapshotError": "ezgraph.errors",
     "UnknownTagError": "ezgraph.errors",
+    "AmbiguousTimeWarning": "ezgraph.errors",
+    "RecordedChange": "ezgraph.protocol.recordings",
+    "RecordedPartition": "ezgraph.protocol.recordings",
+    "Recording": "ezgraph.protocol.recordings",
+    "RecordingEndedError": "ezgraph.errors",
+    "RecordingInfo": "ezgraph.protocol.recordings",
+    "UnknownRecordingError": "ezgraph.errors",
 }
 
 __all__ = [
@@ -369,6 +385,7 @@ __all__ = [
     "Address",
     "AddressCollisionError",
     "AddressInUseError",
+    "AmbiguousTimeWarning",
     "Artifact",
     "Backend",
     "BrokerConfig",
@@ -461,6 +478,11 @@ __all__ = [
     "Progress",
     "ProtocolVersionError",
     "ReadOnlyFieldError",
+    "RecordedChange",
+    "RecordedPartition",
+    "Recording",
+    "RecordingEndedError",
+    "RecordingInfo",
     "RefusedError",
     "Replica",
     "RequestTooOldError",
@@ -503,6 +525,7 @@ __all__ = [
     "UnknownFieldError",
     "UnknownFlowError",
     "UnknownGraphError",
+    "UnknownRecordingError",
     "UnknownSnapshotError",
     "UnknownTagError",
     "UnsupportedError",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ezgraph.graph.changes import Holdable
     from ezgraph.graph.server import GraphServer
     from ezgraph.graph.streams import EventStream, SettingsEvents
+    from ezgraph.graph.time_machine import When
     from ezgraph.protocol.drawing import Direction
     from ezgraph.protocol.events import Event
     from ezgraph.protocol.fingerprints import Fingerprint
@@ -430,6 +431,10 @@ class GraphContext:
     def process_stats(self, unit: str, *, timeout: float = DEFAULT_TIMEOUT_S) -> ProcessStats:
         """Return how the process that runs a unit is."""
         return run(self._context.process_stats(unit, timeout=timeout))
+
+    def at(self, when: When, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphState:
+        """Return the state of the rig as it was at a seq or a time."""
+        return run(self._context.at(when, timeout=timeout))
 
     @property
     def config(self) -> ConfigKeys:

@@ -30,6 +30,7 @@ from ezgraph.protocol.config import ROOM as CONFIG
 from ezgraph.protocol.key_text import key_text
 from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.protocol.stored_commands import (
+    DeleteRecording,
     DeleteStored,
     Freeze,
     Listed,
@@ -42,6 +43,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 
 if TYPE_CHECKING:
@@ -134,6 +136,12 @@ def demands(command: Judged) -> Iterator[tuple[str, Key]]:
             yield "store", ("partitions", command.artifact.key)
             if command.snapshot is not None:
                 yield "store", ("snapshot", command.name or "")
+        case WriteRecording(recording=told):
+            yield "store", ("recording", told.name, told.artifact_key)
+            yield "store", ("partitions", told.artifact.key)
+            yield "store", ("snapshot", told.name)
+        case DeleteRecording():
+            yield "store", ("recording", command.name, command.artifact_key)
         case DeleteStored(artifact=Artifact() as artifact):
             yield "store", ("partitions", artifact.key)
         case DeleteStored():

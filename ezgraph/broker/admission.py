@@ -43,6 +43,7 @@ from ezgraph.protocol.events import (
     PartitionsWritten,
     ProcessOpened,
     ProcessTakenOver,
+    RecordingWritten,
     SessionOpened,
     SessionTakenOver,
     SettingsChanged,
@@ -56,6 +57,7 @@ from ezgraph.protocol.replies import (
     Done,
     Frozen,
     PartitionsStored,
+    RecordingStored,
     RestoreReport,
     SettingsSet,
 )
@@ -422,7 +424,9 @@ def told_by(event: Event, before: Reply | None) -> Reply:
         case TagSet() if isinstance(before, Frozen):
             return replace(before, tag=body.tag)
         case PartitionsWritten():
-            return PartitionsStored(seq, body.count, body.recording)
+            return PartitionsStored(seq, body.count)
+        case RecordingWritten():
+            return RecordingStored(seq, body.number, body.first_written, body.author)
         case _ if isinstance(before, RestoreReport):
             return before
         case _:

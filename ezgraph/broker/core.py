@@ -57,7 +57,6 @@ from ezgraph.errors import (
     InvalidCommandError,
     LimitError,
     LiveSessionsError,
-    UnsupportedError,
 )
 from ezgraph.names import check_key
 from ezgraph.protocol import PROTOCOL_VERSION
@@ -121,10 +120,14 @@ from ezgraph.protocol.replies import (
 from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.protocol.snapshot import ClientInfo
 from ezgraph.protocol.stored_commands import (
+    DeleteRecording,
     DeleteStored,
+    FindSeq,
     Freeze,
+    PastQuestion,
     ReadCheckpoint,
     ReadStored,
+    ReadStretch,
     RemoveTag,
     Restore,
     SetTag,
@@ -132,6 +135,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 
 if TYPE_CHECKING:
@@ -181,6 +185,7 @@ ReadCommand = (
     | ListConfigTypes
     | ReadConfigSchema
     | Restore
+    | PastQuestion
     | ReadStored
 )
 
@@ -406,6 +411,10 @@ class BrokerCore:
                 return Outcome(read=command, client=lease.client)
             case OpenSnapshot() | ReadSnapshot() | GetStatus() | ListClients():
                 return Outcome(read=command, client=lease.client)
+            case ReadCheckpoint() | ReadStretch() | FindSeq():
+                if identity is not None:
+                    refuse_partial(identity, scope_of(self.access, identity), "the state as it was")
+                return Outcome(read=command, client=lease.client)
             case ReadConfig() | ListConfigTypes() | ReadConfigSchema():
                 self._refuse_config_read(identity, command)
                 return Outcome(read=command, client=lease.client)
@@ -422,15 +431,10 @@ class BrokerCore:
                 | RemoveTag()
                 | WritePartitions()
                 | DeleteStored()
+                | WriteRecording()
+                | DeleteRecording()
             ):
                 return self._ask_store(lease, came, request.request_id, command, now)
-            case ReadCheckpoint():
-                if identity is not None:
-                    refuse_partial(identity, scope_of(self.access, identity), "the whole state")
-                raise UnsupportedError(
-                    f"{type(command).__name__} is not known to this broker; install a newer "
-                    f"ezgraph there"
-                )
             case Hello() | Resume() | TakeOver() | Heartbeat():
                 raise AssertionError("handled before requests are")
             case RequestProcess() | ChangeSettings() | Restore():

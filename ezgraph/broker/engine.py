@@ -28,6 +28,7 @@ from ezgraph.broker.broadcast import Broadcast, Message
 from ezgraph.broker.compaction import Compaction
 from ezgraph.broker.core import BrokerCore, refusal_of
 from ezgraph.broker.live import Pulled, Puller, Snapshots
+from ezgraph.broker.past import PastReads
 from ezgraph.broker.reads import Reading, Reads
 from ezgraph.broker.reads_config import ConfigRead
 from ezgraph.broker.restart import restart
@@ -65,7 +66,13 @@ from ezgraph.protocol.replies import (
     without_numbers,
 )
 from ezgraph.protocol.roles import FULL_SCOPE
-from ezgraph.protocol.stored_commands import ReadStored, Restore
+from ezgraph.protocol.stored_commands import (
+    FindSeq,
+    ReadCheckpoint,
+    ReadStored,
+    ReadStretch,
+    Restore,
+)
 from ezgraph.wire import codec, frames, values
 
 if TYPE_CHECKING:
@@ -82,6 +89,7 @@ if TYPE_CHECKING:
     from ezgraph.protocol.commands import ChangeConfig, SetConfigSchema
     from ezgraph.protocol.events import Event
     from ezgraph.protocol.roles import Access, ReadScope
+    from ezgraph.protocol.stored_commands import PastQuestion
     from ezgraph.wire.codec import EncodedEvent
 
 log = logging.getLogger(__name__)
@@ -196,6 +204,7 @@ class BrokerEngine:
             clock_steps=begun.clock_steps,
             now=now,
         )
+        self._past = PastReads(journal, begun.clock_steps, self.config.limits)
 
     # --- one pass ---
 
@@ -574,6 +583,12 @@ class BrokerEngine:
                     reply = found
                 case ReadStored():
                     reply, rows = self._storing.read(reading.command.question, scope)
+                case ReadCheckpoint() | ReadStretch() | FindSeq() as command:
+                    told, rows = self._read_past(command)
+                    if told is None:
+                        self._reads.put(reading)
+                        return rows  # as above
+                    reply = told
                 case command:
                     whose = reading.public or reading.client
                     reply = self._read(command, Puller(reading.client, whose, scope), now)
@@ -675,6 +690,16 @@ class BrokerEngine:
         else:
             self._reads.put(reading._replace(graph=begun))
         return _ROWS_OF_A_STEP
+
+    def _read_past(self, command: PastQuestion) -> tuple[Reply | None, int]:
+        """Return the answer, or None if it takes another look; and how many rows that took."""
+        match command:
+            case ReadCheckpoint():
+                return self._past.checkpoint(command)
+            case ReadStretch():
+                return self._past.stretch(command)
+            case FindSeq():
+                return self._past.seq_at(command)
 
     def _status(self, now: float, scope: ReadScope) -> StatusReport:
         state, size = self.state, self.journal.size_bytes()

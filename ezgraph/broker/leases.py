@@ -21,10 +21,11 @@ from ezgraph.protocol.replies import (
     Done,
     Frozen,
     PartitionsStored,
+    RecordingStored,
     RestoreReport,
 )
 
-_TELLING = Frozen | PartitionsStored | RestoreReport
+_TELLING = Frozen | PartitionsStored | RecordingStored | RestoreReport
 """Answers that say more than a seq, and are kept as they are."""
 GRACE_S = 0.7
 MOST_ENDED = 250

@@ -26,6 +26,8 @@ from ezgraph.protocol.events import (
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
@@ -210,6 +212,10 @@ def tell(body: Body) -> Told:
         case PartitionsWritten():
             where = "" if body.name is None else f" in {visible(body.name)} {body.fingerprint}"
             return Told("written", ADDED, f"{count(body.count, 'partition')}{where}")
+        case RecordingWritten():
+            return _recording(body)
+        case RecordingDeleted():
+            return Told("deleted", GONE, f"recording {body.number}")
         case StoredDeleted():
             return Told("deleted", GONE, count(body.count, _DELETED.get(body.what, "thing")))
         case StateRestored():
@@ -220,6 +226,16 @@ def tell(body: Body) -> Told:
             why = "made so" if body.why_not is None else f"not made so: {visible(body.why_not)}"
             return Told("settled", CHANGED, why)
     assert_never(body)
+
+
+def _recording(body: RecordingWritten) -> Told:
+    number, added = f"recording {body.number}", count(body.partitions, "partition")
+    if body.last_seq is not None:
+        how = "failed" if body.failed else "ended"
+        return Told(how, GONE if body.failed else CHANGED, f"{number}, {added} more")
+    if body.partitions:
+        return Told("written", ADDED, f"{added} in {number}")
+    return Told("noted", CHANGED, f"{number}, since seq {body.first_seq}")
 
 
 _DELETED = {"graph": "graph", "snapshot": "snapshot", "partitions": "partition"}

@@ -24,6 +24,8 @@ from ezgraph.protocol.events import (
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
@@ -117,6 +119,12 @@ def describe(event: Event, before: GraphState) -> Wording:
             return Wording("-", f"tag {body.name}@{body.tag} is gone")
         case PartitionsWritten():
             return Wording("+", f"{body.count} partitions of {body.artifact_key} are stored")
+        case RecordingWritten(last_seq=None):
+            return Wording("+", f"recording {body.number} of {body.artifact_key} goes on")
+        case RecordingWritten():
+            return Wording("~", f"recording {body.number} of {body.artifact_key} has ended")
+        case RecordingDeleted():
+            return Wording("-", f"recording {body.number} of {body.artifact_key} is forgotten")
         case StoredDeleted():
             return Wording("-", f"{body.what} of {body.name} {body.fingerprint} is deleted")
         case StateRestored():

@@ -38,6 +38,7 @@ from ezgraph.graph.streams import (
     typed_settings,
     typed_topology,
 )
+from ezgraph.graph.time_machine import When, state_at
 from ezgraph.names import Key, check_key
 from ezgraph.protocol.commands import (
     ChangeConfig,
@@ -643,6 +644,33 @@ class GraphContext:
             events.floor = part.floor
             position = part.through
         return events
+
+    # --- the past ---
+
+    async def at(
+        self, when: When, *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> GraphState:
+        """Return the state of the rig as it was.
+
+        What the gain was during a recording is one line:
+        ``(await ctx.at(recording.first_seq)).setting("SYS/FILTER", "gain")``. See `GraphState` for
+        what else it tells: ``settings_of``, ``effective_settings()``, ``snapshot()``.
+
+        Args:
+            when: a seq (a whole number), or a time: seconds since 1970 as a float, or a datetime,
+                which without a zone is of this host's. A time stands for the last seq that was not
+                later by the broker's clock; where that clock was set back across it, it is the last
+                of several, and an `AmbiguousTimeWarning` says so.
+            timeout: in seconds.
+
+        Raises:
+            CompactedError: history before it was compacted, and no checkpoint is left there.
+            InvalidValueError: the seq was not given yet, or ``when`` is neither seq nor time.
+            DivergedError: it lies in the gap that a restored backup has left; it was never given.
+            ForbiddenError: this key may not read everything.
+            JournalCorruptError: a record that it depends on is damaged.
+        """
+        return await state_at(self._active(), when, timeout)
 
     # --- following ---
 

@@ -10,10 +10,13 @@ from ezgraph.protocol.metadata import GraphMetadata
 from ezgraph.protocol.patterns import NamePattern
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.stored_commands import (
+    DeleteRecording,
     DeleteStored,
+    FindSeq,
     Freeze,
     ReadCheckpoint,
     ReadStored,
+    ReadStretch,
     RemoveTag,
     Restore,
     SetTag,
@@ -21,6 +24,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 
 
@@ -353,9 +357,13 @@ Command = (
     | RemoveTag
     | WritePartitions
     | DeleteStored
+    | WriteRecording
+    | DeleteRecording
     | Restore
     | ReadStored
     | ReadCheckpoint
+    | ReadStretch
+    | FindSeq
 )
 
 

@@ -303,7 +303,6 @@ class PartitionsWritten:
     """``count`` partitions, not known before, were added to a storage, or to a snapshot's.
 
     ``name`` and ``fingerprint`` are the snapshot's; None: it was to all of the storage only.
-    ``recording``: the number of the recording that was stored with them.
     """
 
     artifact_key: str
@@ -311,7 +310,35 @@ class PartitionsWritten:
     count: int
     name: str | None = None
     fingerprint: Fingerprint | None = None
-    recording: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingWritten:
+    """More is known of recording ``number`` of an artifact in the graph ``name``.
+
+    It began at ``first_seq``, and has ended at ``last_seq``; None: it goes on. ``failed``: an
+    exception ended it. ``partitions``: how many were added now. ``author`` is who wrote the first
+    of it, in words, and ``first_written`` when, in seconds since 1970.
+    """
+
+    name: str
+    artifact_key: str
+    number: int
+    first_seq: int
+    last_seq: int | None = None
+    failed: bool = False
+    partitions: int = 0
+    first_written: float = 0.0
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingDeleted:
+    """Recording ``number`` of an artifact in the graph ``name`` is stored no longer."""
+
+    name: str
+    artifact_key: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +419,8 @@ Body = (
     | TagSet
     | TagRemoved
     | PartitionsWritten
+    | RecordingWritten
+    | RecordingDeleted
     | StoredDeleted
     | StateRestored
     | SettingsOwed
@@ -459,6 +488,8 @@ def key_of(body: Body) -> Key:
             return ("tag", body.name, body.tag)
         case PartitionsWritten():
             return ("partitions", body.artifact_key)
+        case RecordingWritten() | RecordingDeleted():
+            return ("recording", body.name, body.artifact_key)
         case StoredDeleted(what="partitions"):
             return ("partitions", body.name)
         case StoredDeleted():
@@ -498,6 +529,8 @@ def slot_of(body: Body) -> tuple[Slot, bool]:
             return key_of(body), isinstance(body, SettingsOwed)
         case SnapshotFrozen() | TagSet() | TagRemoved() | PartitionsWritten() | StoredDeleted():
             return key_of(body), False  # the store keeps what they tell of
+        case RecordingWritten() | RecordingDeleted():
+            return key_of(body), False
         case StateRestored():
             return key_of(body), False
     assert_never(body)

@@ -334,14 +334,23 @@ class Frozen:
 
 @dataclass(frozen=True, slots=True)
 class PartitionsStored:
-    """The partitions are stored; ``new`` of them were not known before, in one place or another.
-
-    ``recording`` is the number of the recording that was stored with them.
-    """
+    """The partitions are stored; ``new`` of them were not known before, in one place or another."""
 
     seq: int
     new: int
-    recording: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingStored:
+    """What is known of the recording is stored; ``number`` is the one it has.
+
+    ``author`` is who wrote the first of it, in words, and ``wall_time`` when.
+    """
+
+    seq: int
+    number: int
+    wall_time: float = 0.0
+    author: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,18 +369,44 @@ class StoredPage:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointChunk:
-    """Entries of the checkpoint at ``seq``, as they are stored, and the blobs they refer to.
+    """Blobs and entries of the checkpoint ``at`` a seq, as they are stored; the blobs come first.
 
-    ``next_start`` asks for the rest (``start``); None: this was the last chunk. ``seq`` None: there
-    is no checkpoint so early, and history begins at ``floor``.
+    ``next_start`` asks for the rest (``start``); None: this was the last chunk. ``at`` None: there
+    is no checkpoint so early, and history begins with seq 1. ``epoch`` is that of the seq that was
+    asked for, ``after`` the seq behind which the events stand that came between the two.
     """
 
-    seq: int | None
+    at: int | None
     epoch: int
-    floor: int
+    after: int
     entries: list[bytes] = field(default_factory=list)
     blobs: dict[bytes, bytes] = field(default_factory=dict)
     next_start: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StretchChunk:
+    """What counts of the events in (after, ``through``], by their topics, in order of seq.
+
+    Of the events under one topic of which only the last counts, it has the last in this chunk.
+    """
+
+    through: int
+    seqs: list[int] = field(default_factory=list)
+    topics: list[bytes] = field(default_factory=list)
+    events: list[bytes] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class SeqFound:
+    """Which seq a wall time stands for: the last event that was not later.
+
+    ``steps`` are where the wall clock went back across that time: the seq right after it, and the
+    wall times before and after. It was that time more than once, and this is the last of them.
+    """
+
+    seq: int
+    steps: list[tuple[int, float, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,7 +432,9 @@ class Answered:
     requests: list[int]
     seqs: list[int]
     config_changes: list[int] = field(default_factory=list)
-    stored: dict[int, Frozen | PartitionsStored | RestoreReport] = field(default_factory=dict)
+    stored: dict[int, Frozen | PartitionsStored | RecordingStored | RestoreReport] = field(
+        default_factory=dict
+    )
 
 
 HANDED_ID = (1 << 64) - 1
@@ -424,4 +461,7 @@ Reply = (
     | StoredPage
     | RestoreReport
     | CheckpointChunk
+    | StretchChunk
+    | SeqFound
+    | RecordingStored
 )

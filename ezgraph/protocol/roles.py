@@ -15,7 +15,8 @@ request   have a process do what its units understand           ``component/ADDR
 config    put and delete entries of the configuration    ``config/TYPE/NAME/…``
 store     store and delete snapshots, tags, partitions          ``snapshot/NAME``,
                                                                 ``tag/NAME/TAG``,
-                                                                ``partitions/ARTIFACT``
+                                                                ``partitions/ARTIFACT``,
+                                                                ``recording/NAME/ARTIFACT``
 restore   have the rig be as in a snapshot, by what is one's    ``snapshot/NAME``
           own to change (this and the verbs for what changes)
 pause     ask publishers to pause, or to go on                  ``control/pause``
@@ -24,6 +25,8 @@ shutdown  stop the broker                                       ``control/broker
 
 A schema of configuration is set with ``config`` on all of its type (``config/TYPE``). What a change
 of configuration is to depend on (its conditions), one must be able to read.
+
+The state as it was, and which seq a time stands for, is for who may read everything.
 
 What needs no verb: holding a lease and all that renews, reverts or ends it (``HELLO``, ``RESUME``,
 ``TAKEOVER``, heartbeats, goodbyes), ``SYNC``, and the status (without numbers, for who may not

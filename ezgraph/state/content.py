@@ -31,6 +31,8 @@ from ezgraph.protocol.events import (
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
@@ -175,6 +177,8 @@ def touched(body: Body) -> tuple[Slot, ...]:
             | TagSet()
             | TagRemoved()
             | PartitionsWritten()
+            | RecordingWritten()
+            | RecordingDeleted()
             | StoredDeleted()
             | StateRestored()
             | SettingsOwed()

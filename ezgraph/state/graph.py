@@ -19,8 +19,9 @@ belongs to a session or process that one may not see is there without it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
+from ezgraph.errors import UnknownComponentError
 from ezgraph.protocol.events import (
     AccessRefused,
     ComponentRegistered,
@@ -40,6 +41,8 @@ from ezgraph.protocol.events import (
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
@@ -71,7 +74,7 @@ from ezgraph.protocol.snapshot import (
     SnapshotSession,
 )
 from ezgraph.state.config import ConfigState
-from ezgraph.state.content import Content
+from ezgraph.state.content import Content, settings_at
 from ezgraph.state.dag import DAG
 
 if TYPE_CHECKING:
@@ -238,6 +241,8 @@ class GraphState:
                 pass  # what is true stays true
             case SnapshotFrozen() | TagSet() | TagRemoved() | PartitionsWritten():
                 pass  # the store has it
+            case RecordingWritten() | RecordingDeleted():
+                pass
             case StoredDeleted() | StateRestored():
                 pass
             case _:
@@ -280,6 +285,32 @@ class GraphState:
     def effective_settings(self) -> dict[str, SettingsSnapshotValue]:
         """Return the effective value of every address, sorted by address."""
         return {address: self.settings[address].value for address in sorted(self.settings)}
+
+    def settings_of(self, address: str) -> SettingsSnapshotValue:
+        """Return the effective settings of one component.
+
+        Raises:
+            UnknownComponentError: there are none at ``address``; names some there are.
+        """
+        found = settings_at(self, address)
+        if found is None:
+            known = sorted(self.settings.keys() | self.components.keys())
+            raise UnknownComponentError(
+                f"there are no settings at {address!r} at seq {self.seq}; "
+                + (f"there are {_some(known)}" if known else "there are none at all")
+            )
+        return found
+
+    def setting(self, address: str, field_path: str) -> Any:  # noqa: ANN401
+        """Return the effective value of one field of a component's settings, by its dotted path.
+
+        So ``(await ctx.at(812)).setting("SYS/FILTER", "gain")`` is what the gain was at seq 812.
+
+        Raises:
+            UnknownComponentError: there are no settings at ``address``.
+            UnknownFieldError: they have no such field; names those they have.
+        """
+        return self.settings_of(address).field(field_path)
 
     def _settings_with_initial(self) -> dict[str, SettingsSnapshotValue]:
         """Return the effective values, of components too whose own entries were not fetched."""
@@ -394,3 +425,11 @@ def settings_event(
         wall_time=wall_time,
         by=in_words(change.asked_by or source),
     )
+
+
+_SHOWN = 5
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

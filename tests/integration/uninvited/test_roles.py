@@ -51,6 +51,7 @@ from ezgraph.protocol.events import AccessRefused
 from ezgraph.protocol.fingerprints import content_hash
 from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
+from ezgraph.protocol.recordings import RecordedPartition, RecordingInfo
 from ezgraph.protocol.replies import (
     ClientList,
     ConfigChanged,
@@ -68,12 +69,15 @@ from ezgraph.protocol.snapshot import Edge
 from ezgraph.protocol.stored import GraphRow
 from ezgraph.protocol.stored_commands import (
     Deletable,
+    DeleteRecording,
     DeleteStored,
+    FindSeq,
     Freeze,
     Listed,
     NewSnapshot,
     ReadCheckpoint,
     ReadStored,
+    ReadStretch,
     RemoveTag,
     Restore,
     SetTag,
@@ -82,6 +86,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 from ezgraph.wire import codec
 
@@ -133,7 +138,11 @@ NEEDS: dict[type, tuple[str, ...]] = {
     DeleteStored: ("store",),
     Restore: ("restore",),
     ReadStored: (),
+    WriteRecording: ("store",),
+    DeleteRecording: ("store",),
     ReadCheckpoint: ("read",),
+    ReadStretch: ("read",),
+    FindSeq: ("read",),
     Shutdown: ("shutdown",),
 }
 """The verbs that each command is refused without; of those without one, some tell less."""
@@ -211,7 +220,16 @@ def every_command(place: str, peer: Peer, text: str) -> list[Asked]:
         Asked(DeleteStored(Deletable.GRAPH, text, FINGERPRINT)),
         Asked(Restore(text, "tag")),
         Asked(ReadStored(Listed("tag"))),
+        Asked(
+            WriteRecording(
+                RecordingInfo(text, text, Artifact(text), start=FINGERPRINT),
+                [RecordedPartition(Partition(location=text), 1, (FINGERPRINT,))],
+            )
+        ),
+        Asked(DeleteRecording(text, text, 1)),
         Asked(ReadCheckpoint(0)),
+        Asked(ReadStretch(0, 0)),
+        Asked(FindSeq(1e9)),
         Asked(Shutdown()),
         Asked(token),
         Asked(TakeOver(hello, token.client, token.token, token.cluster_id)),
