@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from ezgraph.graph.time_machine import When
     from ezgraph.protocol.drawing import Direction
     from ezgraph.protocol.events import Event
+    from ezgraph.protocol.fingerprints import Fingerprint
     from ezgraph.protocol.metadata import GraphMetadata
-    from ezgraph.protocol.replies import StatusReport
+    from ezgraph.protocol.replies import RestoreReport, StatusReport
     from ezgraph.protocol.routed import (
         ProcessControlOperation,
         ProcessControlRequest,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         ProcessStats,
         Routed,
         SettingsChangeRequest,
+        SettingsCheckRequest,
     )
     from ezgraph.protocol.settings import SettingsChangedEvent, SettingsSnapshotValue
     from ezgraph.protocol.snapshot import ClientInfo, GraphSnapshot, TopologyChangedEvent
@@ -389,6 +391,28 @@ class GraphContext:
             )
         )
 
+    def restore(
+        self,
+        tag_or_fingerprint: str | Fingerprint,
+        *,
+        name: str | None = None,
+        dry_run: bool = True,
+        reason: str | None = None,
+        wait: bool = True,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> RestoreReport:
+        """Have the rig be as it was in a snapshot, or say what that would change."""
+        return run(
+            self._context.restore(
+                tag_or_fingerprint,
+                name=name,
+                dry_run=dry_run,
+                reason=reason,
+                wait=wait,
+                timeout=timeout,
+            )
+        )
+
     def process_request(
         self,
         unit: str,
@@ -516,8 +540,11 @@ class ProcessControlClient:
         *,
         timeout_s: float = DEFAULT_CHANGE_TIMEOUT_S,
         lock: Holdable | None = None,
+        check: Callable[[SettingsCheckRequest], object] | None = None,
     ) -> None:
         """Have a plain function make changes of a unit's settings, in a thread.
+
+        ``check`` says, by raising, that one would be refused; see the async twin.
 
         ``lock`` is held while a change is made and reported. A program that changes these settings
         in other threads too holds it there, while it reports them: so the last report is of the
@@ -529,7 +556,11 @@ class ProcessControlClient:
         reported then, however late.
         """
         self._client._attendant.take_changes(  # noqa: SLF001 - its twin
-            address, _never_suspending(changer), timeout_s=timeout_s, lock=lock
+            address,
+            _never_suspending(changer),
+            timeout_s=timeout_s,
+            lock=lock,
+            check=None if check is None else _never_suspending(check),
         )
 
     def take_no_changes(self, address: str) -> None:

@@ -287,7 +287,7 @@ class Connection(ABC):
 
     def diff(self, old: Graph | Snapshot, new: Graph | Snapshot) -> GraphDiff:
         """Return what differs from ``old`` to ``new``; false if nothing does."""
-        return difference(_graph_of(old), _graph_of(new))
+        return compared(old, new)
 
     # --- the journal ---
 
@@ -339,6 +339,11 @@ class Connection(ABC):
     def __get_pydantic_core_schema__(cls, source: object, handler: object) -> dict[str, Any]:
         """Let a pydantic model have a connection as a field: any instance is valid."""
         return {"type": "is-instance", "cls": cls}
+
+
+def compared(old: Graph | Snapshot, new: Graph | Snapshot) -> GraphDiff:
+    """Return what `Connection.diff` returns."""
+    return difference(_graph_of(old), _graph_of(new))
 
 
 def _graph_of(given: Graph | Snapshot) -> Graph:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 from abc import abstractmethod
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +21,19 @@ from ezgraph.backends import (
 )
 from ezgraph.backends.connection import LISTED, NO_FILTER, Connection
 from ezgraph.backends.contents import with_content_fingerprint
+from ezgraph.backends.given import (
+    a_recording,
+    a_snapshot,
+    an_artifact,
+    check_name_or_none,
+    check_recording,
+    check_recordings_of,
+    check_tag,
+    recorded_changes,
+    recorded_partitions,
+    scope_within,
+    some_partitions,
+)
 from ezgraph.backends.stored_graphs import Written
 from ezgraph.clock import SystemClock
 from ezgraph.config import login_name, program_name
@@ -35,7 +47,6 @@ from ezgraph.protocol.artifacts import (
 )
 from ezgraph.protocol.events import Source, in_words
 from ezgraph.protocol.graphs import Graph, Snapshot
-from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, Recording, RecordingInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -51,6 +62,12 @@ if TYPE_CHECKING:
         SnapshotInfo,
         TagChange,
         TagInfo,
+    )
+    from ezgraph.protocol.recordings import (
+        RecordedChange,
+        RecordedPartition,
+        Recording,
+        RecordingInfo,
     )
 
 T = TypeVar("T")
@@ -75,7 +92,7 @@ class LocalConnection(Connection):
         input_fingerprints: Mapping[PartitionKey, Fingerprint] = NO_FILTER,
     ) -> StoragePartitions:
         """See `Connection.read_artifact_partitions`."""
-        scope = stored_partitions.of_artifact(_artifact(artifact))
+        scope = stored_partitions.of_artifact(an_artifact(artifact))
         wanted = input_filter(input_fingerprints)
         return self._read(lambda store: stored_partitions.read_partitions(store, scope, wanted))
 
@@ -83,14 +100,14 @@ class LocalConnection(Connection):
         self, artifact: Artifact, partitions: Iterable[Partition]
     ) -> StoragePartitions:
         """See `Connection.write_artifact_partitions`."""
-        scope = stored_partitions.of_artifact(_artifact(artifact))
+        scope = stored_partitions.of_artifact(an_artifact(artifact))
         return self._write_partitions(None, [scope], partitions)
 
     def read_snapshot_partitions(
         self, snapshot: Snapshot, artifact_key: str, artifact: Artifact
     ) -> StoragePartitions:
         """See `Connection.read_snapshot_partitions`."""
-        scope = _in_snapshot(snapshot, artifact_key, artifact)
+        scope = scope_within(snapshot, artifact_key, artifact)
 
         def ask(store: Store) -> StoragePartitions:
             stored_graphs.check_snapshot(store, snapshot.name, snapshot.fingerprint)
@@ -106,7 +123,7 @@ class LocalConnection(Connection):
         partitions: Iterable[Partition],
     ) -> StoragePartitions:
         """See `Connection.write_snapshot_partitions`."""
-        scope = _in_snapshot(snapshot, artifact_key, artifact)
+        scope = scope_within(snapshot, artifact_key, artifact)
         return self._write_partitions(snapshot, [scope], partitions)
 
     def write_artifact_and_graph_partitions(
@@ -118,15 +135,15 @@ class LocalConnection(Connection):
     ) -> StoragePartitions:
         """See `Connection.write_artifact_and_graph_partitions`."""
         scopes = [
-            stored_partitions.of_artifact(_artifact(artifact)),
-            _in_snapshot(snapshot, artifact_key, artifact),
+            stored_partitions.of_artifact(an_artifact(artifact)),
+            scope_within(snapshot, artifact_key, artifact),
         ]
         return self._write_partitions(snapshot, scopes, partitions)
 
     def _write_partitions(
         self, snapshot: Snapshot | None, scopes: list[Scope], partitions: Iterable[Partition]
     ) -> StoragePartitions:
-        kept = tuple(map(with_content_fingerprint, _partitions(partitions)))
+        kept = tuple(map(with_content_fingerprint, some_partitions(partitions)))
         written = _written()
 
         def change(store: Store) -> StoragePartitions:
@@ -140,29 +157,15 @@ class LocalConnection(Connection):
 
     def find_snapshots(self, artifact: Artifact, partition: Partition) -> list[SnapshotInfo]:
         """See `Connection.find_snapshots`."""
-        _artifact(artifact)
-        (wanted,) = map(with_content_fingerprint, _partitions([partition]))
-
-        def ask(store: Store) -> list[SnapshotInfo]:
-            found = {
-                key
-                for name, fingerprint, _ in stored_partitions.snapshots_with(
-                    store, artifact, wanted
-                )
-                for key in stored_graphs.snapshots_of(store, name, fingerprint)
-            }
-            return [
-                stored_graphs.snapshot_info(key, stored_graphs.snapshot_row(store, key))
-                for key in sorted(found)
-            ]
-
-        return self._read(ask)
+        an_artifact(artifact)
+        (wanted,) = map(with_content_fingerprint, some_partitions([partition]))
+        return self._read(lambda store: stored_partitions.find_snapshots(store, artifact, wanted))
 
     def list_partitions(
         self, artifact: Artifact, *, after: str | None = None, limit: int = LISTED
     ) -> Page[PartitionInfo]:
         """See `Connection.list_partitions`."""
-        scope = stored_partitions.of_artifact(_artifact(artifact))
+        scope = stored_partitions.of_artifact(an_artifact(artifact))
         return self._read(
             lambda store: stored_partitions.list_partitions(store, scope, after, limit)
         )
@@ -171,8 +174,8 @@ class LocalConnection(Connection):
         self, artifact: Artifact, partitions: Iterable[Partition]
     ) -> None:
         """See `Connection.delete_artifact_partitions`."""
-        _artifact(artifact)
-        going = [with_content_fingerprint(each) for each in _partitions(partitions)]
+        an_artifact(artifact)
+        going = [with_content_fingerprint(each) for each in some_partitions(partitions)]
         self._write(lambda store: stored_deletion.delete_partitions(store, artifact, going))
 
     # --- recordings ---
@@ -184,19 +187,16 @@ class LocalConnection(Connection):
         changes: Iterable[RecordedChange] = (),
     ) -> RecordingInfo:
         """See `Connection.write_recording`."""
-        if not isinstance(info, RecordingInfo):
-            raise InvalidValueError(f"{info!r:.60} is no RecordingInfo")
-        told = info.info if isinstance(info, Recording) else info
-        kept = recorded_partitions(partitions)
-        noted = _each(changes, RecordedChange, "among the changes")
+        a_recording(info)
+        kept, noted = recorded_partitions(partitions), recorded_changes(changes)
         written = _written()
         return self._write(
-            lambda store: stored_recordings.write_recording(store, told, kept, noted, written)
+            lambda store: stored_recordings.write_recording(store, info, kept, noted, written)
         )
 
     def read_recording(self, name: str, artifact_key: str, number: int) -> Recording:
         """See `Connection.read_recording`."""
-        _recording(name, artifact_key, number)
+        check_recording(name, artifact_key, number)
         return self._read(
             lambda store: stored_recordings.read_recording(store, name, artifact_key, number)
         )
@@ -210,9 +210,7 @@ class LocalConnection(Connection):
         limit: int = LISTED,
     ) -> Page[RecordingInfo]:
         """See `Connection.list_recordings`."""
-        _name_or_none(name)
-        if artifact_key is not None:
-            check_name(artifact_key, "an artifact")
+        check_recordings_of(name, artifact_key)
         return self._read(
             lambda store: stored_recordings.list_recordings(
                 store, name, artifact_key, after, limit
@@ -221,7 +219,7 @@ class LocalConnection(Connection):
 
     def delete_recording(self, name: str, artifact_key: str, number: int) -> None:
         """See `Connection.delete_recording`."""
-        _recording(name, artifact_key, number)
+        check_recording(name, artifact_key, number)
         self._write(
             lambda store: stored_recordings.delete_recording(store, name, artifact_key, number)
         )
@@ -245,7 +243,7 @@ class LocalConnection(Connection):
         self, name: str | None = None, *, after: str | None = None, limit: int = LISTED
     ) -> Page[GraphInfo]:
         """See `Connection.list_graphs`."""
-        _name_or_none(name)
+        check_name_or_none(name)
         return self._read(lambda store: stored_graphs.list_graphs(store, name, after, limit))
 
     def delete_graph(self, name: str, fingerprint: Fingerprint | str) -> None:
@@ -262,7 +260,7 @@ class LocalConnection(Connection):
 
     def write_snapshot(self, snapshot: Snapshot) -> None:
         """See `Connection.write_snapshot`."""
-        _snapshot(snapshot)
+        a_snapshot(snapshot)
         written = _written()
         self._write(lambda store: stored_graphs.write_snapshot(store, snapshot, written))
 
@@ -270,7 +268,7 @@ class LocalConnection(Connection):
         self, name: str | None = None, *, after: str | None = None, limit: int = LISTED
     ) -> Page[SnapshotInfo]:
         """See `Connection.list_snapshots`."""
-        _name_or_none(name)
+        check_name_or_none(name)
         return self._read(lambda store: stored_graphs.list_snapshots(store, name, after, limit))
 
     def delete_snapshot(self, name: str, fingerprint: Fingerprint | str) -> None:
@@ -283,19 +281,19 @@ class LocalConnection(Connection):
 
     def read_snapshot_tag(self, name: str, tag: str) -> Snapshot:
         """See `Connection.read_snapshot_tag`."""
-        _tag(name, tag)
+        check_tag(name, tag)
         return self._read(lambda store: stored_tags.read_tag(store, name, tag))
 
     def write_snapshot_tag(self, snapshot: Snapshot, tag: str, *, overwrite: bool = False) -> None:
         """See `Connection.write_snapshot_tag`."""
-        _tag(_snapshot(snapshot).name, tag)
+        check_tag(a_snapshot(snapshot).name, tag)
         written = _written()
         write = stored_tags.move_tag if overwrite else stored_tags.write_tag
         self._write(lambda store: write(store, snapshot, tag, written))
 
     def untag(self, name: str, tag: str) -> None:
         """See `Connection.untag`."""
-        _tag(name, tag)
+        check_tag(name, tag)
         written = _written()
         self._write(lambda store: stored_tags.remove_tag(store, name, tag, written))
 
@@ -303,14 +301,14 @@ class LocalConnection(Connection):
         self, name: str | None = None, *, after: str | None = None, limit: int = LISTED
     ) -> Page[TagInfo]:
         """See `Connection.list_tags`."""
-        _name_or_none(name)
+        check_name_or_none(name)
         return self._read(lambda store: stored_tags.list_tags(store, name, after, limit))
 
     def tag_history(
         self, name: str, tag: str, *, after: str | None = None, limit: int = LISTED
     ) -> Page[TagChange]:
         """See `Connection.tag_history`."""
-        _tag(name, tag)
+        check_tag(name, tag)
         return self._read(lambda store: stored_tags.tag_history(store, name, tag, after, limit))
 
 
@@ -322,62 +320,3 @@ def _written() -> Written:
 def _author(pid: int) -> str:
     program, host = program_name(), socket.gethostname()
     return in_words(Source(program=program, host=host, pid=pid, login=login_name()))
-
-
-def _artifact(given: object) -> Artifact:
-    if not isinstance(given, Artifact):
-        raise InvalidValueError(f"{given!r:.60} is no Artifact")
-    return given
-
-
-def _snapshot(given: object) -> Snapshot:
-    if not isinstance(given, Snapshot):
-        raise InvalidValueError(f"{given!r:.60} is no Snapshot")
-    return given
-
-
-def _in_snapshot(snapshot: Snapshot, artifact_key: str, artifact: Artifact) -> Scope:
-    check_name(artifact_key, "an artifact")
-    at = _snapshot(snapshot)
-    return stored_partitions.of_snapshot(at.name, at.fingerprint, artifact_key, _artifact(artifact))
-
-
-def _partitions(given: Iterable[Partition]) -> list[Partition]:
-    return _each(given, Partition, "among the partitions")
-
-
-def recorded_partitions(given: Iterable[RecordedPartition]) -> list[RecordedPartition]:
-    """Return partitions of a recording as they are stored: with their content fingerprints."""
-    return [
-        replace(each, partition=with_content_fingerprint(each.partition))
-        for each in _each(given, RecordedPartition, "among the partitions")
-    ]
-
-
-def _each(given: Iterable[T], kind: type[T], where: str) -> list[T]:
-    if isinstance(given, kind):
-        raise InvalidValueError(f"{given!r:.60} is one {kind.__name__}; give a sequence of them")
-    found = list(given)
-    for each in found:
-        if not isinstance(each, kind):
-            raise InvalidValueError(f"{each!r:.60}, {where}, is no {kind.__name__}")
-    return found
-
-
-def _recording(name: str, artifact_key: str, number: int) -> None:
-    check_name(name, "a graph")
-    check_name(artifact_key, "an artifact")
-    if type(number) is not int or number < 1:
-        raise InvalidValueError(
-            f"{number!r:.60} is no number of a recording; they count from 1: see list_recordings"
-        )
-
-
-def _name_or_none(name: str | None) -> None:
-    if name is not None:
-        check_name(name, "a graph")
-
-
-def _tag(name: str, tag: str) -> None:
-    check_name(name, "a graph")
-    check_name(tag, "a tag")

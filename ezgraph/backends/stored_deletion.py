@@ -28,15 +28,19 @@ from ezgraph.backends.stored_tags import tags_of
 from ezgraph.errors import StillReferencedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ezgraph.backends.store import Store
     from ezgraph.protocol.artifacts import Artifact, Partition
     from ezgraph.protocol.fingerprints import Fingerprint
 
 
-def delete_graph(store: Store, name: str, fingerprint: Fingerprint) -> None:
+def delete_graph(
+    store: Store, name: str, fingerprint: Fingerprint, *, kept: Iterable[bytes] = ()
+) -> None:
     """Delete a graph, and what it consists of as far as no other one does.
+
+    ``kept`` are the names of pieces of graphs that are just being stored.
 
     Raises:
         UnknownGraphError: there is none.
@@ -49,7 +53,7 @@ def delete_graph(store: Store, name: str, fingerprint: Fingerprint) -> None:
             f"graph {name!r} {fingerprint} is still that of a snapshot (at seq {seqs}); delete "
             f"that first: delete_snapshot({name!r}, {str(fingerprint)!r})"
         )
-    remove_graph(store, name, fingerprint)
+    remove_graph(store, name, fingerprint, kept=kept)
 
 
 def delete_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> None:
@@ -78,8 +82,8 @@ def delete_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> None:
     remove_snapshots(store, name, fingerprint)
 
 
-def delete_partitions(store: Store, artifact: Artifact, partitions: Sequence[Partition]) -> None:
-    """Forget partitions of an artifact's storage; those that are not known are left out.
+def delete_partitions(store: Store, artifact: Artifact, partitions: Sequence[Partition]) -> int:
+    """Forget partitions of an artifact's storage, and return how many were known.
 
     Raises:
         StillReferencedError: a snapshot has one of them.
@@ -92,4 +96,4 @@ def delete_partitions(store: Store, artifact: Artifact, partitions: Sequence[Par
                 f"snapshot {fingerprint} of graph {name!r}; delete that first: "
                 f"delete_snapshot({name!r}, {str(fingerprint)!r})"
             )
-    remove_partitions(store, of_artifact(artifact), partitions)
+    return remove_partitions(store, of_artifact(artifact), partitions)

@@ -10,6 +10,7 @@ from ezgraph.backends.stored_graphs import (
     graph_row,
     names_in,
     parts_of_page,
+    piece_key,
     stored_piece,
     understood,
 )
@@ -52,8 +53,10 @@ class GraphReading:
         """Read some more of it, blobs first.
 
         Raises:
+            UnknownGraphError: it was deleted meanwhile.
             JournalCorruptError: a piece of it is missing, or is not what it was.
         """
+        graph_row(store, self.name, self.fingerprint)
         if self._blobs_left:
             now, self._blobs_left = _cut(self._blobs_left)
             self._blobs.update({name: stored_piece(store, name) for name in now})
@@ -61,7 +64,7 @@ class GraphReading:
         now, self._pages_left = _cut(self._pages_left)
         for name in now:
             read = partial(parts_of_page, stored_piece(store, name), self._blobs)
-            self._parts += understood(name, read)
+            self._parts += understood(piece_key(name), read)
 
     def graph(self) -> Graph:
         """Return what was read; it knows its fingerprint."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from ezgraph.backends.store import Store
     from ezgraph.backends.stored_graphs import Written
+    from ezgraph.protocol.artifacts import Partition
     from ezgraph.protocol.fingerprints import Fingerprint
     from ezgraph.protocol.listing import Page
     from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
@@ -63,7 +64,7 @@ def write_recording(
         kept = replace(info, number=number, wall_time=written.wall_time, author=written.author)
     else:
         kept = _continued(store, info)
-    place = _place(kept.name, kept.artifact_key, kept.number)
+    place = place_of_recording(kept.name, kept.artifact_key, kept.number)
     store.put({topic_of(("recording", *place)): codec.encode(RecordingRow(kept))})
     _add_recorded(store, topic_of(("recorded", *place)), partitions, changes)
     store.add({_in_force(kept, mark): b"" for mark in marks})
@@ -108,7 +109,7 @@ def _add_recorded(
     changes: Iterable[RecordedChange],
 ) -> None:
     rows = {
-        prefix + topic_of(("partition",)) + place_of(each.partition): codec.encode(
+        prefix + topic_of(("partition",)) + _place_of(each.partition): codec.encode(
             RecordedPartitionRow(each)
         )
         for each in partitions
@@ -143,7 +144,7 @@ def read_info(store: Store, name: str, artifact_key: str, number: int) -> Record
     Raises:
         UnknownRecordingError: there is none.
     """
-    key = topic_of(("recording", *_place(name, artifact_key, number)))
+    key = topic_of(("recording", *place_of_recording(name, artifact_key, number)))
     packed = store.get(key)
     if packed is None:
         raise _unknown(store, name, artifact_key, number)
@@ -153,8 +154,8 @@ def read_info(store: Store, name: str, artifact_key: str, number: int) -> Record
 def read_recording(store: Store, name: str, artifact_key: str, number: int) -> Recording:
     """Return a recording with what was written in it, or raise as `read_info`."""
     info = read_info(store, name, artifact_key, number)
-    prefix = topic_of(("recorded", *_place(name, artifact_key, number)))
-    return Recording.of(
+    prefix = topic_of(("recorded", *place_of_recording(name, artifact_key, number)))
+    return Recording(
         info,
         tuple(
             row_of(key, packed, RecordedPartitionRow).recorded
@@ -194,10 +195,10 @@ def delete_recording(store: Store, name: str, artifact_key: str, number: int) ->
         UnknownRecordingError: there is none.
     """
     recording = read_recording(store, name, artifact_key, number)
-    place = _place(name, artifact_key, number)
-    marks = _snapshots(recording, recording.partitions)
+    place = place_of_recording(name, artifact_key, number)
+    marks = _snapshots(recording.info, recording.partitions)
     store.remove([key for key, _ in store.each(topic_of(("recorded", *place)))])
-    store.remove(_in_force(recording, mark) for mark in marks)
+    store.remove(_in_force(recording.info, mark) for mark in marks)
     store.remove([topic_of(("recording", *place))])
 
 
@@ -209,12 +210,17 @@ def recordings_of(store: Store, name: str, fingerprint: Fingerprint) -> list[tup
 
 
 def _in_force(info: RecordingInfo, mark: Fingerprint) -> bytes:
-    _, artifact_key, number = _place(info.name, info.artifact_key, info.number)
+    _, artifact_key, number = place_of_recording(info.name, info.artifact_key, info.number)
     return topic_of(("inforce", info.name, str(mark), artifact_key, number))
 
 
-def _place(name: str, artifact_key: str, number: int) -> tuple[str, str, str]:
+def place_of_recording(name: str, artifact_key: str, number: int) -> tuple[str, str, str]:
+    """Return the part of its rows' keys that names a recording."""
     return name, artifact_key, f"{number:016x}"
+
+
+def _place_of(partition: Partition) -> bytes:
+    return place_of(partition.key.text, partition.input_fingerprint, partition.fingerprint)
 
 
 def _next(store: Store, name: str, artifact_key: str) -> int:

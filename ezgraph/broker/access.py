@@ -33,6 +33,7 @@ from ezgraph.protocol.stored_commands import (
     DeleteRecording,
     DeleteStored,
     Freeze,
+    Listed,
     RemoveTag,
     Restore,
     SetTag,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from ezgraph.errors import EzGraphError
     from ezgraph.names import Key
     from ezgraph.protocol.roles import Access, Identity, ReadScope
+    from ezgraph.protocol.stored_commands import Question
 
 Judged = (
     Connect
@@ -171,6 +173,29 @@ def refuse_unreadable(identity: Identity, scope: ReadScope, prefix: Key) -> None
         raise _forbidden(identity, f"read {_shown(prefix)} (it reads {scope})")
 
 
+def refuse_stored(identity: Identity, scope: ReadScope, question: Question) -> None:
+    """Refuse to read of the store what tells of more than the role lets one read.
+
+    A graph is all of a rig, and an artifact's partitions are found by where they are, whatever it
+    is called: both are for those who read everything. Tags are listed as far as they may be read.
+
+    Raises:
+        ForbiddenError: says what it may read.
+    """
+    if not (isinstance(question, Listed) and question.room in ("tag", "tagged")):
+        refuse_partial(identity, scope, "graphs and partitions")
+
+
+def refuse_partial(identity: Identity, scope: ReadScope, what: str) -> None:
+    """Refuse to read what tells of everything, unless the role lets one read everything.
+
+    Raises:
+        ForbiddenError: says what it may read.
+    """
+    if not scope.is_full:
+        raise _forbidden(identity, f"read {what} (it reads {scope})")
+
+
 def refuse_hidden(identity: Identity, scope: ReadScope, key: Key) -> None:
     """Refuse to read what stands at ``key`` itself.
 
@@ -179,16 +204,6 @@ def refuse_hidden(identity: Identity, scope: ReadScope, key: Key) -> None:
     """
     if not scope.has(key):
         raise _forbidden(identity, f"read {_shown(key)} (it reads {scope})")
-
-
-def refuse_partial(identity: Identity, scope: ReadScope) -> None:
-    """Refuse what tells of a whole rig, where the role does not let one read all of it.
-
-    Raises:
-        ForbiddenError: says what it may read.
-    """
-    if not scope.is_full:
-        raise _forbidden(identity, f"read everything (it reads {scope})")
 
 
 def _forbidden(identity: Identity, what: str) -> ForbiddenError:

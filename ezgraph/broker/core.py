@@ -9,7 +9,8 @@ the journal.
 
 Requests that read stored bytes, or much of the state (`ReadEvents`, `OpenSnapshot`, `ReadSnapshot`,
 `GetStatus`, `ListClients`, `ReadConfig` and its like), are let through here; the shell, which has
-the bytes, answers by turns.
+the bytes, answers by turns. Changes of the store, whose rows the shell has too, are admitted here
+and decided there (`ezgraph.broker.asked`).
 
 States of a connection: unbound -> bound (HELLO, RESUME or TAKEOVER) -> unbound when its lease ends
 or is taken over.
@@ -33,11 +34,13 @@ from ezgraph.broker.access import (
     refuse_forbidden,
     refuse_hidden,
     refuse_partial,
+    refuse_stored,
     refuse_unreadable,
     scope_of,
     withheld,
 )
 from ezgraph.broker.admission import Admission, Cluster, ForeignTokenError, holder_of
+from ezgraph.broker.asked import StoreAsked
 from ezgraph.broker.audit import Audit
 from ezgraph.broker.connections import Connections, Descriptor
 from ezgraph.broker.quotas import refuse_beyond
@@ -54,7 +57,6 @@ from ezgraph.errors import (
     InvalidCommandError,
     LimitError,
     LiveSessionsError,
-    UnsupportedError,
 )
 from ezgraph.names import check_key
 from ezgraph.protocol import PROTOCOL_VERSION
@@ -140,6 +142,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
+    from ezgraph.broker.asked import Decided
     from ezgraph.broker.connections import Connection
     from ezgraph.broker.leases import Lease
     from ezgraph.broker.reads_config import ConfigReadCommand
@@ -149,6 +152,7 @@ if TYPE_CHECKING:
     from ezgraph.protocol.commands import Command
     from ezgraph.protocol.replies import Answered
     from ezgraph.protocol.roles import Access, Identity, ReadScope
+    from ezgraph.protocol.stored_commands import StoreCommand
     from ezgraph.state.graph import GraphState
 
 _MAX_MESSAGE = 4_000
@@ -182,6 +186,7 @@ ReadCommand = (
     | ReadConfigSchema
     | Restore
     | PastQuestion
+    | ReadStored
 )
 
 
@@ -189,6 +194,7 @@ class Outcome(NamedTuple):
     """What follows from one request: an answer, or a read for the shell, and a transaction.
 
     ``client`` is whose read it is. ``can_wait``: who is answered by ``reply`` is in no hurry.
+    ``store``: a change of the store, for the shell to decide on; then `BrokerCore.stored`.
     """
 
     reply: Reply | None = None
@@ -197,6 +203,7 @@ class Outcome(NamedTuple):
     stop: bool = False
     client: str = ""
     can_wait: bool = False
+    store: StoreAsked | None = None
 
 
 class BrokerCore:
@@ -344,7 +351,7 @@ class BrokerCore:
             return self._route(lease, came, request.request_id, command, now)
         if isinstance(command, Restore):
             return self._begin_restore(lease, came, request.request_id, command, now)
-        return self._execute(lease, request, came.identity, now=now, wall=wall)
+        return self._execute(lease, request, came, now=now, wall=wall)
 
     def _is_under_way(self, lease: Lease, request: Request) -> bool:
         command = request.command
@@ -373,12 +380,12 @@ class BrokerCore:
         self,
         lease: Lease,
         request: Request,
-        identity: Identity | None,
+        came: _Came,
         *,
         now: float,
         wall: float,
     ) -> Outcome:
-        command = request.command
+        command, identity = request.command, came.identity
         match command:  # what changes nothing
             case Sync():
                 return self._told_the_head(lease, request)
@@ -406,10 +413,14 @@ class BrokerCore:
                 return Outcome(read=command, client=lease.client)
             case ReadCheckpoint() | ReadStretch() | FindSeq():
                 if identity is not None:
-                    refuse_partial(identity, scope_of(self.access, identity))
+                    refuse_partial(identity, scope_of(self.access, identity), "the state as it was")
                 return Outcome(read=command, client=lease.client)
             case ReadConfig() | ListConfigTypes() | ReadConfigSchema():
                 self._refuse_config_read(identity, command)
+                return Outcome(read=command, client=lease.client)
+            case ReadStored():
+                if identity is not None:
+                    refuse_stored(identity, scope_of(self.access, identity), command.question)
                 return Outcome(read=command, client=lease.client)
             case (
                 Freeze()
@@ -422,12 +433,8 @@ class BrokerCore:
                 | DeleteStored()
                 | WriteRecording()
                 | DeleteRecording()
-                | ReadStored()
             ):
-                raise UnsupportedError(
-                    f"{type(command).__name__} is not known to this broker; install a newer "
-                    f"ezgraph there"
-                )
+                return self._ask_store(lease, came, request.request_id, command, now)
             case Hello() | Resume() | TakeOver() | Heartbeat():
                 raise AssertionError("handled before requests are")
             case RequestProcess() | ChangeSettings() | Restore():
@@ -476,7 +483,7 @@ class BrokerCore:
             request_id,
             came_on,
             command,
-            lease.source if command.reason is None else replace(lease.source, reason=command.reason),
+            replace(lease.source, reason=command.reason),
             identity,
             _asker(lease, identity),
             now + timeout_of(command.timeout_s),
@@ -484,7 +491,7 @@ class BrokerCore:
         try:
             if identity is not None:
                 refuse_forbidden(identity, command)
-                refuse_partial(identity, scope)
+                refuse_partial(identity, scope, "all that a snapshot has")
             refuse_beyond(self.state, lease, command, self._config.limits)
             self.restores.begin(restore)
         except EzGraphError as error:
@@ -500,11 +507,9 @@ class BrokerCore:
     def _refused_restore(
         self, lease: Lease, restore: Restoring, error: EzGraphError, now: float
     ) -> Reply:
-        if restore.identity is not None:
-            self._audit(restore.identity, restore.command, error, now)
-        refusal = refusal_of(withheld(error, scope_of(self.access, restore.identity)))
-        lease.answers.remember(restore.request_id, refusal)
-        return refusal
+        return self._refused(
+            lease, restore.identity, restore.request_id, restore.command, error, now
+        )
 
     def _answer(self, restore: Restoring, reply: Reply) -> None:
         peer, descriptor = restore.came_on
@@ -576,6 +581,58 @@ class BrokerCore:
                 pass
 
     # --- changes, and what changes nothing ---
+
+    def _ask_store(
+        self, lease: Lease, came: _Came, request_id: int, command: StoreCommand, now: float
+    ) -> Outcome:
+        """Have the store asked for a change that the role and the limits allow."""
+        lease.answers.used(request_id)
+        try:
+            if came.identity is not None:
+                refuse_forbidden(came.identity, command)
+            refuse_beyond(self.state, lease, command, self._config.limits)
+        except EzGraphError as error:
+            return Outcome(self._refused(lease, came.identity, request_id, command, error, now))
+        asked = StoreAsked(
+            command, lease, request_id, came.peer, came.descriptor, came.public
+        )
+        return Outcome(store=asked)
+
+    def stored(
+        self, asked: StoreAsked, result: Decided | EzGraphError, *, now: float, wall: float
+    ) -> Outcome:
+        """Take up what a change of the store came to: number it, and answer it."""
+        lease, request_id = asked.lease, asked.request_id
+        if isinstance(result, EzGraphError):
+            identity = self.access.identity(asked.public) if self.access is not None else None
+            return Outcome(
+                self._refused(lease, identity, request_id, asked.command, result, now)
+            )
+        events: tuple[Event, ...] = ()
+        if result.bodies:
+            source, reason = lease.source, getattr(asked.command, "reason", None)
+            if reason is not None:
+                source = replace(source, reason=reason)
+            events = self._transaction(result.bodies, source, request_id, now=now, wall=wall)
+        reply = result.reply(self.state.seq)
+        lease.answers.remember(request_id, reply)
+        return Outcome(reply, events)
+
+    def _refused(
+        self,
+        lease: Lease,
+        identity: Identity | None,
+        request_id: int,
+        command: Command,
+        error: EzGraphError,
+        now: float,
+    ) -> Refusal:
+        """Return a refusal as its asker may see it; it is written down, and remembered."""
+        if identity is not None:
+            self._audit(identity, command, error, now)
+        refusal = refusal_of(withheld(error, scope_of(self.access, identity)))
+        lease.answers.remember(request_id, refusal)
+        return refusal
 
     def _told_the_head(self, lease: Lease, request: Request) -> Outcome:
         """Answer with the head; repeated, not with a later one: watchers begin there."""

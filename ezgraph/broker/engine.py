@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ezgraph._version import __version__
 from ezgraph.backends import stored_graphs, stored_tags
 from ezgraph.backends.base import Record
+from ezgraph.backends.stored_reading import GraphReading
 from ezgraph.broker.access import scope_of, withheld
 from ezgraph.broker.admission import Cluster
 from ezgraph.broker.broadcast import Broadcast, Message
@@ -33,6 +34,7 @@ from ezgraph.broker.reads_config import ConfigRead
 from ezgraph.broker.restart import restart
 from ezgraph.broker.routing import Addressed, take_all
 from ezgraph.broker.rules_config import ValueChecks
+from ezgraph.broker.storing import Storing
 from ezgraph.errors import (
     DivergedError,
     EzGraphError,
@@ -64,7 +66,13 @@ from ezgraph.protocol.replies import (
     without_numbers,
 )
 from ezgraph.protocol.roles import FULL_SCOPE
-from ezgraph.protocol.stored_commands import FindSeq, ReadCheckpoint, ReadStretch, Restore
+from ezgraph.protocol.stored_commands import (
+    FindSeq,
+    ReadCheckpoint,
+    ReadStored,
+    ReadStretch,
+    Restore,
+)
 from ezgraph.wire import codec, frames, values
 
 if TYPE_CHECKING:
@@ -72,6 +80,7 @@ if TYPE_CHECKING:
 
     from ezgraph.backends.base import Journal
     from ezgraph.backends.store import Store
+    from ezgraph.broker.asked import Decided, StoreAsked
     from ezgraph.broker.connections import Descriptor
     from ezgraph.broker.reads_config import ConfigReadCommand
     from ezgraph.config import BrokerConfig
@@ -183,6 +192,7 @@ class BrokerEngine:
             access=access,
             checks=ValueChecks(size_bytes=lambda value: len(values.pack(value))),
         )
+        self._storing = Storing(journal, self.state, self.config.limits)
         self.core.refuse_full_watch = self._refuse_full_watch
         self.core.restore_leases(begun.history, begun.answered, now=now)
         self._compaction = Compaction(
@@ -238,6 +248,9 @@ class BrokerEngine:
         outcome = self.core.receive(
             peer, request, now=now, wall=wall, descriptor=descriptor, public=public
         )
+        if outcome.store is not None:
+            self._take_store(outcome.store, now=now, wall=wall)
+            return
         if outcome.events:
             self._decided(outcome.events)
         if outcome.read is not None:
@@ -249,6 +262,26 @@ class BrokerEngine:
         elif outcome.reply is not None:
             self._answers.append(Addressed(peer, request_id, outcome.reply, descriptor))
         self.stopping = self.stopping or outcome.stop
+
+    def _take_store(self, asked: StoreAsked, *, now: float, wall: float) -> None:
+        """Have the store decide on a change, at once or in steps.
+
+        Raises:
+            JournalFailedError: it takes no more; this engine is used no more.
+        """
+        result = self._storing.take(asked, now=now, wall=wall)
+        if result is not None:
+            self._stored_as(asked, result, now=now, wall=wall)
+
+    def _stored_as(
+        self, asked: StoreAsked, result: Decided | EzGraphError, *, now: float, wall: float
+    ) -> None:
+        outcome = self.core.stored(asked, result, now=now, wall=wall)
+        if outcome.events:
+            self._decided(outcome.events)
+        if outcome.reply is not None:
+            to = Addressed(asked.peer, asked.request_id, outcome.reply, asked.descriptor)
+            self._answers.append(to)
 
     def seed(
         self, commands: Iterable[ChangeConfig | SetConfigSchema], *, now: float, wall: float
@@ -343,7 +376,10 @@ class BrokerEngine:
             self._answers += self.core.called(now=now, wall=wall)
         if self._compaction.may_compact:
             self._compact(now, wall)
-        if self._transactions:
+        if self._storing.is_under_way:
+            for asked, result in self._storing.step(now=now, wall=wall):
+                self._stored_as(asked, result, now=now, wall=wall)
+        if self._transactions or self.journal.is_changed:
             self._store()
         if now >= self._acknowledge_at:
             self._acknowledge()
@@ -466,6 +502,8 @@ class BrokerEngine:
         """Return when the next pass is needed even if nothing arrives."""
         if self._reads or self._replies or self._compaction.is_under_way:
             return now
+        if self._storing.is_under_way:
+            return now
         if self.core.routing.outgoing or self.core.has_restores:
             return now
         dues = (
@@ -543,6 +581,8 @@ class BrokerEngine:
                     if found is None:
                         return rows  # it goes on at its next turn
                     reply = found
+                case ReadStored():
+                    reply, rows = self._storing.read(reading.command.question, scope)
                 case ReadCheckpoint() | ReadStretch() | FindSeq() as command:
                     told, rows = self._read_past(command)
                     if told is None:
@@ -704,7 +744,7 @@ class BrokerEngine:
         self._compaction.write_checkpoint(self.state.seq)
 
 
-def _begin_reading(store: Store, command: Restore) -> stored_graphs.GraphReading:
+def _begin_reading(store: Store, command: Restore) -> GraphReading:
     """Return the snapshot that a restore names, to be read step by step."""
     name, fingerprint = command.name, command.fingerprint
     if command.tag is not None:
@@ -712,4 +752,4 @@ def _begin_reading(store: Store, command: Restore) -> stored_graphs.GraphReading
     else:
         key = stored_graphs.newest(store, name, fingerprint or Fingerprint.empty())
     at = stored_graphs.snapshot_row(store, key).fingerprint
-    return stored_graphs.GraphReading(store, name, at)
+    return GraphReading(store, name, at)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ezgraph.errors import LimitError
 
 if TYPE_CHECKING:
-    from ezgraph.backends.stored_graphs import GraphReading
+    from ezgraph.backends.stored_reading import GraphReading
     from ezgraph.broker.connections import Descriptor
     from ezgraph.broker.core import ReadCommand
     from ezgraph.broker.reads_config import ConfigRead

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from ezgraph.protocol.config import config_key_text
@@ -29,7 +28,9 @@ if TYPE_CHECKING:
 SUPERSEDED = "another restore took its place"
 
 
-def restored_bodies(plan: RestorePlan, report: RestoreReport, source: Source, first: int) -> list[Body]:
+def restored_bodies(
+    plan: RestorePlan, report: RestoreReport, source: Source, first: int
+) -> list[Body]:
     """Return what a restore makes true, as one transaction that begins at seq ``first``."""
     counts = len(report.config_set) + len(report.config_deleted)
     return [
@@ -64,7 +65,7 @@ def reports_in(history: Sequence[Event]) -> Iterator[tuple[Event, RestoreReport]
     """
     for place, event in enumerate(history):
         if isinstance(event.body, StateRestored):
-            others = takewhile(lambda each: each.txn_first == event.seq, history[place + 1 :])  # noqa: B023 - used at once
+            others = history[place + 1 : place + 1 + event.txn_last - event.seq]
             yield event, _report_of(event, event.body, others)
 
 

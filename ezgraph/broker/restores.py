@@ -3,12 +3,12 @@
 States of a restore::
 
     being read ─▶ owners are asked ─▶ decided: done, or refused; of a dry run: told
-        └─▶ refused      └─ what it plans would be another thing by now ─▶ asked again, once
+        └─▶ refused      └─ the plan is another one by now ─▶ they are asked again, once
 
 Phase one has no effect: every owner whose settings are to be others is asked whether it would take
-them (`Routing.check`). Only if nothing is in the way and all of them agree is there a phase two: one
-transaction with the wiring, the configuration, and what is *owed* to each owner from then on. Each
-is handed what it is owed, and settles it by reporting it; who ended in between is handed it by
+them (`Routing.check`). Only if nothing is in the way and all of them agree is there a phase two:
+one transaction with the wiring, the configuration, and what is *owed* to each owner from then on.
+Each is handed what it is owed, and settles it by reporting it; who ended in between is handed it by
 whoever registers the unit next, also after a restart of the broker. An owner that refuses what it
 had agreed to settles it too, and the reason is in the journal.
 
@@ -21,7 +21,7 @@ A restore that is asked for again while it is under way is the same one.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ezgraph.broker.restoring import Asker, RestorePlan, describe_process, plan_restore
@@ -36,27 +36,18 @@ from ezgraph.errors import (
 from ezgraph.protocol.config import config_key_text
 from ezgraph.protocol.events import (
     Body,
-    ConfigValueDeleted,
-    ConfigValueSet,
-    EdgeConnected,
-    EdgeDisconnected,
     ProcessUnitsChanged,
-    SettingsOwed,
-    SettingsSettled,
-    StateRestored,
 )
 from ezgraph.protocol.replies import Refusal, RestoreReport
-from ezgraph.protocol.snapshot import Edge
 from ezgraph.state.content import touched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
 
     from ezgraph.broker.connections import Descriptor
     from ezgraph.broker.routing import Heard, Routing
     from ezgraph.broker.rules_config import ValueChecks
     from ezgraph.config import Limits
-    from ezgraph.protocol.events import Event, Source
+    from ezgraph.protocol.events import Source
     from ezgraph.protocol.graphs import Graph
     from ezgraph.protocol.roles import Identity
     from ezgraph.protocol.stored_commands import Restore
@@ -279,7 +270,7 @@ class Restores:
     def report(self, restore: Restoring) -> RestoreReport:
         """Return what a restore changes, as of the present seq."""
         plan, command = restore.plan, restore.command
-        cannot = [tuple(each) for each in plan.cannot]
+        cannot = [(each.what, each.why, each.whose) for each in plan.cannot]
         if restore.identity is not None and plan.forbidden:
             why = str(_forbidden(restore.identity, plan.forbidden))
             cannot += [(each, why, "") for each in plan.forbidden]
@@ -322,8 +313,8 @@ def _in_the_way(command: Restore, report: RestoreReport) -> str:
     told += [f"settings {address}: {why}{_of(by)}" for address, by, why in report.vetoed]
     more = f"; and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
     return (
-        f"{_named(command)} was not restored, and nothing was changed, because {len(told)} thing(s) "
-        f"are in the way: {'; '.join(told[:_SHOWN])}{more}"
+        f"{_named(command)} was not restored, and nothing was changed; in the way: "
+        f"{'; '.join(told[:_SHOWN])}{more}"
     )
 
 

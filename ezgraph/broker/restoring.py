@@ -19,7 +19,6 @@ A restore settles what earlier ones still owe: it is wanted no longer, or owed a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -45,6 +44,7 @@ from ezgraph.state.dag import DAG
 from ezgraph.state.schema_check import check_change
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
     from uuid import UUID
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from ezgraph.state.graph import GraphState
 
 
-def _may_all(verb: str, key: Key) -> bool:
+def _may_all(_verb: str, _key: Key) -> bool:
     return True
 
 
@@ -311,7 +311,8 @@ def _wanted(
     if change.unfit:
         plan.cannot.append(InTheWay(what, "; ".join(change.unfit), whose))
         return None
-    if not change.changes and address not in state.owed:
+    is_left = bool(change.read_only or change.stays) and not change.changes
+    if is_left and address not in state.owed:
         return None
     base_seq = 0 if entry is None else entry.seq
     return SettingsWanted(address, value, change.changes, change.whole, owner, base_seq)

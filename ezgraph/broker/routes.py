@@ -17,9 +17,9 @@ against settings that the one before may yet replace.
 An owner may say that a change is *overdue*: it does not know yet what becomes of it, and refuses
 others until it does. Then the route is left too, and its line goes on without it.
 
-The broker asks owners itself, too, for a restore: whether they would take a change (a *check*, which
-waits in no line, as it changes nothing), and to take what they are owed, which waits in line as any
-change. Who asked is nobody then, and what is owed never runs out.
+The broker asks owners itself, too, for a restore: whether they would take a change (a *check*,
+which waits in no line, as it changes nothing), and to take what they are owed, which waits in line
+as any change. Who asked is nobody then, and what is owed never runs out.
 """
 
 from __future__ import annotations

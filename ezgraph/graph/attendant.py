@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from ezgraph.clock import Clock
-    from ezgraph.graph.changes import ChangeHandler, Holdable
+    from ezgraph.graph.changes import ChangeHandler, CheckHandler, Holdable
     from ezgraph.protocol.routed import Routed
 
     RequestHandler = Callable[[ProcessControlRequest], Awaitable[object]]
@@ -109,9 +109,10 @@ class Attendant:
         *,
         timeout_s: float = DEFAULT_CHANGE_TIMEOUT_S,
         lock: Holdable | None = None,
+        check: CheckHandler | None = None,
     ) -> None:
         """Have ``changer`` make the changes of a unit's settings, or refuse them."""
-        self.changes.take(address, Changer(changer, timeout_s, lock))
+        self.changes.take(address, Changer(changer, timeout_s, lock, check))
 
     def take_no_changes(self, address: str) -> None:
         """Refuse changes of a unit's settings from now on."""
@@ -133,6 +134,9 @@ class Attendant:
     async def attend(self, request: Routed) -> None:
         """Answer one request that was handed to this process."""
         request_id = request.request_id
+        if isinstance(request, SettingsCheckRequest):
+            await self.send(await self._check(request))  # asked again, it is made again
+            return
         if request_id in self._busy:
             overdue = self.changes.overdue(request_id)
             if overdue is None:
@@ -180,11 +184,11 @@ class Attendant:
             _, oldest = answers.popitem(last=False)
             self._answer_bytes -= len(oldest.payload or b"")
 
-    async def _answer(self, request: Routed) -> AnswerRequest | ReportSettings:
+    async def _answer(
+        self, request: ProcessControlRequest | SettingsChangeRequest
+    ) -> AnswerRequest | ReportSettings:
         if isinstance(request, SettingsChangeRequest):
             return await self._change(request)
-        if isinstance(request, SettingsCheckRequest):
-            return _uncheckable(request)
         try:
             return await self._operate(request)
         except NotImplementedError as error:
@@ -256,6 +260,27 @@ class Attendant:
         return ReportSettings(
             request.address, value, None, request.reason, answers=request.request_id
         )
+
+    async def _check(self, request: SettingsCheckRequest) -> AnswerRequest:
+        """Return whether a change would be made; nothing is changed."""
+        changer = self.changes.changer_of(request.address)
+        if changer is None:
+            return refused(
+                request, f"its program takes no changes of {request.address!r} while it runs"
+            )
+        if changer.check is None:
+            return _uncheckable(request)
+        with self.changes.checking(request, changer) as busy:
+            if busy is not None:
+                return busy
+            try:
+                await changer.check(request)
+            except VetoedError as error:
+                return refused(request, str(error))
+            except Exception as error:
+                log.exception("a check of settings failed address=%s", request.address)
+                return refused(request, f"{type(error).__name__}: {error}")
+        return AnswerRequest(request.request_id, ok=True)
 
     def is_stale(self, request: SettingsChangeRequest) -> bool:
         """Return whether a change is wanted only of settings that are others by now.
@@ -339,7 +364,8 @@ def _uncheckable(request: SettingsCheckRequest) -> AnswerRequest:
     return AnswerRequest(
         request.request_id,
         ok=False,
-        error=f"its program cannot check changes of {request.address!r} without making them",
+        error=f"its program cannot check changes of {request.address!r} without making them; it "
+        f"would with a SettingsHost, or with take_changes(check=…)",
         error_code=ProcessControlErrorCode.HANDLER_NOT_CONFIGURED.value,
     )
 

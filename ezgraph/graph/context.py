@@ -19,6 +19,7 @@ from ezgraph.errors import (
     NoSessionError,
     ProcessRequestError,
 )
+from ezgraph.graph import restoring
 from ezgraph.graph.config import ConfigKeys
 from ezgraph.graph.declared import Declared, declare_again
 from ezgraph.graph.sessions import (
@@ -79,7 +80,9 @@ if TYPE_CHECKING:
     from ezgraph.config import Address
     from ezgraph.graph.server import GraphServer
     from ezgraph.protocol.events import Event
+    from ezgraph.protocol.fingerprints import Fingerprint
     from ezgraph.protocol.metadata import GraphMetadata
+    from ezgraph.protocol.replies import RestoreReport
     from ezgraph.protocol.settings import SettingsChangedEvent, SettingsSnapshotValue
     from ezgraph.protocol.snapshot import ClientInfo, GraphSnapshot, TopologyChangedEvent
     from ezgraph.state.dag import DAG
@@ -87,6 +90,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SETTINGS: Key = ("settings",)
+_AT_LEAST_S = 0.1
 _WAY_BACK = 0.9
 """The part of a call's time that an owner is given; the rest is for the way back."""
 
@@ -450,6 +454,55 @@ class GraphContext:
         if (replica := self._replica) is not None:
             await replica.reach(done.seq, timeout=deadline.left())
         return done.value
+
+    async def restore(
+        self,
+        tag_or_fingerprint: str | Fingerprint,
+        *,
+        name: str | None = None,
+        dry_run: bool = True,
+        reason: str | None = None,
+        wait: bool = True,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> RestoreReport:
+        """Have the rig be as it was in a snapshot; return what that changes, or would.
+
+        First every owner whose settings are to be others is asked whether it agrees, which has no
+        effect. Only if all do, and nothing else is in the way, is it done, as one transaction:
+        wiring and configuration at once, the settings as their owners take them. An owner that
+        ends before it did is handed its settings when it registers again. Edges whose session is
+        gone become persistent. Components are registered by their programs, so these are told of
+        and not restored.
+
+        Args:
+            tag_or_fingerprint: the snapshot's tag, or the fingerprint of the newest one with that.
+            name: the graph's; it may be left out if one graph alone has such a tag or snapshot.
+            dry_run: change nothing, and say what would change and who or what would be in the way.
+            reason: why, in free text, for the log.
+            wait: return when the owners that run have taken their settings, or time is over; who
+                has not is in ``owed``, who did not after all in ``refused``.
+            timeout: in seconds, owners included.
+
+        Raises:
+            UnknownTagError, UnknownSnapshotError: there is none.
+            RestoreRefusedError: what others hold, vetoes, or what does not fit any more is in the
+                way. It names all of it, ``report`` has it as a list, and nothing has changed.
+            StaleWriteError: the rig changed again and again while its owners were asked.
+            ForbiddenError: this key may not do all of it.
+        """
+        deadline = Deadline(timeout)
+        report = await restoring.restore(
+            self._active(),
+            tag_or_fingerprint,
+            name=name,
+            dry_run=dry_run,
+            reason=reason,
+            wait=wait,
+            timeout=timeout,
+        )
+        if (replica := self._replica) is not None and not dry_run:
+            await replica.reach(report.seq, timeout=max(deadline.left(), _AT_LEAST_S))
+        return report
 
     async def process_request(
         self,

@@ -88,7 +88,8 @@ def seconds(when: object) -> float:
     """
     if isinstance(when, dt.datetime):
         return when.timestamp()
-    if not isinstance(when, bool) and isinstance(when, Real) and math.isfinite(found := float(when)):
+    is_bool = isinstance(when, bool)
+    if isinstance(when, Real) and not is_bool and math.isfinite(found := float(when)):
         return found
     raise InvalidValueError(
         f"{when!r:.60} is neither a seq nor a time: give a whole number for a seq, seconds since "

@@ -317,7 +317,8 @@ class RecordingWritten:
     """More is known of recording ``number`` of an artifact in the graph ``name``.
 
     It began at ``first_seq``, and has ended at ``last_seq``; None: it goes on. ``failed``: an
-    exception ended it. ``partitions``: how many were added now.
+    exception ended it. ``partitions``: how many were added now. ``author`` is who wrote the first
+    of it, in words, and ``first_written`` when, in seconds since 1970.
     """
 
     name: str
@@ -327,6 +328,8 @@ class RecordingWritten:
     last_seq: int | None = None
     failed: bool = False
     partitions: int = 0
+    first_written: float = 0.0
+    author: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,7 @@ are in the journal.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 from ezgraph.errors import InvalidValueError
 from ezgraph.protocol.artifacts import Artifact, Partition, check_fingerprint, check_name
@@ -88,7 +87,7 @@ class RecordingInfo(JsonValue):
         end = self.last_seq if self.has_ended else "…"
         failed = " failed" if self.failed else ""
         return (
-            f"<{type(self).__name__} {self.name!r} {self.artifact_key!r} #{self.number} "
+            f"<RecordingInfo {self.name!r} {self.artifact_key!r} #{self.number} "
             f"seq {self.first_seq}-{end}{failed}>"
         )
 
@@ -131,31 +130,28 @@ class RecordedChange(JsonValue):
         check_name(self.address, "settings that changed")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Recording(RecordingInfo):
+@dataclass(frozen=True, slots=True)
+class Recording(JsonValue):
     """A recording with the partitions that were written in it, and the changes during it.
 
     Partitions are in order of their keys, changes in order of seq.
     """
 
+    info: RecordingInfo
     partitions: tuple[RecordedPartition, ...] = ()
     changes: tuple[RecordedChange, ...] = ()
 
     @property
-    def info(self) -> RecordingInfo:
-        """The recording apart from what is in it."""
-        return RecordingInfo(**_known(self))
+    def first_seq(self) -> int:
+        """Where it began."""
+        return self.info.first_seq
 
-    @classmethod
-    def of(
-        cls,
-        info: RecordingInfo,
-        partitions: tuple[RecordedPartition, ...],
-        changes: tuple[RecordedChange, ...],
-    ) -> Recording:
-        """Return a recording with what is in it."""
-        return cls(**_known(info), partitions=partitions, changes=changes)
+    @property
+    def last_seq(self) -> int | None:
+        """Where it ended; None: it goes on, or nobody could end it any more."""
+        return self.info.last_seq
 
-
-def _known(info: RecordingInfo) -> dict[str, Any]:
-    return {each.name: getattr(info, each.name) for each in fields(RecordingInfo)}
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was ended."""
+        return self.info.has_ended

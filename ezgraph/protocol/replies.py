@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ezgraph.protocol.config import ConfigEntry, config_key_text
 from ezgraph.protocol.events import EndReason
 from ezgraph.protocol.fingerprints import Fingerprint
-from ezgraph.protocol.json_form import JsonValue
 from ezgraph.protocol.json_form import JsonValue
 from ezgraph.protocol.listing import SnapshotInfo
 from ezgraph.protocol.routed import ProcessControlResponse, Routed
@@ -96,7 +96,7 @@ class RestoreReport(JsonValue):
 
     def __str__(self) -> str:
         """Return it in one line."""
-        parts = {
+        parts: dict[str, Sequence[object]] = {
             "edges added": self.edges_added,
             "edges removed": self.edges_removed,
             "settings": self.settings,
@@ -342,10 +342,15 @@ class PartitionsStored:
 
 @dataclass(frozen=True, slots=True)
 class RecordingStored:
-    """What is known of the recording is stored; ``number`` is the one it has."""
+    """What is known of the recording is stored; ``number`` is the one it has.
+
+    ``author`` is who wrote the first of it, in words, and ``wall_time`` when.
+    """
 
     seq: int
     number: int
+    wall_time: float = 0.0
+    author: str = ""
 
 
 @dataclass(frozen=True, slots=True)

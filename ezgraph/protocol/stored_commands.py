@@ -35,7 +35,8 @@ class NewSnapshot:
     """All that is said of a snapshot, which is stored if it is not.
 
     ``graph``: what its graph consists of, which is stored with it if it is not; None: it is stored
-    already, or the command is refused (``unknown_graph``).
+    already, or the command is refused (``unknown_graph``). ``pieces`` are those of its pieces that
+    may not be stored; where these are many, they are stored before, with `StorePieces`.
     """
 
     fingerprint: Fingerprint
@@ -44,6 +45,7 @@ class NewSnapshot:
     time: float
     reason: str = ""
     graph: GraphRow | None = None
+    pieces: dict[bytes, bytes] = field(default_factory=dict)
 
 
 # --- changes ---
@@ -71,7 +73,7 @@ class StorePieces:
 
 @dataclass(frozen=True, slots=True)
 class StoreGraph:
-    """Store a graph whose pieces are stored; a known one stays as it is.
+    """Store a graph whose pieces are stored, or given here; a known one stays as it is.
 
     Who wrote ``row``, and when, is what the broker says.
     """
@@ -79,6 +81,7 @@ class StoreGraph:
     name: str
     fingerprint: Fingerprint
     row: GraphRow
+    pieces: dict[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,9 +72,17 @@ def sqlite(folder: Path) -> Iterator[Backend[Any]]:
     yield Backend.from_url(f"sqlite:///{folder}/rig.db?synchronous=NORMAL")
 
 
+@contextmanager
+def broker(folder: Path) -> Iterator[Backend[Any]]:
+    kept = f"sqlite:///{folder}/rig.db?synchronous=NORMAL"
+    with ezgraph.GraphServer(("127.0.0.1", 0), backend=kept) as server:
+        yield Backend.from_url(f"ezgraph://{server.address}")
+
+
 PLACES = {
     "memory": Place(memory, is_shared=False),
     "sqlite": Place(sqlite),
+    "broker": Place(broker),
 }
 
 

@@ -43,6 +43,7 @@ from ezgraph.protocol.config import ConfigDelete, ConfigPresent, ConfigPut
 from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
 from ezgraph.protocol.patterns import parse_pattern
+from ezgraph.protocol.recordings import RecordingInfo
 from ezgraph.protocol.roles import (
     FULL_SCOPE,
     OBSERVER,
@@ -57,6 +58,7 @@ from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.stored import GraphRow
 from ezgraph.protocol.stored_commands import (
     Deletable,
+    DeleteRecording,
     DeleteStored,
     Freeze,
     NewSnapshot,
@@ -69,6 +71,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 
 VALUE = SettingsSnapshotValue(None, {})
@@ -147,6 +150,15 @@ NEEDED: list[tuple[Command, list[tuple[str, tuple[str, ...]]]]] = [
         DeleteStored(Deletable.PARTITIONS, artifact=RAW),
         [("store", ("partitions", "raw"))],
     ),
+    (
+        WriteRecording(RecordingInfo("rig", "key", RAW)),
+        [
+            ("store", ("recording", "rig", "key")),
+            ("store", ("partitions", "raw")),
+            ("store", ("snapshot", "rig")),
+        ],
+    ),
+    (DeleteRecording("rig", "key", 1), [("store", ("recording", "rig", "key"))]),
     (Restore("rig", "best"), [("restore", ("snapshot", "rig"))]),
 ]
 

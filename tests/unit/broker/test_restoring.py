@@ -187,6 +187,14 @@ def test_settings_of_a_unit_that_nobody_runs_are_owed(rig: Rig) -> None:
     assert (wanted.address, wanted.owner, wanted.changes) == ("GONE", None, {"gain": 1.0})
 
 
+def test_settings_without_any_fields_are_wanted_where_there_are_none_or_only_text(rig: Rig) -> None:
+    rig.do(settings("A", SettingsSnapshotValue(None, "as text")))
+
+    plan = rig.plan(Graph("rig", settings={"A": value(), "GONE": value()}))
+
+    assert [(each.address, each.changes) for each in plan.settings] == [("A", {}), ("GONE", {})]
+
+
 def test_what_an_earlier_restore_still_owes_is_owed_anew_or_settled(rig: Rig) -> None:
     rig.do(settings("A", value(gain=1.0)))
     frozen = rig.frozen()

@@ -28,6 +28,8 @@ from ezgraph.protocol.events import (
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
@@ -152,6 +154,18 @@ KINDS: list[tuple[Body, tuple[str, ...], tuple[str, ...], bool]] = [
     (TagSet("rig", "best", PRINT, 7), ("tag", "rig", "best"), ("tag", "rig", "best"), False),
     (TagRemoved("rig", "best"), ("tag", "rig", "best"), ("tag", "rig", "best"), False),
     (PartitionsWritten("raw", PRINT, 3), ("partitions", "raw"), ("partitions", "raw"), False),
+    (
+        RecordingWritten("rig", "raw", 1, 7),
+        ("recording", "rig", "raw"),
+        ("recording", "rig", "raw"),
+        False,
+    ),
+    (
+        RecordingDeleted("rig", "raw", 1),
+        ("recording", "rig", "raw"),
+        ("recording", "rig", "raw"),
+        False,
+    ),
     (
         StoredDeleted("graph", "rig", PRINT),
         ("snapshot", "rig", str(PRINT)),
