@@ -13,15 +13,13 @@ from ezgraph.cli.differences import (
     write_signed,
     write_title,
 )
-from ezgraph.cli.guest import ask, guest
+from ezgraph.cli.guest import guest
 from ezgraph.cli.options import bulk_s
-from ezgraph.cli.points import is_fingerprint
 from ezgraph.cli.words import count, who
+from ezgraph.client.blocking import run
 from ezgraph.errors import RestoreRefusedError
+from ezgraph.graph.restoring import restore
 from ezgraph.protocol.differences import Changed, FieldChange
-from ezgraph.protocol.fingerprints import Fingerprint
-from ezgraph.protocol.replies import RestoreReport
-from ezgraph.protocol.stored_commands import Restore
 from ezgraph.protocol.wiring import visible
 from ezgraph.settings.columns import leaves
 from ezgraph.state.graph import GraphState
@@ -29,10 +27,9 @@ from ezgraph.state.graph import GraphState
 if TYPE_CHECKING:
     from ezgraph.cli.options import Target
     from ezgraph.cli.paper import Paper
+    from ezgraph.protocol.replies import RestoreReport
 
 _IN = "  "
-_WAY_BACK = 0.9
-"""The part of the time that the owners are given; the rest is for the way back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ class Told:
         write_signed(paper, "config", self._config())
         _write_reasons(paper, "stays as it is", report.not_restored, "dim")
         _write_reasons(paper, "stands in the way", [_whose(each) for each in report.cannot], "red")
-        vetoed = [(f"{address}, {self._name(by)}", why) for address, by, why in report.vetoed]
+        vetoed = [(f"{address}, {by}", why) for address, by, why in report.vetoed]
         _write_reasons(paper, "refused by those who were asked", vetoed, "red")
         _write_reasons(paper, "refused when it was to be made", report.refused, "red")
         if not report.dry_run:
@@ -159,15 +156,20 @@ def restored(
         RefusedError: there is no such snapshot, or the key's role does not allow it.
     """
     timeout_s = bulk_s(broker)
-    fingerprint = Fingerprint.from_hex(stored) if is_fingerprint(stored) else None
-    tag = stored if fingerprint is None else None
     with guest(broker) as session:
         before = fetch(session, timeout_s=timeout_s)
-        wanted = Restore(name, tag, fingerprint, dry_run, reason, timeout_s * _WAY_BACK)
+        asked = restore(
+            session,
+            stored,
+            name=name,
+            dry_run=dry_run,
+            reason=reason,
+            wait=True,
+            timeout=timeout_s,
+        )
         try:
-            report = ask(session, wanted, RestoreReport, timeout_s=timeout_s)
+            return Told(run(asked), before)
         except RestoreRefusedError as error:
             if error.report is None:
                 raise
             return Told(error.report, before)
-    return Told(report, before)

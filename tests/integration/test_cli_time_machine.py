@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 from typer.testing import CliRunner
 
-from ezgraph import GraphDiff, GraphServer, RestoreReport, VetoedError, sync
+from ezgraph import GraphDiff, GraphServer, VetoedError, sync
 from ezgraph.cli.main import app
 from ezgraph.cli.paper import paper
+from ezgraph.protocol.replies import RestoreReport
 from ezgraph.settings import Setting, Settings, SettingsHost
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ def test_who_refuses_a_restore_is_named_and_nothing_changes(
 
     for each in (dry, done):
         assert each.exit_code == 1
-        assert f"{FILTER}, filter.py" in each.stdout
+        assert re.search(rf"{FILTER}, process .* \(filter\.py on ", each.stdout)
         assert "50 Hz is where the mains hum" in each.stdout
     assert [address for address, _, _ in report.vetoed] == [FILTER]
     assert rig.settings.cutoff == 30.0

@@ -104,7 +104,7 @@ def test_what_stands_in_the_way_is_named_with_whose_it_is(
         1, "rig", Fingerprint.of("a rig"), dry_run=True,
         cannot=[("edge A -> D", "another session holds it", "session s1 (view.py)"),
                 ("settings of X", "gain is read-only", "")],
-        vetoed=[("FILTER", str(OWNER), "50 Hz is where\x1b[2J the mains hum")],
+        vetoed=[("FILTER", "process 7 (rig.py on lab1, pid 7)", "50 Hz is where\x1b[2J the mains hum")],
     )
 
     shown = lines(report, capsys)
@@ -120,7 +120,7 @@ def test_what_stands_in_the_way_is_named_with_whose_it_is(
         "gain is read-only",
         "",
         "refused by those who were asked",
-        "FILTER, rig.py[7]@lab1",
+        "FILTER, process 7 (rig.py on lab1, pid 7)",
         r"50 Hz is where\x1b[2J the mains hum",
     ]
 
