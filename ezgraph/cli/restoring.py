@@ -64,8 +64,9 @@ class Told:
             unmade = [(each, "its program has not reported it yet") for each in report.owed]
             _write_reasons(paper, "not made so yet", unmade, "yellow")
         elif self.is_possible and report:
-            paper.line(("", ""))
-            paper.line(("nothing has changed yet; --yes does it", "dim"))
+            _write_end(paper, "nothing has changed yet; --yes does it")
+        if not self.is_possible:
+            _write_end(paper, "nothing has changed")
 
     def _head(self) -> str:
         report = self.report
@@ -129,6 +130,11 @@ class Told:
             if str(each) == process_id:
                 return who(process.source)
         return visible(process_id)
+
+
+def _write_end(paper: Paper, text: str) -> None:
+    paper.line(("", ""))
+    paper.line((text, "dim"))
 
 
 def _whose(entry: tuple[str, str, str]) -> tuple[str, str]:

@@ -148,6 +148,6 @@ def test_what_is_not_there_says_so(broker: GraphServer) -> None:
 def test_without_a_broker_each_says_where_it_looked() -> None:
     paper.cache_clear()
     for words in (["tags"], ["diff", "1"], ["freeze", "rig"], ["restore", "rig@good"]):
-        done = CliRunner().invoke(app, ["-a", "127.0.0.1:1", "--timeout", "0.2", *words])
+        done = CliRunner().invoke(app, ["-a", "127.0.0.1:1", "--timeout", "0.05", *words])
 
         assert (done.exit_code, "127.0.0.1:1" in done.stderr) == (3, True)

@@ -100,11 +100,12 @@ def test_a_dry_run_says_what_would_change_from_what_to_what(
 def test_what_stands_in_the_way_is_named_with_whose_it_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    hum = "50 Hz is where\x1b[2J the mains hum"
     report = RestoreReport(
         1, "rig", Fingerprint.of("a rig"), dry_run=True,
         cannot=[("edge A -> D", "another session holds it", "session s1 (view.py)"),
                 ("settings of X", "gain is read-only", "")],
-        vetoed=[("FILTER", "process 7 (rig.py on lab1, pid 7)", "50 Hz is where\x1b[2J the mains hum")],
+        vetoed=[("FILTER", "process 7 (rig.py on lab1, pid 7)", hum)],
     )
 
     shown = lines(report, capsys)
@@ -122,6 +123,8 @@ def test_what_stands_in_the_way_is_named_with_whose_it_is(
         "refused by those who were asked",
         "FILTER, process 7 (rig.py on lab1, pid 7)",
         r"50 Hz is where\x1b[2J the mains hum",
+        "",
+        "nothing has changed",
     ]
 
 
