@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         RecordingEndedError,
         RefusedError,
         RequestTooOldError,
+        RestoreRefusedError,
         SchemaVersionError,
         SchemaViolationError,
         SessionError,
@@ -188,6 +189,7 @@ if TYPE_CHECKING:
     from ezgraph.protocol.replies import (
         ConfigChanged,
         Lost,
+        RestoreReport,
         StatusReport,
     )
     from ezgraph.protocol.routed import (
@@ -198,6 +200,7 @@ if TYPE_CHECKING:
         ProcessPing,
         ProcessStats,
         SettingsChangeRequest,
+        SettingsCheckRequest,
     )
     from ezgraph.protocol.settings import (
         SettingsChangedEvent,
@@ -238,6 +241,7 @@ _HOME = {
     "UnknownConfigKeyError": "ezgraph.errors",
     "ClientKeys": "ezgraph.config",
     "SettingsChangeRequest": "ezgraph.protocol.routed",
+    "SettingsCheckRequest": "ezgraph.protocol.routed",
     "ProcessStats": "ezgraph.protocol.routed",
     "ProcessPing": "ezgraph.protocol.routed",
     "ProcessControlResponse": "ezgraph.protocol.routed",
@@ -364,6 +368,8 @@ _HOME = {
     "Partition": "ezgraph.protocol.artifacts",
     "PartitionKey": "ezgraph.protocol.artifacts",
     "Producer": "ezgraph.protocol.artifacts",
+    "RestoreRefusedError": "ezgraph.errors",
+    "RestoreReport": "ezgraph.protocol.replies",
     "Snapshot": "ezgraph.protocol.graphs",
     "StillReferencedError": "ezgraph.errors",
     "StoragePartitions": "ezgraph.protocol.artifacts",
@@ -486,6 +492,8 @@ __all__ = [
     "RefusedError",
     "Replica",
     "RequestTooOldError",
+    "RestoreRefusedError",
+    "RestoreReport",
     "ResumeToken",
     "Resumed",
     "Retention",
@@ -497,6 +505,7 @@ __all__ = [
     "SessionTakenOverError",
     "SettingsChangeRequest",
     "SettingsChangedEvent",
+    "SettingsCheckRequest",
     "SettingsEventType",
     "SettingsEvents",
     "SettingsFieldMetadata",
