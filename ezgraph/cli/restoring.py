@@ -148,7 +148,8 @@ def _write_reasons(
     if reasons:
         write_title(paper, title)
         for what, why in reasons:
-            paper.line((f"{_IN}{visible(what)}", style))
+            for line in lines_within(paper, visible(what), indent=len(_IN)):
+                paper.line((f"{_IN}{line}", style))
             for line in lines_within(paper, visible(why), indent=len(_IN * 2)):
                 paper.line((f"{_IN * 2}{line}", ""))
 

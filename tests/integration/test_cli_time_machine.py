@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pytest
 from typer.testing import CliRunner
 
-from ezgraph import GraphDiff, GraphServer, VetoedError, sync
+from ezgraph import GraphDiff, GraphServer, RestoreReport, VetoedError, sync
 from ezgraph.cli.main import app
 from ezgraph.cli.paper import paper
-from ezgraph.protocol.replies import RestoreReport
 from ezgraph.settings import Setting, Settings, SettingsHost
 
 if TYPE_CHECKING:
