@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 
 from ezgraph.client import blocking
 from ezgraph.client.blocking import run
@@ -19,6 +19,7 @@ from ezgraph.flows.blocking import FlowProcessor, start_flow, stop_flow
 from ezgraph.graph import context, process, service
 from ezgraph.graph.attendant import is_answered_by_itself
 from ezgraph.graph.config_blocking import ConfigKeys
+from ezgraph.graph.time_machine import DEFAULT_GRAPH
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -31,12 +32,16 @@ if TYPE_CHECKING:
     from ezgraph.config import Address, ClientKeys
     from ezgraph.graph.attendant import Attendant
     from ezgraph.graph.changes import Holdable
+    from ezgraph.graph.rigs import Rig
     from ezgraph.graph.server import GraphServer
     from ezgraph.graph.streams import EventStream, SettingsEvents
     from ezgraph.graph.time_machine import When
+    from ezgraph.protocol.differences import GraphDiff
     from ezgraph.protocol.drawing import Direction
     from ezgraph.protocol.events import Event
     from ezgraph.protocol.fingerprints import Fingerprint
+    from ezgraph.protocol.graphs import Snapshot
+    from ezgraph.protocol.listing import SnapshotInfo
     from ezgraph.protocol.metadata import GraphMetadata
     from ezgraph.protocol.replies import RestoreReport, StatusReport
     from ezgraph.protocol.routed import (
@@ -435,6 +440,55 @@ class GraphContext:
     def at(self, when: When, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphState:
         """Return the state of the rig as it was at a seq or a time."""
         return run(self._context.at(when, timeout=timeout))
+
+    @overload
+    def freeze(
+        self,
+        name: str = ...,
+        tag: str | None = ...,
+        reason: str = ...,
+        *,
+        overwrite: bool = ...,
+        fetch: Literal[True] = ...,
+        timeout: float = ...,
+    ) -> Snapshot: ...
+    @overload
+    def freeze(
+        self,
+        name: str = ...,
+        tag: str | None = ...,
+        reason: str = ...,
+        *,
+        overwrite: bool = ...,
+        fetch: Literal[False],
+        timeout: float = ...,
+    ) -> SnapshotInfo: ...
+    def freeze(
+        self,
+        name: str = DEFAULT_GRAPH,
+        tag: str | None = None,
+        reason: str = "",
+        *,
+        overwrite: bool = False,
+        fetch: bool = True,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> Snapshot | SnapshotInfo:
+        """Store what is live as a snapshot of a graph, and return it."""
+        freeze = self._context.freeze
+        if fetch:
+            return run(freeze(name, tag, reason, overwrite=overwrite, timeout=timeout))
+        return run(freeze(name, tag, reason, overwrite=overwrite, fetch=False, timeout=timeout))
+
+    def diff(
+        self,
+        old: Rig,
+        new: Rig = "live",
+        *,
+        name: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> GraphDiff:
+        """Return what differs between two rigs: at tags, seqs, times, or live."""
+        return run(self._context.diff(old, new, name=name, timeout=timeout))
 
     @property
     def config(self) -> ConfigKeys:

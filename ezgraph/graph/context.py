@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 from uuid import UUID
 
 from ezgraph.client import aio
@@ -38,7 +38,7 @@ from ezgraph.graph.streams import (
     typed_settings,
     typed_topology,
 )
-from ezgraph.graph.time_machine import When, state_at
+from ezgraph.graph.time_machine import DEFAULT_GRAPH, When, freeze, state_at
 from ezgraph.names import Key, check_key
 from ezgraph.protocol.commands import (
     ChangeConfig,
@@ -78,9 +78,13 @@ if TYPE_CHECKING:
 
     from ezgraph.client.resumption import ResumeToken, Resumption
     from ezgraph.config import Address
+    from ezgraph.graph.rigs import Rig
     from ezgraph.graph.server import GraphServer
+    from ezgraph.protocol.differences import GraphDiff
     from ezgraph.protocol.events import Event
     from ezgraph.protocol.fingerprints import Fingerprint
+    from ezgraph.protocol.graphs import Snapshot
+    from ezgraph.protocol.listing import SnapshotInfo
     from ezgraph.protocol.metadata import GraphMetadata
     from ezgraph.protocol.replies import RestoreReport
     from ezgraph.protocol.settings import SettingsChangedEvent, SettingsSnapshotValue
@@ -671,6 +675,82 @@ class GraphContext:
             JournalCorruptError: a record that it depends on is damaged.
         """
         return await state_at(self._active(), when, timeout)
+
+    @overload
+    async def freeze(
+        self,
+        name: str = ...,
+        tag: str | None = ...,
+        reason: str = ...,
+        *,
+        overwrite: bool = ...,
+        fetch: Literal[True] = ...,
+        timeout: float = ...,  # noqa: ASYNC109
+    ) -> Snapshot: ...
+    @overload
+    async def freeze(
+        self,
+        name: str = ...,
+        tag: str | None = ...,
+        reason: str = ...,
+        *,
+        overwrite: bool = ...,
+        fetch: Literal[False],
+        timeout: float = ...,  # noqa: ASYNC109
+    ) -> SnapshotInfo: ...
+    async def freeze(
+        self,
+        name: str = DEFAULT_GRAPH,
+        tag: str | None = None,
+        reason: str = "",
+        *,
+        overwrite: bool = False,
+        fetch: bool = True,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> Snapshot | SnapshotInfo:
+        """Store what is live as a snapshot of the graph ``name``, and return it.
+
+        It has the wiring, metadata, effective settings and configuration as they were at one seq;
+        the same content frozen twice has the same fingerprint. With ``tag``, that points to it from
+        then on. ``fetch`` False: its graph, which may be megabytes, is not fetched, and what is
+        returned tells where it is (`SnapshotInfo`).
+
+        Raises:
+            TagExistsError: the tag points to a snapshot, and not ``overwrite``; says to which.
+            InvalidValueError: ``name`` or ``tag`` cannot name anything.
+        """
+        session, deadline = self._active(), Deadline(timeout)
+        info = await freeze(session, name, tag, reason, overwrite=overwrite, timeout=timeout)
+        if (replica := self._replica) is not None:
+            await replica.reach(info.seq, timeout=deadline.left())
+        if not fetch:
+            return info
+        from ezgraph.graph.rigs import snapshot_of  # graphs are loaded where they are wanted
+
+        return await snapshot_of(session, info, deadline.left())
+
+    async def diff(
+        self,
+        old: Rig,
+        new: Rig = "live",
+        *,
+        name: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> GraphDiff:
+        """Return what differs from ``old`` to ``new``: settings field by field, edges, moves.
+
+        It is false if nothing does. Each of the two is one of: a tag (``"NAME@TAG"``, or ``"TAG"``
+        if one graph has that, or with ``name``), a seq or a time as in `at`, ``"live"``, a
+        Snapshot, a Graph, or a GraphState.
+
+        Raises:
+            UnknownTagError: there is no such tag.
+            InvalidValueError: several graphs have it, or it is nothing that names a rig.
+            CompactedError, ForbiddenError: as `at`.
+        """
+        from ezgraph.graph.rigs import difference_between
+
+        return await difference_between(self._active(), old, new, name, timeout)
 
     # --- following ---
 

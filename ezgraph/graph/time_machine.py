@@ -19,15 +19,18 @@ from ezgraph.errors import (
     InvalidValueError,
     MalformedMessageError,
 )
-from ezgraph.protocol.replies import CheckpointChunk, SeqFound, StretchChunk
-from ezgraph.protocol.stored_commands import FindSeq
+from ezgraph.protocol.replies import CheckpointChunk, Frozen, SeqFound, StretchChunk
+from ezgraph.protocol.stored_commands import FindSeq, Freeze
 
 if TYPE_CHECKING:
     from ezgraph.graph.sessions import AnySession
     from ezgraph.protocol.commands import Command
+    from ezgraph.protocol.listing import SnapshotInfo
     from ezgraph.state.graph import GraphState
 
 T = TypeVar("T")
+DEFAULT_GRAPH = "rig"
+"""The name of a graph that nobody has named."""
 When = int | float | dt.datetime
 """A seq, or a time: seconds since 1970 or a datetime, which without a zone is of this host's."""
 
@@ -78,6 +81,23 @@ def _as_seq(when: object) -> int | None:
     if isinstance(when, bool):
         return None
     return int(when) if isinstance(when, Integral) else None
+
+
+async def freeze(
+    session: AnySession,
+    name: str,
+    tag: str | None,
+    reason: str,
+    *,
+    overwrite: bool,
+    timeout: float,  # noqa: ASYNC109
+) -> SnapshotInfo:
+    """Store what is live as a snapshot; see `GraphContext.freeze`."""
+    command = Freeze(name, tag, overwrite, reason or None)
+    frozen = await session.call(command, timeout=timeout)
+    if not isinstance(frozen, Frozen):
+        raise MalformedMessageError(f"Freeze was answered with {frozen!r:.60}")
+    return frozen.snapshot
 
 
 def seconds(when: object) -> float:
