@@ -15,7 +15,7 @@ import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 
@@ -99,7 +99,7 @@ class Program:
         self.process = process
 
     @classmethod
-    async def start(cls, *words: str) -> "Program":
+    async def start(cls, *words: str) -> Self:
         program = cls(
             await asyncio.create_subprocess_exec(
                 sys.executable, __file__, *words, stdin=PIPE, stdout=PIPE
@@ -113,7 +113,8 @@ class Program:
         async with asyncio.timeout(10):
             line = (await self.process.stdout.readline()).decode().rstrip()
         print(f"  {line}")
-        check(expected in line, True)
+        if expected not in line:
+            raise SystemExit(f"expected {expected!r}")
 
     async def tell(self, line: str) -> None:
         self.process.stdin.write(f"{line}\n".encode())
@@ -142,9 +143,6 @@ async def record_two(ctx: GraphContext, rig: Program, recorder: Program) -> None
 
 
 async def go_back(ctx: GraphContext, rig: Program) -> None:
-    print("what differs between the two:")
-    show_difference(await ctx.diff("monday", "tuesday"))
-
     print("what a restore would change, and who refuses:")
     show_report(await ctx.restore("as-found", name="rig"))
     show_report(await ctx.restore("monday", name="rig"))
@@ -154,7 +152,7 @@ async def go_back(ctx: GraphContext, rig: Program) -> None:
     await rig.hear("cutoff=40.0, order=2")
     left = await ctx.diff("monday", "live")
     print(f"  the rig is as on monday: {not left}")
-    check(bool(left), False)
+    check(left.old, left.new)
 
 
 def show_difference(diff: GraphDiff) -> None:
@@ -178,24 +176,28 @@ async def run(folder: Path, backend: str) -> None:
         recorder = await Program.start("recorder", address, str(folder))
         async with GraphContext(address, program="operator.py") as ctx:
             await record_two(ctx, rig, recorder)
+            print("which settings are behind which file, and what differs:")
+            await asyncio.to_thread(which_settings, f"ezgraph://{address}")
             await go_back(ctx, rig)
         await recorder.end()
         await rig.end()
 
 
-# --- when everything is gone ---
+# --- looking back: while it runs, and when everything is gone ---
 
 
-def look_back(backend: str) -> None:
+def which_settings(backend: str) -> None:
+    """Say which settings are behind each file, and what they differ in."""
     with Backend.from_url(backend).connect() as conn:
-        for partition in conn.read_artifact_partitions(RECORDING):
-            file = Path(partition.location).name
-            for found in conn.find_snapshots(RECORDING, partition):
-                snapshot = conn.read_snapshot(found.name, found.fingerprint)
-                print(f"  {file} was made with {settings_of(snapshot)}")
-        monday, tuesday = (
-            conn.read_snapshot_tag("rig", tag) for tag in ("monday", "tuesday")
-        )
+        tags = {each.snapshot.fingerprint: each.tag for each in conn.list_tags("rig")}
+        for info in conn.list_recordings("rig"):
+            recording = conn.read_recording(info.name, info.artifact_key, info.number)
+            for each in recording.partitions:
+                for fingerprint in each.snapshots:
+                    settings = settings_of(conn.read_snapshot("rig", fingerprint))
+                    file = Path(each.partition.location).name
+                    print(f"  {file} was made with {settings}, as in {tags[fingerprint]}")
+        monday, tuesday = (conn.read_snapshot_tag("rig", tag) for tag in ("monday", "tuesday"))
         show_difference(conn.diff(monday, tuesday))
 
 
@@ -218,8 +220,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 backend = f"sqlite:///{Path(folder) / 'rig.db'}"
                 asyncio.run(run(Path(folder), backend))
-                print("every process of the rig is gone; the file answers:")
-                look_back(backend)
+                print("every process of the rig is gone, and the file answers:")
+                which_settings(backend)
 
 
 if __name__ == "__main__":
