@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from ezgraph.config import Address, ClientKeys
     from ezgraph.graph.attendant import Attendant
     from ezgraph.graph.changes import Holdable
+    from ezgraph.graph.recorders import BlockingRecorder
     from ezgraph.graph.rigs import Rig
     from ezgraph.graph.server import GraphServer
     from ezgraph.graph.streams import EventStream, SettingsEvents
     from ezgraph.graph.time_machine import When
+    from ezgraph.protocol.artifacts import Artifact
     from ezgraph.protocol.differences import GraphDiff
     from ezgraph.protocol.drawing import Direction
     from ezgraph.protocol.events import Event
@@ -489,6 +491,29 @@ class GraphContext:
     ) -> GraphDiff:
         """Return what differs between two rigs: at tags, seqs, times, or live."""
         return run(self._context.diff(old, new, name=name, timeout=timeout))
+
+    def record(
+        self,
+        artifact: Artifact,
+        name: str = DEFAULT_GRAPH,
+        key: str | None = None,
+        *,
+        reason: str = "",
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> BlockingRecorder:
+        """Return a recording of an artifact, to be used with ``with``."""
+        from ezgraph.graph.recorders import BlockingRecorder  # few programs record
+
+        context = self._context
+        return BlockingRecorder(
+            context._active(),  # noqa: SLF001 - its twin
+            artifact,
+            name,
+            key,
+            reason=reason,
+            reached=context._reached,  # noqa: SLF001
+            timeout=timeout,
+        )
 
     @property
     def config(self) -> ConfigKeys:

@@ -15,7 +15,6 @@ it costs what is new. Whatever a process had told before it crashed is there.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ezgraph.backends.stored_graphs import check_snapshot, page_of, row_of, some
@@ -61,7 +60,7 @@ def write_recording(
         check_snapshot(store, info.name, mark)
     if info.number == 0:
         number = _next(store, info.name, info.artifact_key)
-        kept = replace(info, number=number, wall_time=written.wall_time, author=written.author)
+        kept = info.as_stored(number, written.wall_time, written.author)
     else:
         kept = _continued(store, info)
     place = place_of_recording(kept.name, kept.artifact_key, kept.number)
@@ -88,7 +87,7 @@ def _snapshots(
 def _continued(store: Store, info: RecordingInfo) -> RecordingInfo:
     """Return what is to be kept of a recording that is there already."""
     before = read_info(store, info.name, info.artifact_key, info.number)
-    kept = replace(info, wall_time=before.wall_time, author=before.author)
+    kept = info.as_stored(info.number, before.wall_time, before.author)
     if before.artifact != info.artifact:
         raise InvalidValueError(
             f"recording {info.number} of {info.artifact_key!r} in graph {info.name!r} is of "

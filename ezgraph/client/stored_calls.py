@@ -280,9 +280,7 @@ class StoredCalls:
         a_recording(info)
         kept, noted = recorded_partitions(partitions), recorded_changes(changes)
         stored = await self._ask(WriteRecording(info, kept, noted), RecordingStored)
-        return replace(
-            info, number=stored.number, wall_time=stored.wall_time, author=stored.author
-        )
+        return info.as_stored(stored.number, stored.wall_time, stored.author)
 
     async def read_recording(self, name: str, artifact_key: str, number: int) -> Recording:
         """See `Connection.read_recording`."""

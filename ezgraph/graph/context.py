@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from ezgraph.config import Address
     from ezgraph.graph.rigs import Rig
     from ezgraph.graph.server import GraphServer
+    from ezgraph.protocol.artifacts import Artifact
     from ezgraph.protocol.differences import GraphDiff
     from ezgraph.protocol.events import Event
     from ezgraph.protocol.fingerprints import Fingerprint
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from ezgraph.protocol.replies import RestoreReport
     from ezgraph.protocol.settings import SettingsChangedEvent, SettingsSnapshotValue
     from ezgraph.protocol.snapshot import ClientInfo, GraphSnapshot, TopologyChangedEvent
+    from ezgraph.provenance.recording import Recorder
     from ezgraph.state.dag import DAG
     from ezgraph.state.graph import GraphState
 
@@ -282,6 +284,10 @@ class GraphContext:
     async def _changed(self, command: Command, seq: int, timeout: float) -> None:  # noqa: ASYNC109
         """Take note of what was done; return when the replica (if any) is there too."""
         self._declared.note(command)
+        await self._reached(seq, timeout)
+
+    async def _reached(self, seq: int, timeout: float) -> None:  # noqa: ASYNC109
+        """Return when the replica (if any) is there too."""
         if (replica := self._replica) is not None:
             await replica.reach(seq, timeout=timeout)
 
@@ -720,14 +726,13 @@ class GraphContext:
             InvalidValueError: ``name`` or ``tag`` cannot name anything.
         """
         session, deadline = self._active(), Deadline(timeout)
-        info = await freeze(session, name, tag, reason, overwrite=overwrite, timeout=timeout)
-        if (replica := self._replica) is not None:
-            await replica.reach(info.seq, timeout=deadline.left())
+        frozen = await freeze(session, name, tag, reason, overwrite=overwrite, timeout=timeout)
+        await self._reached(frozen.seq, deadline.left())
         if not fetch:
-            return info
+            return frozen.snapshot
         from ezgraph.graph.rigs import snapshot_of  # graphs are loaded where they are wanted
 
-        return await snapshot_of(session, info, deadline.left())
+        return await snapshot_of(session, frozen.snapshot, deadline.left())
 
     async def diff(
         self,
@@ -751,6 +756,49 @@ class GraphContext:
         from ezgraph.graph.rigs import difference_between
 
         return await difference_between(self._active(), old, new, name, timeout)
+
+    def record(
+        self,
+        artifact: Artifact,
+        name: str = DEFAULT_GRAPH,
+        key: str | None = None,
+        *,
+        reason: str = "",
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> Recorder:
+        """Return a recording of an artifact, to be used with ``async with``.
+
+        What is added in it is linked to the snapshots in force, and to every change of settings::
+
+            async with ctx.record(raw) as rec:
+                ...                                            # write the file
+                await rec.add(Partition({"run": 3}, location="/data/3.h5"))
+
+        If the process crashes in it, all that was added is known with its snapshots, and the
+        recording has no end; what changed since is in the journal.
+
+        Args:
+            artifact: what is recorded.
+            name: the graph that the rig is frozen as.
+            key: what the artifact is called in that graph; None: as it calls itself.
+            reason: why, in free text, for the log and the snapshots.
+            timeout: for beginning it, and for ending it, in seconds.
+
+        Raises:
+            InvalidValueError: the artifact is none, or a name is none.
+            ForbiddenError: this key may not store (when it is entered).
+        """
+        from ezgraph.graph.recorders import recorder  # few programs record
+
+        return recorder(
+            self._active(),
+            artifact,
+            name,
+            key,
+            reason=reason,
+            reached=self._reached,
+            timeout=timeout,
+        )
 
     # --- following ---
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ezgraph.client.stored_calls import StoredCalls
 from ezgraph.clock import Deadline
 from ezgraph.errors import InvalidValueError, MalformedMessageError, UnknownTagError
-from ezgraph.graph.time_machine import DEFAULT_GRAPH, When, state_at
+from ezgraph.graph.time_machine import DEFAULT_GRAPH, When, is_when, state_at
 from ezgraph.protocol.differences import GraphDiff, difference
 from ezgraph.protocol.graphs import Graph, Snapshot
 from ezgraph.state.content import graph_of
@@ -70,11 +70,11 @@ async def graph_at(
             return graph_of(state, name or DEFAULT_GRAPH)
         case str():
             return await _tagged(session, rig, name, timeout)
-        case bool() | None | bytes():
-            raise InvalidValueError(
-                f"{rig!r:.60} names no rig: give a tag, a seq, a time, 'live', or a Snapshot"
-            )
         case _:
+            if not is_when(rig):
+                raise InvalidValueError(
+                    f"{rig!r:.60} names no rig: give a tag, a seq, a time, 'live', or a Snapshot"
+                )
             state = await state_at(session, rig, timeout)
             return graph_of(state, name or DEFAULT_GRAPH)
 

@@ -25,7 +25,6 @@ from ezgraph.protocol.stored_commands import FindSeq, Freeze
 if TYPE_CHECKING:
     from ezgraph.graph.sessions import AnySession
     from ezgraph.protocol.commands import Command
-    from ezgraph.protocol.listing import SnapshotInfo
     from ezgraph.state.graph import GraphState
 
 T = TypeVar("T")
@@ -76,6 +75,11 @@ async def seq_at(session: AnySession, when: When, timeout: float) -> int:  # noq
     return reply.seq
 
 
+def is_when(given: object) -> bool:
+    """Return whether it is of a type that stands for a seq or a time."""
+    return isinstance(given, Real | dt.datetime) and not isinstance(given, bool)
+
+
 def _as_seq(when: object) -> int | None:
     """Return a whole number, also one of NumPy's; None: it is none."""
     if isinstance(when, bool):
@@ -91,13 +95,13 @@ async def freeze(
     *,
     overwrite: bool,
     timeout: float,  # noqa: ASYNC109
-) -> SnapshotInfo:
+) -> Frozen:
     """Store what is live as a snapshot; see `GraphContext.freeze`."""
     command = Freeze(name, tag, overwrite, reason or None)
     frozen = await session.call(command, timeout=timeout)
     if not isinstance(frozen, Frozen):
         raise MalformedMessageError(f"Freeze was answered with {frozen!r:.60}")
-    return frozen.snapshot
+    return frozen
 
 
 def seconds(when: object) -> float:

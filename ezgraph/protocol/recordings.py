@@ -15,7 +15,7 @@ are in the journal.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ezgraph.errors import InvalidValueError
 from ezgraph.protocol.artifacts import Artifact, Partition, check_fingerprint, check_name
@@ -82,6 +82,10 @@ class RecordingInfo(JsonValue):
     def has_ended(self) -> bool:
         """Whether it was ended; else it goes on, or nobody could end it any more."""
         return self.last_seq is not None
+
+    def as_stored(self, number: int, wall_time: float, author: str) -> RecordingInfo:
+        """Return it as it is stored: under that number, first written then and by that author."""
+        return replace(self, number=number, wall_time=wall_time, author=author)
 
     def __repr__(self) -> str:
         end = self.last_seq if self.has_ended else "…"
