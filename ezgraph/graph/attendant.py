@@ -29,7 +29,9 @@ from typing import TYPE_CHECKING
 from ezgraph.clock import SystemClock
 from ezgraph.config import DEFAULT_CHANGE_TIMEOUT_S
 from ezgraph.errors import (
+    DeadlineError,
     EzGraphError,
+    JournalFailedError,
     LimitError,
     MalformedMessageError,
     StaleWriteError,
@@ -156,6 +158,8 @@ class Attendant:
                 answer = busy or await self._answer(request)
                 if isinstance(answer, ReportSettings):
                     answer = await self._report(answer, request_id)
+                    if answer is None:
+                        return
                 elif (unsendable := await self.send(answer)) is not None:
                     answer = _failed_to_send(answer, unsendable)
                     await self.send(answer)
@@ -302,12 +306,19 @@ class Attendant:
             return error if isinstance(error, LimitError | MalformedMessageError) else None
         return None
 
-    async def _report(self, report: ReportSettings, request_id: str) -> AnswerRequest:
-        """Report what a change came to; return what is said when it is asked for again."""
+    async def _report(self, report: ReportSettings, request_id: str) -> AnswerRequest | None:
+        """Report what a change came to; return what is said when it is asked for again.
+
+        None: the broker could not take the report for now, so nobody knows of the change. If it is
+        asked for again, it is made again, and reported then.
+        """
         made = "the change was made before, and is not made again; watch the settings"
         try:
             with self.reporting(report.address) as note:
                 note(await self._tell(report, _ANSWER_S))
+        except (JournalFailedError, DeadlineError) as error:
+            log.warning("settings were not taken address=%s: %s", report.address, error)
+            return None
         except EzGraphError as error:
             log.warning("settings were not taken address=%s: %s", report.address, error)
             made = f"the change was made, but could not be reported: {error}"
