@@ -20,6 +20,7 @@ from ezgraph.cli import (
     journal,
     keys,
     log,
+    recordings,
     render,
     roles,
     runs,
@@ -127,6 +128,7 @@ for _each in (
     time_machine.diff,
     time_machine.at,
     time_machine.restore,
+    recordings.recordings,
 ):
     app.command(cls=completion.PointCommand, rich_help_panel=_PAST)(_each)
 app.add_typer(keys.app, rich_help_panel=_ACCESS)

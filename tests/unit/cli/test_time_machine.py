@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
 
-from ezgraph import GraphDiff, Snapshot
+from ezgraph import Artifact, GraphDiff, Partition, Snapshot
 from ezgraph.backends import Record, SQLiteBackend
 from ezgraph.cli import completion
 from ezgraph.cli.main import app
@@ -29,6 +31,7 @@ from ezgraph.protocol.events import (
     key_of,
 )
 from ezgraph.protocol.metadata import SettingsFieldMetadata, SettingsSchemaMetadata
+from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
 from ezgraph.protocol.settings import SettingsEventType, SettingsSnapshotValue
 from ezgraph.wire import codec
 
@@ -322,6 +325,69 @@ def test_a_file_that_is_none_is_refused_and_not_made(tmp_path: Path) -> None:
     assert "nosuch.db" in missing.stderr
     assert run(tmp_path / "bad.db", "diff", "1", "2").exit_code == 2
     assert [each.name for each in tmp_path.iterdir()] == ["bad.db"]
+
+
+# --- recordings ---
+
+
+@pytest.fixture
+def recorded(file: Path) -> Path:
+    """Return a journal with a recording of two files, one made with two settings."""
+    raw, folder = Artifact("raw"), "/data"
+    for name, seq in (("rig", "4"), ("rig", "5"), ("lab", "4")):
+        run(file, "tag", name, f"at-{seq}", seq)
+    run(file, "untag", "rig", "at-5")
+    with SQLiteBackend(file).connect() as conn:
+        first, second = (each.fingerprint for each in conn.list_snapshots("rig"))
+        begun = conn.write_recording(
+            RecordingInfo("rig", "raw", raw, epoch=1, first_seq=4, start=first, began=NOON)
+        )
+        ended = replace(begun, last_seq=6, end=second, ended=NOON + 90, noted_through=6)
+        made = [
+            RecordedPartition(Partition({"n": 1}, location=f"{folder}/one.h5"), 5, (first,)),
+            RecordedPartition(Partition({"n": 2}, location=f"{folder}/two.h5"), 6, (first, second)),
+        ]
+        conn.write_recording(ended, made, [RecordedChange(5, FILTER)])
+        conn.write_recording(
+            RecordingInfo("lab", "raw", raw, epoch=1, first_seq=6, start=first, began=NOON + 60)
+        )
+    return file
+
+
+def test_the_settings_behind_a_file_are_found_by_its_name(recorded: Path) -> None:
+    shown = lines(run(recorded, "recordings", "--of", "two.h5"))
+    (record,) = told(recorded, "recordings", "--of", "/data/one.h5")
+
+    label, digits = record["snapshots"][0]["label"], record["snapshots"][0]["fingerprint"]
+    assert shown[0] == "/data/two.h5  rig raw #1, stored at seq 6"
+    assert shown[1] == f"rig@at-4  (rig@{digits[:12]})"
+    assert re.fullmatch(r"rig@[0-9a-f]{12}", shown[2])
+    assert shown[3] == f"1 change of settings during it: {FILTER} at seq 5"
+    assert (label, record["key"], record["changes"]) == (
+        "rig@at-4", {"n": 1}, [{"seq": 5, "address": FILTER}]
+    )
+    assert run(recorded, "at", label, FILTER, "cutoff").stdout == "30.0\n"
+    assert run(recorded, "at", shown[2], FILTER, "cutoff").stdout == "20.0\n"
+
+
+def test_recordings_are_listed_with_how_they_ended(recorded: Path) -> None:
+    shown = lines(run(recorded, "recordings"))
+    of_lab = told(recorded, "recordings", "lab")
+
+    assert shown[0] == "2 recordings"
+    assert shown[1].startswith("lab raw #1  seq 6 on, ")
+    assert "goes on, or nobody ended it" in shown[1]
+    assert re.search(r"^rig raw #1  seq 4 to 6, .* for 1m 30s  by ", shown[2])
+    assert [(each["name"], each["last_seq"], each["end"]) for each in of_lab] == [
+        ("lab", None, None)
+    ]
+
+
+def test_a_file_that_nobody_recorded_is_said_to_be_none(recorded: Path) -> None:
+    done = run(recorded, "recordings", "--of", "three.h5")
+
+    assert (done.exit_code, "no recording has a file 'three.h5'" in done.stderr) == (1, True)
+    assert run(recorded, "recordings", "nosuch").stdout == "no recordings\n"
 
 
 # --- TAB ---
