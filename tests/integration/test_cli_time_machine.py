@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
@@ -13,9 +14,11 @@ from ezgraph import GraphDiff, GraphServer, RestoreReport, VetoedError, sync
 from ezgraph.cli.main import app
 from ezgraph.cli.paper import paper
 from ezgraph.settings import Setting, Settings, SettingsHost
+from tests.unit.cli.test_time_machine import NOON, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from typer.testing import Result
 
@@ -32,6 +35,11 @@ class FilterSettings(Settings):
 def keep_off_the_mains(wanted: FilterSettings, present: FilterSettings) -> None:
     if wanted.cutoff == 50.0 != present.cutoff:
         raise VetoedError("50 Hz is where the mains hum")
+
+
+def take_a_moment(wanted: FilterSettings, present: FilterSettings) -> None:
+    """Take so long that who does not wait for it has the settings from before."""
+    threading.Event().wait(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +95,7 @@ def test_what_was_frozen_is_found_again_compared_and_restored(
     assert "    cutoff  20.0 -> 40.0 Hz\n" in dry.stdout
     assert rig.settings.cutoff == 20.0
 
+    rig.validators.append(take_a_moment)
     done = run(broker, "restore", "rig", "good", "--yes", "--reason", "back")
     assert done.exit_code == 0, done.output
     assert (rig.settings.cutoff, rig.settings.order) == (40.0, 1)
@@ -130,6 +139,17 @@ def test_tags_are_set_listed_moved_and_removed_through_the_broker(broker: GraphS
     steps = told(broker, "tags", "bench", "--history", "two")
     assert steps[0]["seq"] == here
     assert run(broker, "diff", str(here), "bench@two").exit_code == 1
+
+
+def test_a_time_that_was_twice_is_said_to_be(tmp_path: Path) -> None:
+    write(tmp_path / "rig.db", [NOON + after for after in (0, 60, 120, 30, 90, 150, 160)])
+    with GraphServer(backend=f"sqlite:///{tmp_path / 'rig.db'}") as broker:
+        done = run(broker, "at", "2026-05-04T12:01:35+00:00", FILTER, "cutoff")
+        other = run(broker, "diff", "2026-05-04T12:02:40+00:00", "7")
+
+    assert done.stdout == "20.0\n"
+    assert "note: the broker's clock was set back by 90 s right before seq 4" in done.stderr
+    assert (other.exit_code, other.stderr) == (0, "")
 
 
 def test_what_is_not_there_says_so(broker: GraphServer) -> None:

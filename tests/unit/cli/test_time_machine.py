@@ -348,8 +348,12 @@ def recorded(file: Path) -> Path:
             RecordedPartition(Partition({"n": 2}, location=f"{folder}/two.h5"), 6, (first, second)),
         ]
         conn.write_recording(ended, made, [RecordedChange(5, FILTER)])
+        going_on = RecordingInfo(
+            "lab", "raw", raw, epoch=1, first_seq=6, start=first, began=NOON + 60
+        )
+        conn.write_recording(going_on)
         conn.write_recording(
-            RecordingInfo("lab", "raw", raw, epoch=1, first_seq=6, start=first, began=NOON + 60)
+            replace(going_on, last_seq=7, end=first, ended=NOON + 61, failed=True)
         )
     return file
 
@@ -374,13 +378,11 @@ def test_recordings_are_listed_with_how_they_ended(recorded: Path) -> None:
     shown = lines(run(recorded, "recordings"))
     of_lab = told(recorded, "recordings", "lab")
 
-    assert shown[0] == "2 recordings"
-    assert shown[1].startswith("lab raw #1  seq 6 on, ")
-    assert "goes on, or nobody ended it" in shown[1]
-    assert re.search(r"^rig raw #1  seq 4 to 6, .* for 1m 30s  by ", shown[2])
-    assert [(each["name"], each["last_seq"], each["end"]) for each in of_lab] == [
-        ("lab", None, None)
-    ]
+    assert shown[0] == "3 recordings"
+    assert re.search(r"^lab raw #1  seq 6 on, .*  goes on, or nobody ended it  by ", shown[1])
+    assert re.search(r"^lab raw #2  seq 6 to 7, .* for 1\.0s  failed  by ", shown[2])
+    assert re.search(r"^rig raw #1  seq 4 to 6, .* for 1m 30s  by ", shown[3])
+    assert [(each["last_seq"], each["failed"]) for each in of_lab] == [(None, False), (7, True)]
 
 
 def test_a_file_that_nobody_recorded_is_said_to_be_none(recorded: Path) -> None:
