@@ -182,9 +182,18 @@ def refuse_stored(identity: Identity, scope: ReadScope, question: Question) -> N
     Raises:
         ForbiddenError: says what it may read.
     """
-    is_filtered = isinstance(question, Listed) and question.room in ("tag", "tagged")
-    if not is_filtered and not scope.is_full:
-        raise _forbidden(identity, f"read graphs and partitions (it reads {scope})")
+    if not (isinstance(question, Listed) and question.room in ("tag", "tagged")):
+        refuse_partial(identity, scope, "graphs and partitions")
+
+
+def refuse_partial(identity: Identity, scope: ReadScope, what: str) -> None:
+    """Refuse to read what tells of everything, unless the role lets one read everything.
+
+    Raises:
+        ForbiddenError: says what it may read.
+    """
+    if not scope.is_full:
+        raise _forbidden(identity, f"read {what} (it reads {scope})")
 
 
 def refuse_hidden(identity: Identity, scope: ReadScope, key: Key) -> None:

@@ -424,6 +424,10 @@ class BrokerCore:
             ):
                 return self._ask_store(lease, came, request.request_id, command, now)
             case Restore() | ReadCheckpoint():
+                if identity is not None and isinstance(command, Restore):
+                    refuse_forbidden(identity, command)
+                elif identity is not None:
+                    refuse_partial(identity, scope_of(self.access, identity), "the whole state")
                 raise UnsupportedError(
                     f"{type(command).__name__} is not known to this broker; install a newer "
                     f"ezgraph there"

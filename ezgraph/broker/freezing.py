@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _SLOTS = 25
 """How many parts are digested at a step; as long as cutting a page takes."""
-_STORED_BYTES = 256 << 10
+_STORED_BYTES = 128 << 10
 """How much of a graph is stored at once."""
 
 

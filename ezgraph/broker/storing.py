@@ -79,8 +79,8 @@ if TYPE_CHECKING:
     Steps = Generator[None, None, Decided]
 
 Result = Decided | EzGraphError
-_UNITS_PER_PASS = 8
-"""How many steps of long commands are done in one pass: some 2 ms together."""
+_UNITS_PER_PASS = 6
+"""How many steps of long commands are done in one pass: one or two milliseconds together."""
 _ROW_BYTES = 1_000
 _DELETED = "deleted"
 _MOST_REVISIONS = 100_000

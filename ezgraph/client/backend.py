@@ -111,19 +111,19 @@ class BrokerBackend(Backend["BrokerConnection"]):
         """Return a connection whose methods are coroutines; use it in an ``async with`` block."""
         return AsyncBrokerConnection(self, timeout=timeout)
 
-    def session(self) -> blocking.Session:
-        """Return a guest's session with the broker, to be opened; for use in plain threads."""
-        return blocking.Session(**self._target())
+    def session(self, kind: str = "guest") -> blocking.Session:
+        """Return a session with the broker, to be opened; for use in plain threads."""
+        return blocking.Session(**self._target(), kind=kind)
 
     def async_session(self) -> AsyncSession:
         """Return a guest's session with the broker, to be opened; for use in an event loop."""
         from ezgraph.client import aio  # asyncio is slow to import
 
-        return aio.Session(**self._target())
+        return aio.Session(**self._target(), kind="guest")
 
     def _target(self) -> dict[str, Any]:
         broker = choose_broker(self.address, self.keys or None)
-        return {"addresses": broker.addresses, "kind": "guest", "keys": broker.keys}
+        return {"addresses": broker.addresses, "keys": broker.keys}
 
 
 async def _asked(session: Shell, command: Command, kind: type[T], deadline: Deadline) -> T:
