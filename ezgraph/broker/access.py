@@ -206,17 +206,6 @@ def refuse_hidden(identity: Identity, scope: ReadScope, key: Key) -> None:
         raise _forbidden(identity, f"read {_shown(key)} (it reads {scope})")
 
 
-def refuse_partial(identity: Identity, scope: ReadScope) -> None:
-    """Refuse to show the past, of which no part is told apart, to who may not read everything.
-
-    Raises:
-        ForbiddenError: says what it may read.
-    """
-    if not scope.is_full:
-        what = f"read the state as it was, which is all of it (it reads {scope})"
-        raise _forbidden(identity, what)
-
-
 def _forbidden(identity: Identity, what: str) -> ForbiddenError:
     return ForbiddenError(
         f"key {identity.name!r} (role {identity.role}) may not {what}; ask whoever keeps this "

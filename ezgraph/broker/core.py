@@ -401,7 +401,8 @@ class BrokerCore:
                 return Outcome(read=command, client=lease.client)
             case ReadCheckpoint() | ReadStretch() | FindSeq():
                 if identity is not None:
-                    refuse_partial(identity, scope_of(self.access, identity))
+                    scope = scope_of(self.access, identity)
+                    refuse_partial(identity, scope, "the state as it was")
                 return Outcome(read=command, client=lease.client)
             case ReadConfig() | ListConfigTypes() | ReadConfigSchema():
                 self._refuse_config_read(identity, command)
@@ -423,11 +424,9 @@ class BrokerCore:
                 | DeleteRecording()
             ):
                 return self._ask_store(lease, came, request.request_id, command, now)
-            case Restore() | ReadCheckpoint():
-                if identity is not None and isinstance(command, Restore):
+            case Restore():
+                if identity is not None:
                     refuse_forbidden(identity, command)
-                elif identity is not None:
-                    refuse_partial(identity, scope_of(self.access, identity), "the whole state")
                 raise UnsupportedError(
                     f"{type(command).__name__} is not known to this broker; install a newer "
                     f"ezgraph there"
