@@ -445,7 +445,7 @@ def _store_recordings(
     say(session, WriteRecording(replace(info, number=9)), WriteRecording(info, [added] * 2))
     say(guest, ReadStored(RecordingAt("rig", "raw", 1)), ReadStored(RecordingAt("rig", "b", 2)))
     say(guest, ReadStored(Listed("recording", ("rig", "raw"))))
-    say(session, DeleteRecording("rig", "raw", 1, "over"), DeleteRecording("rig", "raw", 1))
+    say(session, *(DeleteRecording("rig", "raw", number, "over") for number in (1, 2, 1)))
 
 
 RARE: list[Body] = [
