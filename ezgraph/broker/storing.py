@@ -286,10 +286,8 @@ class Storing:
             for name, piece in command.pieces.items()
             if stored_graphs.piece_of(store, name) is None
         }
-        in_use = self._in_use()
-        for name in self._pieces.expired(self._now):
-            if name not in in_use:
-                store.remove([stored_graphs.piece_key(name)])
+        over = self._pieces.expired(self._now)
+        store.remove(map(stored_graphs.piece_key, set(over) - self._in_use()))
         self._pieces.add(asked.lease.client, new, self._now)
         stored_graphs.add_pieces(store, new)
 
