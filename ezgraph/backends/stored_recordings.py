@@ -64,7 +64,7 @@ def write_recording(
     else:
         kept = _continued(store, info)
     place = place_of_recording(kept.name, kept.artifact_key, kept.number)
-    store.put({topic_of(("recording", *place)): codec.encode(RecordingRow(kept))})
+    store.put({topic_of(("recording", *place)): _spelled(kept)})
     _add_recorded(store, topic_of(("recorded", *place)), partitions, changes)
     store.add({_in_force(kept, mark): b"" for mark in marks})
     _add_partitions(store, kept, partitions, written)
@@ -88,17 +88,22 @@ def _continued(store: Store, info: RecordingInfo) -> RecordingInfo:
     """Return what is to be kept of a recording that is there already."""
     before = read_info(store, info.name, info.artifact_key, info.number)
     kept = info.as_stored(info.number, before.wall_time, before.author)
-    if before.artifact != info.artifact:
+    if before.artifact.fingerprint != info.artifact.fingerprint:
         raise InvalidValueError(
             f"recording {info.number} of {info.artifact_key!r} in graph {info.name!r} is of "
             f"another artifact (stored at {before.artifact.storage!r:.60}); begin one of its own"
         )
-    if before.has_ended and before != kept:
+    if before.has_ended and _spelled(before) != _spelled(kept):
         raise RecordingEndedError(
             f"recording {info.number} of {info.artifact_key!r} in graph {info.name!r} has ended "
             f"at seq {before.last_seq}: what is known of it stays; begin another"
         )
     return kept
+
+
+def _spelled(info: RecordingInfo) -> bytes:
+    """Return its row; unlike values, which may hold arrays, these can always be compared."""
+    return codec.encode(RecordingRow(info))
 
 
 def _add_recorded(

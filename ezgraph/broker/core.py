@@ -413,7 +413,8 @@ class BrokerCore:
                 return Outcome(read=command, client=lease.client)
             case ReadCheckpoint() | ReadStretch() | FindSeq():
                 if identity is not None:
-                    refuse_partial(identity, scope_of(self.access, identity), "the state as it was")
+                    scope = scope_of(self.access, identity)
+                    refuse_partial(identity, scope, "the state as it was")
                 return Outcome(read=command, client=lease.client)
             case ReadConfig() | ListConfigTypes() | ReadConfigSchema():
                 self._refuse_config_read(identity, command)

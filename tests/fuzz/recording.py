@@ -63,6 +63,7 @@ from ezgraph.protocol.events import (
     AccessRefused,
     Body,
     ConfigSchemaSet,
+    RecordingWritten,
     SettingsOwed,
     SettingsSettled,
     Source,
@@ -83,20 +84,25 @@ from ezgraph.protocol.metadata import (
     TaskMetadata,
     UnitMetadata,
 )
+from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
 from ezgraph.protocol.replies import (
     CheckpointChunk,
     ConfigSchemaShown,
     EventRange,
     Refusal,
     RestoreReport,
+    SeqFound,
     SnapshotChunk,
+    StretchChunk,
 )
 from ezgraph.protocol.routed import ProcessControlRequest, Routed, SettingsCheckRequest
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.snapshot import Edge
 from ezgraph.protocol.stored_commands import (
     Deletable,
+    DeleteRecording,
     DeleteStored,
+    FindSeq,
     Freeze,
     GraphAt,
     Listed,
@@ -105,6 +111,8 @@ from ezgraph.protocol.stored_commands import (
     PieceAt,
     ReadCheckpoint,
     ReadStored,
+    ReadStretch,
+    RecordingAt,
     RemoveTag,
     Restore,
     SetTag,
@@ -116,6 +124,7 @@ from ezgraph.protocol.stored_commands import (
     StoreSnapshot,
     TagAt,
     WritePartitions,
+    WriteRecording,
 )
 from ezgraph.testing import Network, SimulatedBroker, SimulatedClient
 from ezgraph.wire import codec, frames, values
@@ -400,10 +409,13 @@ def _store(
     ):
         say(guest, ReadStored(asked))
     say(guest, RemoveTag("rig", "best"), RemoveTag("rig", "best", "again"))
+    _store_recordings(session, guest, say, raw, print_, part)
     say(session, DeleteStored(Deletable.SNAPSHOT, "rig", print_))
     say(session, DeleteStored(Deletable.GRAPH, "rig", print_, reason="over"))
     say(session, DeleteStored(Deletable.PARTITIONS, artifact=raw, partitions=[part]))
-    say(session, Restore("rig", "first", dry_run=False, reason="back"), ReadCheckpoint(9, 1))
+    say(session, Restore("rig", "first", dry_run=False, reason="back"))
+    say(guest, ReadCheckpoint(9), ReadCheckpoint(9, 1), ReadStretch(2, 9), ReadStretch(9, 2))
+    say(guest, FindSeq(0.0), FindSeq(5.5))
     report = RestoreReport(
         9, "rig", print_, dry_run=True, edges_added=[Edge("a", "b")],
         settings=[("SYS/A", {"gain": 2}, None)], config_set=[("flow", "a:b")],
@@ -412,11 +424,32 @@ def _store(
     )
     chunk = CheckpointChunk(7, 1, 1, [b"entry"], {b"name": b"blob"}, 1)
     refused = Refusal("restore_refused", "not now", report=report)
-    for reply in (report, chunk, refused):
+    stretch = StretchChunk(7, [6], [b"settings/a/"], [b"event"])
+    for reply in (report, chunk, refused, stretch, SeqFound(7, [(6, 2.0, 1.0)])):
         recording.add_reply(frames.reply_frame(7, reply))
 
 
+def _store_recordings(
+    session: _Recorded,
+    guest: _Recorded,
+    say: Callable[..., None],
+    raw: Artifact,
+    print_: Fingerprint,
+    part: Partition,
+) -> None:
+    """A recording that grows and ends, one that names what is not there; what is read of them."""
+    info = RecordingInfo("rig", "raw", raw, epoch=1, first_seq=2, start=print_, began=3.0)
+    added = RecordedPartition(replace(part, content_fingerprint=print_), 3, (print_,))
+    say(session, WriteRecording(info, [added], [RecordedChange(3, "SYS/A")], "why"))
+    say(session, WriteRecording(replace(info, number=1, last_seq=5, ended=4.0, end=print_)))
+    say(session, WriteRecording(replace(info, number=9)), WriteRecording(info, [added] * 2))
+    say(guest, ReadStored(RecordingAt("rig", "raw", 1)), ReadStored(RecordingAt("rig", "b", 2)))
+    say(guest, ReadStored(Listed("recording", ("rig", "raw"))))
+    say(session, *(DeleteRecording("rig", "raw", number, "over") for number in (1, 2, 1)))
+
+
 RARE: list[Body] = [
+    RecordingWritten("rig", "raw", 2, 3, None, False, 4, 5.0, "me"),
     AccessRefused("unknown key at 10.0.0.1", "connect", "not_admitted", "no such key", 3),
     ConfigSchemaSet("flow", {"type": ["object", "null"]}),
     StateRestored("rig", Fingerprint.from_string("a"), 1, 2, 3, 4, "best"),

@@ -595,6 +595,21 @@ def test_a_recording_that_has_ended_stays_as_it_is(conn: Connection) -> None:
     assert conn.read_recording("rig", "raw", 1).info == done
 
 
+def test_an_artifact_of_a_recording_may_hold_arrays(conn: Connection) -> None:
+    start = snapshot()
+    conn.write_snapshot(start)
+    artifact = replace(RAW, statistics={"means": np.arange(3.0)})
+
+    begun = conn.write_recording(replace(recording(start), artifact=artifact))
+    done = conn.write_recording(replace(begun, last_seq=9, ended=1.7e9))
+
+    assert conn.write_recording(done).number == begun.number
+    found = conn.read_recording("rig", "raw", 1).info
+    assert found.artifact.fingerprint == artifact.fingerprint
+    with pytest.raises(InvalidValueError, match="another artifact"):
+        conn.write_recording(replace(begun, artifact=RAW))
+
+
 def test_a_partition_in_a_recording_gets_its_content_fingerprint(conn: Connection) -> None:
     start = snapshot()
     conn.write_snapshot(start)

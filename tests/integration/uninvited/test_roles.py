@@ -147,7 +147,7 @@ NEEDS: dict[type, tuple[str, ...]] = {
 }
 """The verbs that each command is refused without; of those without one, some tell less."""
 
-OF_A_TYPE = (ReadConfigSchema, SetConfigSchema, ReadCheckpoint)
+OF_A_TYPE = (ReadConfigSchema, SetConfigSchema, ReadCheckpoint, ReadStretch, FindSeq)
 PART_OF_A_TYPE = {"owner": "config", "part": "read", "blind": "read"}
 """Who has a verb on some keys of each type, and so not on the type as a whole (or on all)."""
 
@@ -217,16 +217,16 @@ def every_command(place: str, peer: Peer, text: str) -> list[Asked]:
         Asked(SetTag(text, "other", SnapshotRef(FINGERPRINT))),
         Asked(RemoveTag(text, "tag")),
         Asked(WritePartitions(Artifact(text), [Partition({}, FINGERPRINT, location=text)])),
-        Asked(DeleteStored(Deletable.GRAPH, text, FINGERPRINT)),
-        Asked(Restore(text, "tag")),
-        Asked(ReadStored(Listed("tag"))),
         Asked(
             WriteRecording(
                 RecordingInfo(text, text, Artifact(text), start=FINGERPRINT),
-                [RecordedPartition(Partition(location=text), 1, (FINGERPRINT,))],
+                [RecordedPartition(Partition({}, FINGERPRINT, location=text), 1, (FINGERPRINT,))],
             )
         ),
         Asked(DeleteRecording(text, text, 1)),
+        Asked(DeleteStored(Deletable.GRAPH, text, FINGERPRINT)),
+        Asked(Restore(text, "tag")),
+        Asked(ReadStored(Listed("tag"))),
         Asked(ReadCheckpoint(0)),
         Asked(ReadStretch(0, 0)),
         Asked(FindSeq(1e9)),
@@ -288,7 +288,7 @@ def test_a_role_allows_what_it_grants_and_what_it_forbids_changes_nothing(
 
     refused = [each.body for each in audited if isinstance(each.body, AccessRefused)]
     assert {each.what for each in refused if each.code == "forbidden"} == forbidden
-    assert len(refused) == len(forbidden) <= len(VERBS) + 14
+    assert len(refused) == len(forbidden) <= len(VERBS) + 18
     assert not {each.kind for each in changes} & kinds_without(may)
     for secret in secrets_of(rig, peers["session"]):
         assert secret not in str(audited)
@@ -316,7 +316,9 @@ def allowed(reply: object, command: Command, may: frozenset[str]) -> bool:
             return True  # a snapshot is of it
         case SetTag(), Refusal(code="unknown_snapshot"):
             return "store" not in may
-        case Restore() | ReadCheckpoint(), Refusal(code="unsupported"):
+        case WriteRecording(), Refusal(code="unknown_snapshot"):
+            return "store" not in may
+        case Restore(), Refusal(code="unsupported"):
             return True
         case _:
             return not isinstance(reply, Refusal)
@@ -332,6 +334,7 @@ def kinds_without(may: frozenset[str]) -> set[str]:
         "config": {"ConfigValueSet", "ConfigValueDeleted", "ConfigSchemaSet"},
         "store": {
             "SnapshotFrozen", "TagSet", "TagRemoved", "PartitionsWritten", "StoredDeleted",
+            "RecordingWritten", "RecordingDeleted",
         },
         "restore": {"StateRestored", "SettingsOwed", "SettingsSettled"},
     }
