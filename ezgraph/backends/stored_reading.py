@@ -1,4 +1,4 @@
-"""A stored graph that is read step by step, between other things, as a broker does it."""
+"""The content of a stored graph, read step by step, between other things, as a broker does it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ from ezgraph.backends.stored_graphs import (
     stored_piece,
     understood,
 )
-from ezgraph.protocol.graphs import remember_fingerprint
+from ezgraph.protocol.graph_content import GraphContent
 
 if TYPE_CHECKING:
     from ezgraph.backends.store import Store
     from ezgraph.protocol.fingerprints import Fingerprint
-    from ezgraph.protocol.graphs import Graph
-    from ezgraph.protocol.stored import Part
 
 _PIECES_A_STEP = 8
 
 
 class GraphReading:
-    """A graph of a store, as far as it has been read. A step takes a few milliseconds."""
+    """A graph of a store; ``content`` is as much of it as was read. A step takes milliseconds."""
 
     def __init__(self, store: Store, name: str, fingerprint: Fingerprint) -> None:
         """Begin with a stored graph.
@@ -39,7 +37,7 @@ class GraphReading:
         self.fingerprint = fingerprint
         self._blobs_left, self._pages_left = names_in(row.blobs), names_in(row.pages)
         self._blobs: dict[bytes, bytes] = {}
-        self._parts: list[Part] = []
+        self.content = GraphContent(fingerprint)
 
     def __repr__(self) -> str:
         return f"<GraphReading {self.name} {self.fingerprint} pages_left={len(self._pages_left)}>"
@@ -64,13 +62,7 @@ class GraphReading:
         now, self._pages_left = _cut(self._pages_left)
         for name in now:
             read = partial(parts_of_page, stored_piece(store, name), self._blobs)
-            self._parts += understood(piece_key(name), read)
-
-    def graph(self) -> Graph:
-        """Return what was read; it knows its fingerprint."""
-        graph = graph_from(self.name, self._parts)
-        remember_fingerprint(graph, self.fingerprint)
-        return graph
+            self.content.add(graph_from(self.name, understood(piece_key(name), read)))
 
 
 def _cut(names: list[bytes]) -> tuple[list[bytes], list[bytes]]:

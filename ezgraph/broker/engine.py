@@ -97,6 +97,7 @@ log = logging.getLogger(__name__)
 _LITTLE_EVENTS = 200
 _ACKNOWLEDGED_S = 0.005
 _FRAMES_PER_MESSAGE = 256
+_SLOTS_A_STEP = 100
 _ROWS_OF_A_STEP = 100
 """What a step of reading a graph costs, in rows of history, roughly."""
 
@@ -681,12 +682,15 @@ class BrokerEngine:
             return 1  # who asked is gone
         try:
             begun = reading.graph or self.journal.ask(lambda store: _begin_reading(store, command))
-            self.journal.ask(begun.step)
+            if not begun.is_done:
+                self.journal.ask(begun.step)
         except EzGraphError as error:
             self.core.restore_unread(client, request_id, error, now)
             return 1
         if begun.is_done:
-            self.core.restores.read(client, request_id, begun.graph())
+            self.state.content.digest_some(_SLOTS_A_STEP)
+        if begun.is_done and self.state.content.is_current:
+            self.core.restores.read(client, request_id, begun.content)
         else:
             self._reads.put(reading._replace(graph=begun))
         return _ROWS_OF_A_STEP

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ezgraph.broker.rules_config import ValueChecks
     from ezgraph.config import Limits
     from ezgraph.protocol.events import Source
-    from ezgraph.protocol.graphs import Graph
+    from ezgraph.protocol.graph_content import GraphContent
     from ezgraph.protocol.roles import Identity
     from ezgraph.protocol.stored_commands import Restore
     from ezgraph.state.graph import GraphState
@@ -76,7 +76,7 @@ class Restoring:
     identity: Identity | None
     asker: Asker
     deadline: float
-    graph: Graph | None = None
+    graph: GraphContent | None = None
     plan: RestorePlan = field(default_factory=RestorePlan)
     mark: bytes = b""
     round: int = 0
@@ -167,7 +167,7 @@ class Restores:
 
     # --- asking ---
 
-    def read(self, client: str, request_id: int, graph: Graph) -> None:
+    def read(self, client: str, request_id: int, graph: GraphContent) -> None:
         """The snapshot was read: plan, and ask the owners."""
         restore = self._under_way.get((client, request_id))
         if restore is not None:
@@ -175,7 +175,7 @@ class Restores:
             self._plan(restore, graph)
             self._ask(restore)
 
-    def _plan(self, restore: Restoring, graph: Graph) -> None:
+    def _plan(self, restore: Restoring, graph: GraphContent) -> None:
         restore.plan = plan_restore(
             self._state, graph, restore.asker, limits=self._limits, checks=self._checks
         )

@@ -19,13 +19,15 @@ A restore settles what earlier ones still owe: it is wanted no longer, or owed a
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ezgraph.broker.rules_config import bring_back
 from ezgraph.broker.rules_graph import check_topics, describe_owner
 from ezgraph.broker.rules_settings import different
-from ezgraph.errors import CyclicException, EzGraphError, ReadOnlyFieldError
+from ezgraph.errors import EzGraphError, ReadOnlyFieldError
 from ezgraph.names import topic_of
 from ezgraph.protocol.config import ROOM as CONFIG
 from ezgraph.protocol.config import config_key_text, parse_config_key
@@ -37,10 +39,8 @@ from ezgraph.protocol.events import (
     EdgeDisconnected,
 )
 from ezgraph.protocol.fingerprints import canonical
-from ezgraph.protocol.graphs import component_digest, settings_digest
 from ezgraph.protocol.snapshot import Edge
 from ezgraph.state.content import settings_at
-from ezgraph.state.dag import DAG
 from ezgraph.state.schema_check import check_change
 
 if TYPE_CHECKING:
@@ -51,10 +51,12 @@ if TYPE_CHECKING:
     from ezgraph.broker.rules_config import ValueChecks
     from ezgraph.config import Limits
     from ezgraph.names import Key
-    from ezgraph.protocol.graphs import Graph
+    from ezgraph.protocol.graph_content import GraphContent
     from ezgraph.protocol.metadata import SettingsSchemaMetadata
     from ezgraph.protocol.settings import SettingsSnapshotValue
     from ezgraph.state.graph import GraphState
+
+_SHOWN = 5
 
 
 def _may_all(_verb: str, _key: Key) -> bool:
@@ -148,7 +150,7 @@ class RestorePlan:
 
 
 def plan_restore(
-    state: GraphState, graph: Graph, asker: Asker, *, limits: Limits, checks: ValueChecks
+    state: GraphState, graph: GraphContent, asker: Asker, *, limits: Limits, checks: ValueChecks
 ) -> RestorePlan:
     """Return what it takes for ``state`` to be as ``graph`` again."""
     plan = RestorePlan()
@@ -170,14 +172,14 @@ def _is_allowed(plan: RestorePlan, asker: Asker, verb: str, key: Key) -> bool:
 
 
 def _plan_edges(
-    plan: RestorePlan, state: GraphState, graph: Graph, asker: Asker, limits: Limits
+    plan: RestorePlan, state: GraphState, graph: GraphContent, asker: Asker, limits: Limits
 ) -> None:
     """First what goes, then what comes: so there is no loop in between either."""
-    owners, wanted = state.dag.edge_owners, set(graph.topology)
+    owners, wanted = state.dag.edge_owners, graph.topology
     for edge in sorted(owners.keys() - wanted):
         _plan_removal(plan, state, edge, asker)
     missing = sorted(wanted - owners.keys())
-    if (loop := _loop_of(graph)) is not None:
+    if missing and (loop := _loop_in(wanted)) is not None:
         plan.cannot.append(InTheWay("the wiring of the snapshot", loop))
         return
     for start, end in missing:
@@ -217,15 +219,19 @@ def _plan_removal(
         ]
 
 
-def _loop_of(graph: Graph) -> str | None:
-    """Return why a graph's wiring cannot be had, if somebody wrote one that has a loop."""
-    dag = DAG()
-    try:
-        for edge in graph.topology:
-            dag.add_edge(*edge)
-    except CyclicException as error:
-        return str(error)
-    return None
+def _loop_in(edges: set[Edge]) -> str | None:
+    """Return why this wiring cannot be had, if somebody wrote one that has a loop."""
+    incoming, following = Counter(end for _, end in edges), defaultdict(list)
+    for start, end in edges:
+        following[start].append(end)
+    free = [start for start in following if start not in incoming]
+    while free:
+        for end in following.pop(free.pop(), ()):
+            incoming[end] -= 1
+            if not incoming[end]:
+                free.append(end)
+    left = sorted(following)
+    return f"there is a loop through {', '.join(left[:_SHOWN])}" if left else None
 
 
 def _edge(start: str, end: str) -> str:
@@ -238,19 +244,26 @@ def _edge(start: str, end: str) -> str:
 def _plan_config(
     plan: RestorePlan,
     state: GraphState,
-    graph: Graph,
+    graph: GraphContent,
     asker: Asker,
     limits: Limits,
     checks: ValueChecks,
 ) -> None:
     wanted: dict[Key, Any] = {}
+    same: set[Key] = set()
     for kind, entries in graph.config.items():
         for text, value in entries.items():
             try:
-                wanted[kind, *parse_config_key(text)] = value
+                key = kind, *parse_config_key(text)
             except EzGraphError as error:
                 plan.cannot.append(InTheWay(f"config {kind} {text}", str(error)))
-    found = bring_back(state.config, wanted, asker.session, limits=limits, checks=checks)
+            else:
+                slot = "config", kind, text
+                if state.content.digest_in(slot) == graph.digests[slot]:
+                    same.add(key)
+                else:
+                    wanted[key] = value
+    found = bring_back(state.config, wanted, same, asker.session, limits=limits, checks=checks)
     for body in found.bodies:
         if _is_allowed(plan, asker, "config", (CONFIG, body.type, *body.key)):
             plan.bodies.append(body)
@@ -270,11 +283,12 @@ def _entry(key: Key) -> str:
 # --- settings ---
 
 
-def _plan_settings(plan: RestorePlan, state: GraphState, graph: Graph, asker: Asker) -> None:
+def _plan_settings(
+    plan: RestorePlan, state: GraphState, graph: GraphContent, asker: Asker
+) -> None:
     for address, value in graph.settings.items():
-        now = settings_at(state, address)
-        is_owed = address in state.owed
-        if now is not None and not is_owed and settings_digest(now) == settings_digest(value):
+        slot = "settings", address
+        if address not in state.owed and state.content.digest_in(slot) == graph.digests[slot]:
             continue
         try:
             topic_of(("settings", address))
@@ -359,9 +373,13 @@ def _judged(
     schema: SettingsSchemaMetadata, changes: Iterable[tuple[str, object]]
 ) -> tuple[dict[str, object], tuple[str, ...], tuple[str, ...]]:
     """Return which changes fit, which are of fields that are only shown, and why others do not."""
+    found = dict(changes)
+    with suppress(EzGraphError):
+        check_change(schema, found)
+        return found, (), ()
     fit: dict[str, object] = {}
     read_only, unfit = [], []
-    for path, value in changes:
+    for path, value in found.items():
         try:
             check_change(schema, {path: value})
         except ReadOnlyFieldError:
@@ -401,9 +419,9 @@ def describe_process(state: GraphState, process_id: UUID) -> str:
 # --- components ---
 
 
-def _note_components(plan: RestorePlan, state: GraphState, graph: Graph) -> None:
+def _note_components(plan: RestorePlan, state: GraphState, graph: GraphContent) -> None:
     """Say which programs would have to be started, or ended, or be what they were."""
-    there, then = state.components, graph.components
+    there, then = state.components, graph.in_room("component")
     for address in sorted(then.keys() - there.keys()):
         why = "it is gone: its program registers it when it is started"
         plan.not_restored.append((f"component {address}", why))
@@ -412,6 +430,6 @@ def _note_components(plan: RestorePlan, state: GraphState, graph: Graph) -> None
         why = f"the snapshot does not have it; it goes with {session}"
         plan.not_restored.append((f"component {address}", why))
     for address in sorted(there.keys() & then.keys()):
-        if component_digest(there[address].metadata) != component_digest(then[address]):
+        if state.content.digest_in(("component", address)) != then[address]:
             why = "its program registered it otherwise than it was"
             plan.not_restored.append((f"component {address}", why))

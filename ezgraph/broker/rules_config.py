@@ -38,7 +38,7 @@ from ezgraph.state.config_schema import Violation, check_schema, judged_together
 from ezgraph.state.config_values import is_deeper_than, is_same_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from ezgraph.config import Limits
     from ezgraph.names import Key
@@ -165,6 +165,7 @@ class BroughtBack(NamedTuple):
 def bring_back(
     config: ConfigState,
     wanted: Mapping[Key, object],
+    same: Container[Key],
     session: str | None,
     *,
     limits: Limits,
@@ -172,13 +173,14 @@ def bring_back(
 ) -> BroughtBack:
     """Return what makes the entries those that are ``wanted``, by ``(type, *key)``, and no others.
 
-    What ``session`` holds stays its own; all else that is put is persistent.
+    ``same`` are those that are there and as they are to be. What ``session`` holds stays its own;
+    all else that is put is persistent.
     """
     found = BroughtBack([], [], [])
     puts: list[ConfigValueSet] = []
     deletes: list[ConfigValueDeleted] = []
     for key, entry in config.entries.items():
-        if key in wanted:
+        if key in wanted or key in same:
             continue
         if entry.owner not in (None, session):
             found.held.append((key, str(entry.owner)))

@@ -155,20 +155,28 @@ class Attendant:
         self._busy.add(request_id)
         try:
             with self.changes.turn(request) as busy:
-                answer = busy or await self._answer(request)
-                if isinstance(answer, ReportSettings):
-                    answer = await self._report(answer, request_id)
-                    if answer is None:
-                        return
-                elif (unsendable := await self.send(answer)) is not None:
-                    answer = _failed_to_send(answer, unsendable)
-                    await self.send(answer)
+                answer = await self._tell_what_came_of(
+                    busy or await self._answer(request), request_id
+                )
+            if answer is None:
+                return
             self._remember(answer)
             if request_id in self._asked_again:  # by a broker that may not know the answer
                 await self.send(answer)
         finally:
             self._busy.discard(request_id)
             self._asked_again.discard(request_id)
+
+    async def _tell_what_came_of(
+        self, answer: AnswerRequest | ReportSettings, request_id: str
+    ) -> AnswerRequest | None:
+        """Send it; return what is said when it is asked for again, None: it is done again then."""
+        if isinstance(answer, ReportSettings):
+            return await self._report(answer, request_id)
+        if (unsendable := await self.send(answer)) is not None:
+            answer = _failed_to_send(answer, unsendable)
+            await self.send(answer)
+        return answer
 
     def give_up(self, request: Routed) -> AnswerRequest | None:
         """The time of a change is over: return what is to be sent to who asked; None: it is made.

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ezgraph.protocol.commands import AnswerRequest, Command, ReportSettings
+from ezgraph.protocol.graph_content import GraphContent
 from ezgraph.protocol.graphs import settings_digest
 from ezgraph.protocol.replies import Handed, Refusal, RestoreReport
 from ezgraph.protocol.routed import SettingsChangeRequest, SettingsCheckRequest
@@ -40,7 +41,7 @@ class Rig(CoreProgram):
         self.do(client, Restore(graph.name, "then", dry_run=False))
         connection = self.core.connection_of(b"%d" % client)
         assert connection is not None
-        self.core.restores.read(connection.lease.client, self.requests, graph)
+        self.core.restores.read(connection.lease.client, self.requests, GraphContent.of(graph))
         self.settle(b"%d" % client, moods)
         return self.told
 
@@ -137,7 +138,7 @@ def test_a_dry_run_changes_nothing_and_says_what_the_restore_then_does(
     fingerprint = rig.state.fingerprint()
 
     rig.do(asker, Restore("rig", "then", dry_run=True))
-    rig.core.restores.read(client.lease.client, rig.requests, graph)
+    rig.core.restores.read(client.lease.client, rig.requests, GraphContent.of(graph))
     rig.settle(b"%d" % asker, of([]))
     dry = rig.told
 

@@ -27,6 +27,7 @@ from ezgraph.protocol.events import (
     SettingsSettled,
     StateRestored,
 )
+from ezgraph.protocol.graph_content import GraphContent
 from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.replies import Handed, Refusal, Reply, RestoreReport
 from ezgraph.protocol.routed import SettingsChangeRequest, SettingsCheckRequest
@@ -67,7 +68,8 @@ class Post:
         outcome = self.desk.outcome(ASKER, command, request_id=request_id)
         if outcome.read is not None:
             number = self.desk.last_id
-            self.core.restores.read(self.asker, number, graph or self.frozen)
+            content = GraphContent.of(graph or self.frozen)
+            self.core.restores.read(self.asker, number, content)
         return outcome.reply
 
     def decide(self) -> list[Body]:

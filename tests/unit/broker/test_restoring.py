@@ -26,6 +26,7 @@ from ezgraph.protocol.events import (
     Source,
     key_of,
 )
+from ezgraph.protocol.graph_content import GraphContent
 from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import (
     ComponentMetadata,
@@ -74,7 +75,7 @@ class Rig:
     def plan(self, graph: Graph, asker: Asker | None = None, **limits: int) -> RestorePlan:
         return plan_restore(
             self.state,
-            graph,
+            GraphContent.of(graph),
             asker or Asker(MINE),
             limits=Limits(**limits),
             checks=ValueChecks(),
