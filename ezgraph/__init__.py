@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ezgraph.errors import (
         AddressCollisionError,
         AddressInUseError,
+        AmbiguousTimeWarning,
         BrokerUnreachableError,
         ChangeOverdueError,
         CompactedError,
@@ -80,8 +81,10 @@ if TYPE_CHECKING:
         ProcessRequestError,
         ProtocolVersionError,
         ReadOnlyFieldError,
+        RecordingEndedError,
         RefusedError,
         RequestTooOldError,
+        RestoreRefusedError,
         SchemaVersionError,
         SchemaViolationError,
         SessionError,
@@ -97,6 +100,7 @@ if TYPE_CHECKING:
         UnknownFieldError,
         UnknownFlowError,
         UnknownGraphError,
+        UnknownRecordingError,
         UnknownSnapshotError,
         UnknownTagError,
         UnsupportedError,
@@ -176,9 +180,16 @@ if TYPE_CHECKING:
         TopicMetadata,
         UnitMetadata,
     )
+    from ezgraph.protocol.recordings import (
+        RecordedChange,
+        RecordedPartition,
+        Recording,
+        RecordingInfo,
+    )
     from ezgraph.protocol.replies import (
         ConfigChanged,
         Lost,
+        RestoreReport,
         StatusReport,
     )
     from ezgraph.protocol.routed import (
@@ -189,6 +200,7 @@ if TYPE_CHECKING:
         ProcessPing,
         ProcessStats,
         SettingsChangeRequest,
+        SettingsCheckRequest,
     )
     from ezgraph.protocol.settings import (
         SettingsChangedEvent,
@@ -229,6 +241,7 @@ _HOME = {
     "UnknownConfigKeyError": "ezgraph.errors",
     "ClientKeys": "ezgraph.config",
     "SettingsChangeRequest": "ezgraph.protocol.routed",
+    "SettingsCheckRequest": "ezgraph.protocol.routed",
     "ProcessStats": "ezgraph.protocol.routed",
     "ProcessPing": "ezgraph.protocol.routed",
     "ProcessControlResponse": "ezgraph.protocol.routed",
@@ -355,6 +368,8 @@ _HOME = {
     "Partition": "ezgraph.protocol.artifacts",
     "PartitionKey": "ezgraph.protocol.artifacts",
     "Producer": "ezgraph.protocol.artifacts",
+    "RestoreRefusedError": "ezgraph.errors",
+    "RestoreReport": "ezgraph.protocol.replies",
     "Snapshot": "ezgraph.protocol.graphs",
     "StillReferencedError": "ezgraph.errors",
     "StoragePartitions": "ezgraph.protocol.artifacts",
@@ -362,6 +377,13 @@ _HOME = {
     "UnknownGraphError": "ezgraph.errors",
     "UnknownSnapshotError": "ezgraph.errors",
     "UnknownTagError": "ezgraph.errors",
+    "AmbiguousTimeWarning": "ezgraph.errors",
+    "RecordedChange": "ezgraph.protocol.recordings",
+    "RecordedPartition": "ezgraph.protocol.recordings",
+    "Recording": "ezgraph.protocol.recordings",
+    "RecordingEndedError": "ezgraph.errors",
+    "RecordingInfo": "ezgraph.protocol.recordings",
+    "UnknownRecordingError": "ezgraph.errors",
 }
 
 __all__ = [
@@ -369,6 +391,7 @@ __all__ = [
     "Address",
     "AddressCollisionError",
     "AddressInUseError",
+    "AmbiguousTimeWarning",
     "Artifact",
     "Backend",
     "BrokerConfig",
@@ -461,9 +484,16 @@ __all__ = [
     "Progress",
     "ProtocolVersionError",
     "ReadOnlyFieldError",
+    "RecordedChange",
+    "RecordedPartition",
+    "Recording",
+    "RecordingEndedError",
+    "RecordingInfo",
     "RefusedError",
     "Replica",
     "RequestTooOldError",
+    "RestoreRefusedError",
+    "RestoreReport",
     "ResumeToken",
     "Resumed",
     "Retention",
@@ -475,6 +505,7 @@ __all__ = [
     "SessionTakenOverError",
     "SettingsChangeRequest",
     "SettingsChangedEvent",
+    "SettingsCheckRequest",
     "SettingsEventType",
     "SettingsEvents",
     "SettingsFieldMetadata",
@@ -503,6 +534,7 @@ __all__ = [
     "UnknownFieldError",
     "UnknownFlowError",
     "UnknownGraphError",
+    "UnknownRecordingError",
     "UnknownSnapshotError",
     "UnknownTagError",
     "UnsupportedError",

@@ -43,7 +43,7 @@ def refuse_unfit(
     if command.whole:
         _refuse_lacking(command, schema)
         present = now.structured_value
-        changes = dict(_different(changes, {} if present is None else present))
+        changes = dict(different(changes, {} if present is None else present))
     check_change(schema, changes)
 
 
@@ -72,7 +72,7 @@ def _refuse_lacking(command: ChangeSettings, schema: SettingsSchemaMetadata) -> 
         )
 
 
-def _different(
+def different(
     wanted: Mapping[str, object], present: Mapping[str, object], above: str = "", depth: int = 0
 ) -> Iterator[tuple[str, object]]:
     """Yield what differs by dotted path, as deep as both have the same fields."""
@@ -81,7 +81,7 @@ def _different(
         if before is not _ABSENT and _is_unchanged(value, before):
             continue
         if _have_same_fields(value, before) and depth < _MAX_DEPTH:
-            yield from _different(value, before, f"{path}.", depth + 1)  # type: ignore[arg-type]
+            yield from different(value, before, f"{path}.", depth + 1)  # type: ignore[arg-type]
         else:
             yield path, value
 

@@ -9,6 +9,23 @@ from ezgraph.protocol.config import ConfigCondition, ConfigDelete, ConfigPut
 from ezgraph.protocol.metadata import GraphMetadata
 from ezgraph.protocol.patterns import NamePattern
 from ezgraph.protocol.settings import SettingsSnapshotValue
+from ezgraph.protocol.stored_commands import (
+    DeleteRecording,
+    DeleteStored,
+    FindSeq,
+    Freeze,
+    ReadCheckpoint,
+    ReadStored,
+    ReadStretch,
+    RemoveTag,
+    Restore,
+    SetTag,
+    StoreGraph,
+    StorePieces,
+    StoreSnapshot,
+    WritePartitions,
+    WriteRecording,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +349,21 @@ Command = (
     | ReadConfig
     | ListConfigTypes
     | ReadConfigSchema
+    | Freeze
+    | StorePieces
+    | StoreGraph
+    | StoreSnapshot
+    | SetTag
+    | RemoveTag
+    | WritePartitions
+    | DeleteStored
+    | WriteRecording
+    | DeleteRecording
+    | Restore
+    | ReadStored
+    | ReadCheckpoint
+    | ReadStretch
+    | FindSeq
 )
 
 

@@ -13,12 +13,20 @@ report    report the settings of units one runs                 ``settings/ADDRE
 set       have an owner change its settings                     ``settings/ADDRESS``
 request   have a process do what its units understand           ``component/ADDRESS``
 config    put and delete entries of the configuration    ``config/TYPE/NAME/…``
+store     store and delete snapshots, tags, partitions          ``snapshot/NAME``,
+                                                                ``tag/NAME/TAG``,
+                                                                ``partitions/ARTIFACT``,
+                                                                ``recording/NAME/ARTIFACT``
+restore   have the rig be as in a snapshot, by what is one's    ``snapshot/NAME``
+          own to change (this and the verbs for what changes)
 pause     ask publishers to pause, or to go on                  ``control/pause``
 shutdown  stop the broker                                       ``control/broker``
 ========  ====================================================  =========================
 
 A schema of configuration is set with ``config`` on all of its type (``config/TYPE``). What a change
 of configuration is to depend on (its conditions), one must be able to read.
+
+The state as it was, and which seq a time stands for, is for who may read everything.
 
 What needs no verb: holding a lease and all that renews, reverts or ends it (``HELLO``, ``RESUME``,
 ``TAKEOVER``, heartbeats, goodbyes), ``SYNC``, and the status (without numbers, for who may not
@@ -47,7 +55,7 @@ if TYPE_CHECKING:
 
 VERBS = (
     "read", "connect", "register", "run", "report", "set", "request", "config", "pause",
-    "shutdown",
+    "shutdown", "store", "restore",
 )
 OWNER = "owner:"
 PUBLIC_BYTES = 32
@@ -118,7 +126,9 @@ def _role(name: str, comment: str, grants: dict[str, Patterns]) -> Role:
     return Role(name, MappingProxyType(grants), comment)
 
 
-_CHANGES = ("connect", "register", "run", "report", "set", "request", "config", "pause")
+_CHANGES = (
+    "connect", "register", "run", "report", "set", "request", "config", "pause", "store", "restore"
+)
 OBSERVER = _role("observer", "reads everything, changes nothing", {"read": EVERYTHING})
 OPERATOR = _role(
     "operator", "reads and changes everything", dict.fromkeys(("read", *_CHANGES), EVERYTHING)

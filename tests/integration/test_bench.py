@@ -45,6 +45,7 @@ TINY = Scale(
     slices=5,
     children=50,
     flow_bytes=3 << 20,
+    partitions=1_000,
 )
 DURABILITIES = ("memory", "SQLite NORMAL", "SQLite FULL")
 EXPECTED = {
@@ -167,6 +168,22 @@ EXPECTED = {
         "opening a root with 50 children",
         "a reader's memory beyond its result",
         "a command while 3 MiB flow, p99",
+    ],
+    "u": [
+        *(
+            text
+            for count in (3, 10)
+            for text in (
+                f"freeze of {count} components, the first",
+                f"freeze of {count} components, after a change",
+                f"a command during it, p99 ({count})",
+            )
+        ),
+        "fingerprint of 10 components, whole",
+        "fingerprint of 10 components, after a change",
+        "1,000 partitions in batches of 1,000",
+        "read of 100 of them by input fingerprint, beside 1,000 against 100",
+        *(f"the state at one of 300 seqs, {count} components" for count in (3, 10)),
     ],
 }
 

@@ -14,18 +14,24 @@ these tests.
 
 from __future__ import annotations
 
+from collections import Counter
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ezgraph.backends import stored_graphs, stored_tags
+from ezgraph.backends.stored_graphs import Written, cut
 from ezgraph.broker import retention
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.client import watch as watching
 from ezgraph.client.watch import Compacted
 from ezgraph.config import Address, BrokerConfig, Limits, Retention
 from ezgraph.errors import DivergedError
+from ezgraph.names import topic_of
+from ezgraph.protocol.artifacts import Artifact, Partition
 from ezgraph.protocol.commands import (
     ChangeConfig,
     Command,
@@ -42,9 +48,24 @@ from ezgraph.protocol.commands import (
     UpdateUnits,
 )
 from ezgraph.protocol.config import ConfigAbsent, ConfigDelete, ConfigPresent, ConfigPut
+from ezgraph.protocol.events import TagRemoved, TagSet
+from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import DynamicSettingsMetadata, GraphMetadata, UnitMetadata
 from ezgraph.protocol.replies import Done
 from ezgraph.protocol.settings import SettingsSnapshotValue
+from ezgraph.protocol.stored_commands import (
+    Deletable,
+    DeleteStored,
+    Freeze,
+    Listed,
+    NewSnapshot,
+    ReadStored,
+    RemoveTag,
+    SetTag,
+    StoreCommand,
+    TagAt,
+    WritePartitions,
+)
 from ezgraph.testing import (
     BrokenPromiseError,
     FlakyMemory,
@@ -57,12 +78,15 @@ from ezgraph.testing.broker import ADDRESS
 from ezgraph.testing.clock import HostClock
 from ezgraph.testing.guarantees import check_calls, check_history, check_replica, check_watch
 from ezgraph.testing.journal import PowerCutSQLite
+from ezgraph.wire import codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
     from random import Random
 
+    from ezgraph.backends.store import Store
+    from ezgraph.protocol.fingerprints import Fingerprint
     from ezgraph.testing.client import WatchRecord
     from ezgraph.testing.journal import Disk
     from ezgraph.testing.network import CommandLink, Direction, EventLink
@@ -83,8 +107,11 @@ PREFIXES = [
     ("config",),
     ("config", "flow"),
     ("config", "flow", "a"),
+    ("tag", "rig"),
     ("nobody", "writes", "here"),
 ]
+RAW = Artifact("raw", storage="file:///data/{n}.h5")
+OTHER = Graph("rig", [RAW], topology=[("from", "elsewhere")])
 CONFIG_KEYS = [("a",), ("a", "b"), ("a", "b", "c"), ("ab",), ("a/b",)]
 ELSEWHERE = Address("other", 1)
 BOTH = [ADDRESS, ELSEWHERE]
@@ -259,8 +286,11 @@ class Program:
             ],
             "guest": [*edges, lambda: SetPause(random.random() < 0.5), self.config],
         }
+        if kind != "process":
+            by_kind[kind].append(self.stored)
         reads: list[Callable[[], Command]] = [
             Sync, ListClients, ListConfigTypes, lambda: ReadConfig("flow"),
+            lambda: ReadStored(Listed("tag")), lambda: ReadStored(TagAt("rig", "a")),
         ]  # fmt: skip
         chosen = random.choice([*by_kind[kind] * 3, *reads])
         return chosen()
@@ -278,6 +308,28 @@ class Program:
             [ConfigDelete("flow", key) for key in keys[:gone]],
             random.choice([[], [], [ConfigAbsent("flow", first)], [ConfigPresent("flow", first)]]),
         )
+
+    def stored(self) -> StoreCommand:
+        """A change of the store; few tags, graphs and partitions, so that they meet."""
+        random, (row, pieces) = self.random, cut(OTHER, Written(0.0, ""))
+        tag, overwrite = random.choice("ab"), random.random() < 0.5
+        other = NewSnapshot(OTHER.fingerprint, 1, random.randint(1, 2), 0.0, "", row, pieces)
+        partitions = [
+            Partition({"n": random.randint(0, 3)}, OTHER.fingerprint)
+            for _ in range(random.randint(1, 2))
+        ]
+        choices: list[Callable[[], StoreCommand]] = [
+            lambda: Freeze("rig", tag, overwrite),
+            lambda: Freeze("rig"),
+            lambda: SetTag("rig", tag, other, overwrite),
+            lambda: RemoveTag("rig", tag),
+            lambda: WritePartitions(RAW, partitions),
+            lambda: WritePartitions(RAW, partitions, True, "rig", other, "raw"),
+            lambda: DeleteStored(Deletable.SNAPSHOT, "rig", OTHER.fingerprint),
+            lambda: DeleteStored(Deletable.GRAPH, "rig", OTHER.fingerprint),
+            lambda: DeleteStored(Deletable.PARTITIONS, artifact=RAW, partitions=partitions),
+        ]
+        return random.choice(choices)()
 
     def metadata(self) -> RegisterMetadata:
         addresses = self.random.sample(ADDRESSES, self.random.randint(0, 3))
@@ -490,6 +542,7 @@ class Program:
             self.check_across_restore(lost, history)
         self.check_watchers()
         self.check_state()
+        self.check_store()
 
     def check_against(self, history: History) -> None:
         for client in self.clients:
@@ -563,6 +616,50 @@ class Program:
         ghosts = leases - alive
         if ghosts:
             raise BrokenPromiseError(f"G7: leases of the dead live on: {ghosts}")
+
+
+    def check_store(self) -> None:
+        """What is stored is whole, and what history tells of it is so."""
+        assert self.broker.engine is not None
+        journal = self.broker.engine.journal
+        journal.ask(check_rows)
+        if journal.floor > 1:
+            return  # the rest of it is not told any more
+        events = [codec.decode_event(each) for each in journal.read(0, max_rows=99_999).events]
+        tags: dict[str, Fingerprint | None] = {}
+        changes: Counter[str] = Counter()
+        for event in events:
+            match event.body:
+                case TagSet(tag=tag, fingerprint=fingerprint):
+                    tags[tag], changes[tag] = fingerprint, changes[tag] + 1
+                case TagRemoved(tag=tag):
+                    tags[tag], changes[tag] = None, changes[tag] + 1
+                case _:
+                    pass
+        for tag, expected in tags.items():
+            found = journal.ask(partial(stored_tags.pointed_to, name="rig", tag=tag))
+            told = journal.ask(partial(tag_changes, tag=tag))
+            if (found and found.fingerprint) != expected or told != changes[tag]:
+                raise BrokenPromiseError(
+                    f"tag {tag!r} is at {found} after {told} changes; history tells "
+                    f"{expected} after {changes[tag]}"
+                )
+
+
+def tag_changes(store: Store, tag: str) -> int:
+    return len(store.scan(topic_of(("tagged", "rig", tag))))
+
+
+def check_rows(store: Store) -> None:
+    """Everything that a row refers to is there, and graphs are what their fingerprints say."""
+    for graph in stored_graphs.list_graphs(store, None, None, 1_000):
+        kept = stored_graphs.read_graph(store, graph.name, graph.fingerprint)
+        if replace(kept, name=kept.name).fingerprint != graph.fingerprint:
+            raise BrokenPromiseError(f"graph {graph} is not what its fingerprint says")
+    for snapshot in stored_graphs.list_snapshots(store, None, None, 1_000):
+        stored_graphs.check_graph(store, snapshot.name, snapshot.fingerprint)
+    for tag in stored_tags.list_tags(store, None, None, 1_000):
+        stored_tags.read_tag(store, tag.name, tag.tag)
 
 
 def told_of_restore(item: object) -> bool:
@@ -668,6 +765,8 @@ def test_random_programs_reach_what_they_are_meant_to_try() -> None:
     assert any(item for record in records for item in record.items if told_of_restore(item))
     assert {"HistoryCompacted", "SessionTakenOver", "ProcessTakenOver"} <= kinds
     assert {"ConfigValueSet", "ConfigValueDeleted"} <= kinds
+    assert {"SnapshotFrozen", "TagSet", "TagRemoved", "PartitionsWritten"} <= kinds
+    assert "StoredDeleted" in kinds
     ends = [
         [event.kind for event in events]
         for program in programs

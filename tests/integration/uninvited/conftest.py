@@ -62,6 +62,8 @@ request = ["/"]
 config = ["/"]
 pause = ["/"]
 shutdown = ["/"]
+store = ["/"]
+restore = ["/"]
 """
 ROLES += "".join(f'\n[roles.only-{verb}]\n{verb} = ["/"]\n' for verb in VERBS)
 WHO = {

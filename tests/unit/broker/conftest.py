@@ -30,6 +30,7 @@ class Desk:
         self.state = GraphState()
         self.state.epoch = 1
         self.events: list[Event] = []
+        self.last_id = 0
         self._ids = count(1)
         self._nonces = count(1)
         self.core = BrokerCore(
@@ -46,6 +47,7 @@ class Desk:
     ) -> Outcome:
         """Ask; the request id is a new one unless given."""
         number = next(self._ids) if request_id is None else request_id
+        self.last_id = number
         request = Request(number, lowest, command)
         outcome = self.core.receive(peer, request, now=self.now, wall=1e9 + self.now)
         self.events += outcome.events
