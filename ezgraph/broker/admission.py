@@ -52,6 +52,7 @@ from ezgraph.protocol.events import (
     TagSet,
     in_words,
 )
+from ezgraph.protocol.fingerprints import canonical
 from ezgraph.protocol.listing import SnapshotInfo
 from ezgraph.protocol.replies import (
     Done,
@@ -121,6 +122,11 @@ class Admission:
     def token(self, client: str, public: str | None = None) -> bytes:
         """Return what shows, together with the key ``public``, that one is this client."""
         named = _with_key(client, public)
+        return blake2b(named, key=self._cluster.secret, digest_size=32).digest()
+
+    def ticket_secret(self, name: str, owner: str, incarnation: str) -> bytes:
+        """Return what one host's tickets are made with; the same also after a restart."""
+        named = canonical(["ezgraph.tickets", name, owner, incarnation])
         return blake2b(named, key=self._cluster.secret, digest_size=32).digest()
 
     # --- HELLO ---

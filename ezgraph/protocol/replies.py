@@ -12,6 +12,7 @@ from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.json_form import JsonValue
 from ezgraph.protocol.listing import SnapshotInfo
 from ezgraph.protocol.routed import ProcessControlResponse, Routed
+from ezgraph.protocol.served import FoundGraph
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.snapshot import ClientInfo, Edge
 
@@ -28,7 +29,8 @@ class Lost:
     """What a lease owned when it ended, in the transaction that ends with ``seq``.
 
     ``settings`` are the addresses whose live values went with their process; ``config`` is the type
-    and the key of each ephemeral entry of the configuration.
+    and the key of each ephemeral entry of the configuration. ``graphs`` are the names of those it
+    served.
     """
 
     client: str
@@ -39,6 +41,7 @@ class Lost:
     units: list[str] = field(default_factory=list)
     settings: list[str] = field(default_factory=list)
     config: list[tuple[str, ...]] = field(default_factory=list)
+    graphs: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         named = {
@@ -46,6 +49,7 @@ class Lost:
             "component": self.components,
             "unit": self.units,
             "config key": [f"{kind} {config_key_text(key)}" for kind, *key in self.config],
+            "served graph": self.graphs,
         }
         parts = [_counted(each, names) for each, names in named.items() if names]
         return " and ".join(parts) or "nothing"
@@ -235,6 +239,7 @@ class StatusReport:
     filtered: bool = False
     scope_ports: list[int] = field(default_factory=list)
     config_entries: int = 0
+    served_graphs: int = 0
 
 
 def without_numbers(report: StatusReport) -> StatusReport:
@@ -246,6 +251,7 @@ def without_numbers(report: StatusReport) -> StatusReport:
         edges=0,
         components=0,
         config_entries=0,
+        served_graphs=0,
         watched_prefixes=0,
         backend="",
         journal_bytes=0,
@@ -410,6 +416,30 @@ class SeqFound:
 
 
 @dataclass(frozen=True, slots=True)
+class Serving:
+    """The graph is served, as of ``seq``.
+
+    ``ticket_secret`` is what the tickets of this host's readers are made with
+    (`ezgraph.wire.tickets`). It is told to nobody else.
+    """
+
+    seq: int
+    ticket_secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Graphs:
+    """Served graphs at ``seq``, in order of their names, and how to get at them.
+
+    ``next_after`` asks for the rest (``after``); None: there is none.
+    """
+
+    seq: int
+    graphs: list[FoundGraph] = field(default_factory=list)
+    next_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Handed:
     """A request to a unit that the asked client runs; no answer to a request of its own."""
 
@@ -455,6 +485,8 @@ Reply = (
     | ConfigPage
     | ConfigTypes
     | ConfigSchemaShown
+    | Serving
+    | Graphs
     | Handed
     | Frozen
     | PartitionsStored

@@ -24,7 +24,11 @@ from ezgraph.protocol.events import (
     EdgeDisconnected,
     GraphRegistered,
     GraphRemoved,
+    GraphServed,
+    GraphWithdrawn,
     HistoryCompacted,
+    NodeAnnounced,
+    NodeWithdrawn,
     PartitionsWritten,
     PauseChanged,
     ProcessClosed,
@@ -178,6 +182,10 @@ def touched(body: Body) -> tuple[Slot, ...]:
             | GraphRemoved()
             | PauseChanged()
             | ConfigSchemaSet()
+            | GraphServed()
+            | GraphWithdrawn()
+            | NodeAnnounced()
+            | NodeWithdrawn()
             | HistoryCompacted()
             | AccessRefused()
             | SnapshotFrozen()
