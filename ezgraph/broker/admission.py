@@ -43,6 +43,7 @@ from ezgraph.protocol.events import (
     PartitionsWritten,
     ProcessOpened,
     ProcessTakenOver,
+    RecordingWritten,
     SessionOpened,
     SessionTakenOver,
     SettingsChanged,
@@ -51,11 +52,13 @@ from ezgraph.protocol.events import (
     TagSet,
     in_words,
 )
+from ezgraph.protocol.fingerprints import canonical
 from ezgraph.protocol.listing import SnapshotInfo
 from ezgraph.protocol.replies import (
     Done,
     Frozen,
     PartitionsStored,
+    RecordingStored,
     RestoreReport,
     SettingsSet,
 )
@@ -119,6 +122,11 @@ class Admission:
     def token(self, client: str, public: str | None = None) -> bytes:
         """Return what shows, together with the key ``public``, that one is this client."""
         named = _with_key(client, public)
+        return blake2b(named, key=self._cluster.secret, digest_size=32).digest()
+
+    def ticket_secret(self, name: str, owner: str, incarnation: str) -> bytes:
+        """Return what one host's tickets are made with; the same also after a restart."""
+        named = canonical(["ezgraph.tickets", name, owner, incarnation])
         return blake2b(named, key=self._cluster.secret, digest_size=32).digest()
 
     # --- HELLO ---
@@ -422,7 +430,9 @@ def told_by(event: Event, before: Reply | None) -> Reply:
         case TagSet() if isinstance(before, Frozen):
             return replace(before, tag=body.tag)
         case PartitionsWritten():
-            return PartitionsStored(seq, body.count, body.recording)
+            return PartitionsStored(seq, body.count)
+        case RecordingWritten():
+            return RecordingStored(seq, body.number, body.first_written, body.author)
         case _ if isinstance(before, RestoreReport):
             return before
         case _:

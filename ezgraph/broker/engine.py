@@ -28,8 +28,10 @@ from ezgraph.broker.broadcast import Broadcast, Message
 from ezgraph.broker.compaction import Compaction
 from ezgraph.broker.core import BrokerCore, refusal_of
 from ezgraph.broker.live import Pulled, Puller, Snapshots
+from ezgraph.broker.past import PastReads
 from ezgraph.broker.reads import Reading, Reads
 from ezgraph.broker.reads_config import ConfigRead
+from ezgraph.broker.reads_nodes import Vouching, find
 from ezgraph.broker.restart import restart
 from ezgraph.broker.routing import Addressed, take_all
 from ezgraph.broker.rules_config import ValueChecks
@@ -44,6 +46,7 @@ from ezgraph.errors import (
 )
 from ezgraph.names import topic_of
 from ezgraph.protocol.commands import (
+    FindGraph,
     GetStatus,
     ListClients,
     ListConfigTypes,
@@ -65,7 +68,13 @@ from ezgraph.protocol.replies import (
     without_numbers,
 )
 from ezgraph.protocol.roles import FULL_SCOPE
-from ezgraph.protocol.stored_commands import ReadStored, Restore
+from ezgraph.protocol.stored_commands import (
+    FindSeq,
+    ReadCheckpoint,
+    ReadStored,
+    ReadStretch,
+    Restore,
+)
 from ezgraph.wire import codec, frames, values
 
 if TYPE_CHECKING:
@@ -81,7 +90,9 @@ if TYPE_CHECKING:
     from ezgraph.names import Key
     from ezgraph.protocol.commands import ChangeConfig, SetConfigSchema
     from ezgraph.protocol.events import Event
-    from ezgraph.protocol.roles import Access, ReadScope
+    from ezgraph.protocol.replies import Graphs
+    from ezgraph.protocol.roles import Access, Identity, ReadScope
+    from ezgraph.protocol.stored_commands import PastQuestion
     from ezgraph.wire.codec import EncodedEvent
 
 log = logging.getLogger(__name__)
@@ -115,13 +126,17 @@ class BrokerEngine:
         now: float,
         access: Access | None = None,
     ) -> None:
-        """``access``: who is admitted and as what; None: everybody, and for everything."""
+        """``access``: who is admitted and as what; None: everybody, and for everything.
+
+        ``relay_port`` says, when asked, where what readers of nodes say is passed on, if anywhere.
+        """
         self.config = config
         self.journal = journal
         self.stopping = False
         self.access_warning: str | None = None
         self._started = now
         self._now, self._wall = now, 0.0
+        self.relay_port: Callable[[], int | None] = lambda: None
         self._snapshots = Snapshots(config.limits)
         self.broadcasts: dict[int, Broadcast] = {}
         self._reads = Reads(config.limits)
@@ -197,6 +212,7 @@ class BrokerEngine:
             clock_steps=begun.clock_steps,
             now=now,
         )
+        self._past = PastReads(journal, begun.clock_steps, self.config.limits)
 
     # --- one pass ---
 
@@ -575,6 +591,15 @@ class BrokerEngine:
                     reply = found
                 case ReadStored():
                     reply, rows = self._storing.read(reading.command.question, scope)
+                case ReadCheckpoint() | ReadStretch() | FindSeq() as command:
+                    told, rows = self._read_past(command)
+                    if told is None:
+                        self._reads.put(reading)
+                        return rows  # as above
+                    reply = told
+                case FindGraph() as command:
+                    reply = self._find_graphs(command, scope, identity)
+                    rows = len(reply.graphs) + 1
                 case command:
                     whose = reading.public or reading.client
                     reply = self._read(command, Puller(reading.client, whose, scope), now)
@@ -680,6 +705,29 @@ class BrokerEngine:
             self._reads.put(reading._replace(graph=begun))
         return _ROWS_OF_A_STEP
 
+    def _read_past(self, command: PastQuestion) -> tuple[Reply | None, int]:
+        """Return the answer, or None if it takes another look; and how many rows that took."""
+        match command:
+            case ReadCheckpoint():
+                return self._past.checkpoint(command)
+            case ReadStretch():
+                return self._past.stretch(command)
+            case FindSeq():
+                return self._past.seq_at(command)
+
+    def _find_graphs(
+        self, command: FindGraph, scope: ReadScope, identity: Identity | None
+    ) -> Graphs:
+        vouching = Vouching(
+            scope,
+            identity,
+            self.core.admission.ticket_secret,
+            self._wall,
+            self.config.limits.ticket_life_s,
+            self.relay_port(),
+        )
+        return find(self.state.served, command, self.state.seq, vouching)
+
     def _status(self, now: float, scope: ReadScope) -> StatusReport:
         state, size = self.state, self.journal.size_bytes()
         ports = self.core.events_ports
@@ -714,6 +762,7 @@ class BrokerEngine:
             keys=self.admitted,
             access_warning=self.access_warning,
             config_entries=len(state.config),
+            served_graphs=len(state.served),
         )
 
     # --- the end ---

@@ -24,13 +24,19 @@ from ezgraph.protocol.events import (
     EdgeDisconnected,
     GraphRegistered,
     GraphRemoved,
+    GraphServed,
+    GraphWithdrawn,
     HistoryCompacted,
+    NodeAnnounced,
+    NodeWithdrawn,
     PartitionsWritten,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
@@ -176,12 +182,18 @@ def touched(body: Body) -> tuple[Slot, ...]:
             | GraphRemoved()
             | PauseChanged()
             | ConfigSchemaSet()
+            | GraphServed()
+            | GraphWithdrawn()
+            | NodeAnnounced()
+            | NodeWithdrawn()
             | HistoryCompacted()
             | AccessRefused()
             | SnapshotFrozen()
             | TagSet()
             | TagRemoved()
             | PartitionsWritten()
+            | RecordingWritten()
+            | RecordingDeleted()
             | StoredDeleted()
             | StateRestored()
             | SettingsOwed()

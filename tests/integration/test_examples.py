@@ -65,6 +65,20 @@ EXPECTED = {
         "recorder stops probe-b",
         "keys left behind: []",
     ],
+    "07_time_machine.py": [
+        "two recordings with other settings:",
+        "monday.npy was made with {'cutoff': 40.0, 'order': 2}, as in monday",
+        "tuesday.npy was made with {'cutoff': 20.0, 'order': 2}, as in tuesday",
+        "RIG/FILTER cutoff: 40.0 -> 20.0 Hz",
+        "as-found: RIG/FILTER refuses: 50 Hz is where the mains hum",
+        "monday: RIG/FILTER would be {'cutoff': 40.0}",
+        "the restore of monday is done:\n  filter: FilterSettings(cutoff=40.0, order=2)\n",
+        "the rig is as on monday: True",
+        "every process of the rig is gone, and the file answers:",
+        "monday.npy was made with {'cutoff': 40.0, 'order': 2}, as in monday",
+        "tuesday.npy was made with {'cutoff': 20.0, 'order': 2}, as in tuesday",
+        "RIG/FILTER cutoff: 40.0 -> 20.0 Hz",
+    ],
 }
 
 
