@@ -61,9 +61,11 @@ class Desk:
         self.events += outcome.events
         return outcome
 
-    def ask(self, peer: bytes, command: Command, **ids: int) -> Reply | None:
+    def ask(
+        self, peer: bytes, command: Command, *, request_id: int | None = None, lowest: int = 0
+    ) -> Reply | None:
         """Ask, and return what is answered."""
-        return self.outcome(peer, command, **ids).reply
+        return self.outcome(peer, command, request_id=request_id, lowest=lowest).reply
 
     def bodies(self, peer: bytes, command: Command) -> list[Body]:
         """Ask, and return what became true."""

@@ -338,7 +338,8 @@ def test_owners_are_handed_what_they_are_owed_and_settle_it_by_their_reports(pos
 
     for each, field in zip(handed, ("gain", "speed"), strict=True):
         assert each.changes == {field: 1}
-        post.report(each.address, each.request_id, **{field: 1})
+        fields: Any = {field: 1}
+        post.report(each.address, each.request_id, **fields)
 
     changed, settled = [event.body for event in post.desk.events[-2:]]
     assert isinstance(changed, SettingsChanged)
