@@ -20,6 +20,7 @@ A restore that is asked for again while it is under way is the same one.
 
 from __future__ import annotations
 
+import reprlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -43,6 +44,8 @@ from ezgraph.state.content import touched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+    from uuid import UUID
 
     from ezgraph.broker.connections import Descriptor
     from ezgraph.broker.leases import Lease, Leases
@@ -61,6 +64,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 20
 _ROUNDS = 2
+_TOLD_BYTES = 1_000
+_brief = reprlib.Repr()
 _BROKER = Source(program="ezgraph broker")
 _STILL_OWED = frozenset({"owner_gone", "owner_silent", "change_overdue"})
 """What settings that are owed outlast; any other refusal settles them."""
@@ -391,6 +396,13 @@ class Restores:
         if report.cannot or report.vetoed:
             raise RestoreRefusedError(_in_the_way(restore.command, report), report=report)
 
+    def _told(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """Return what a report tells of new values: of large ones the beginning of their text."""
+        return {
+            path: value if self._checks.size_bytes(value) <= _TOLD_BYTES else _brief.repr(value)
+            for path, value in changes.items()
+        }
+
     def _report(self, restore: Restoring) -> RestoreReport:
         """Return what a restore changes, as of the present seq."""
         plan, command = restore.plan, restore.command
@@ -407,7 +419,7 @@ class Restores:
             edges_added=plan.edges_added,
             edges_removed=plan.edges_removed,
             settings=[
-                (each.address, each.changes, None if each.owner is None else str(each.owner))
+                (each.address, self._told(each.changes), _id_of(each.owner))
                 for each in plan.settings
             ],
             config_set=[(kind, config_key_text(key)) for kind, *key in plan.config_set],
@@ -417,6 +429,10 @@ class Restores:
             vetoed=sorted(restore.vetoed),
             tag=command.tag,
         )
+
+
+def _id_of(owner: UUID | None) -> str | None:
+    return None if owner is None else str(owner)
 
 
 def _forbidden(identity: Identity, lacking: list[str]) -> ForbiddenError:

@@ -37,6 +37,7 @@ from ezgraph.protocol.routed import SettingsChangeRequest, SettingsCheckRequest
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.stored_commands import Restore
 from ezgraph.state.content import graph_of
+from ezgraph.wire import codec
 from tests.unit.broker.conftest import CLUSTER_ID, Desk
 
 ASKER, OTHER, OWNER, NEXT = b"asker", b"other", b"owner", b"next"
@@ -160,8 +161,32 @@ def test_a_dry_run_tells_what_would_change_and_changes_nothing(post: Post) -> No
     ]
     assert report.config_deleted == [("filter", "low")]
     assert (report.cannot, report.vetoed, report.owed) == ([], [], [])
+    assert RestoreReport.from_json(report.to_json()) == report
+    assert codec.decode(codec.encode(report), RestoreReport) == report
+    assert str(report) == (
+        f"restore of rig@best (dry run), seq {report.seq}: edges removed: 1, settings: 2, "
+        f"config entries deleted: 1"
+    )
     assert post.desk.state.fingerprint() == before
     assert post.is_idle
+
+
+def test_of_large_values_a_report_has_the_beginning_and_owners_are_asked_for_all_of_them(
+    post: Post,
+) -> None:
+    taps = list(range(5_000))
+    graph = Graph("rig", settings={UNIT: value(gain=1, taps=taps)})
+
+    post.ask(dry_run=True, graph=graph)
+    (check,) = post.handed()
+    post.agree(check)
+    post.decide()
+
+    ((_, told, _),) = post.told().settings
+    assert check.changes["taps"] == taps
+    assert told["gain"] == 1
+    assert told["taps"].startswith("[0, 1, 2")
+    assert len(told["taps"]) < 100
 
 
 def test_a_veto_of_one_owner_refuses_all_of_it_and_names_everybody(post: Post) -> None:
