@@ -160,9 +160,11 @@ def test_a_dry_run_tells_what_would_change_and_changes_nothing(post: Post) -> No
         (UNIT, {"gain": 1}), (SECOND, {"speed": 1})
     ]
     assert report.config_deleted == [("filter", "low")]
-    assert not (report.cannot or report.vetoed or report.owed)
-    assert RestoreReport.from_json(report.to_json()) == report
-    assert codec.decode(codec.encode(report), RestoreReport) == report
+    assert (report.cannot, report.vetoed, report.owed) == ([], [], [])
+    spelled: list[object] = [
+        RestoreReport.from_json(report.to_json()), codec.decode(codec.encode(report), RestoreReport)
+    ]
+    assert spelled == [report, report]
     assert str(report) == (
         f"restore of rig@best (dry run), seq {report.seq}: edges removed: 1, settings: 2, "
         f"config entries deleted: 1"
