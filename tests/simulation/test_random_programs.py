@@ -56,7 +56,7 @@ from ezgraph.protocol.config import ConfigAbsent, ConfigDelete, ConfigPresent, C
 from ezgraph.protocol.events import TagRemoved, TagSet
 from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import DynamicSettingsMetadata, GraphMetadata, UnitMetadata
-from ezgraph.protocol.replies import Done
+from ezgraph.protocol.replies import Done, Frozen, PartitionsStored, RestoreReport
 from ezgraph.protocol.routed import SettingsChangeRequest
 from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
@@ -120,6 +120,7 @@ PREFIXES = [
     ("owed",),
     ("nobody", "writes", "here"),
 ]
+DONE = (Done, Frozen, PartitionsStored, RestoreReport)
 RAW = Artifact("raw", storage="file:///data/{n}.h5")
 OTHER = Graph("rig", [RAW], topology=[("from", "elsewhere")])
 CONFIG_KEYS = [("a",), ("a", "b"), ("a", "b", "c"), ("ab",), ("a/b",)]
@@ -604,7 +605,7 @@ class Program:
                 each
                 for each in client.calls
                 if each not in early
-                and not (isinstance(each.result, Done) and each.result.seq in unseen)
+                and not (isinstance(each.result, DONE) and each.result.seq in unseen)
             ]
             for calls, told in ((early, lost), (late, history)):
                 seen = copy(client)
