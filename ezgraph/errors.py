@@ -40,6 +40,7 @@
     │   ├── InvalidCommandError           a field outside the grammar or the limits
     │   ├── LiveSessionsError             shutdown refused: sessions are alive
     │   ├── ForbiddenError                the key's role does not allow it
+    │   │   └── TicketExpiredError        a ticket for a host of nodes ran out: ask for a new one
     │   ├── LimitError                    a configured bound is reached
     │   │   └── FloodError                so much was sent that the broker hung up
     │   ├── WrongClusterError             the broker at this address keeps another history
@@ -359,6 +360,12 @@ class ForbiddenError(RefusedError):
     """The role of the client's key does not allow this; the message names key, verb and what."""
 
     code = "forbidden"
+
+
+class TicketExpiredError(ForbiddenError):
+    """The ticket shown to a host of nodes ran out; the broker gives new ones."""
+
+    code = "ticket_expired"
 
 
 class WrongClusterError(RefusedError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from ezgraph.errors import ForbiddenError, LiveSessionsError, SchemaViolationError, from_code
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     ChangeConfig,
     ChangeSettings,
     Connect,
@@ -20,14 +21,17 @@ from ezgraph.protocol.commands import (
     ReportSettings,
     RequestProcess,
     Revert,
+    ServeGraph,
     SetConfigSchema,
     SetPause,
     Shutdown,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import ROOM as CONFIG
 from ezgraph.protocol.key_text import key_text
 from ezgraph.protocol.roles import FULL_SCOPE
+from ezgraph.protocol.served import ROOM as NODE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +53,9 @@ Judged = (
     | RequestProcess
     | ChangeConfig
     | SetConfigSchema
+    | ServeGraph
+    | AnnounceNodes
+    | WithdrawGraph
 )
 _TELLING = frozenset(
     {"cyclic", "foreign_edge", "unknown_edge", "address_collision", "not_owner", "live_sessions"}
@@ -90,6 +97,8 @@ def demands(command: Judged) -> Iterator[tuple[str, Key]]:
         case SetConfigSchema():
             yield "config", (CONFIG, command.type)
             yield "read", (CONFIG, command.type)
+        case ServeGraph() | AnnounceNodes() | WithdrawGraph():
+            yield "serve", (NODE, command.name)
         case Revert():
             return  # one's own
         case _:

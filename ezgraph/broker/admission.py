@@ -46,6 +46,7 @@ from ezgraph.protocol.events import (
     SettingsChanged,
     Source,
 )
+from ezgraph.protocol.fingerprints import canonical
 from ezgraph.protocol.replies import Done, SettingsSet
 
 if TYPE_CHECKING:
@@ -107,6 +108,11 @@ class Admission:
     def token(self, client: str, public: str | None = None) -> bytes:
         """Return what shows, together with the key ``public``, that one is this client."""
         named = _with_key(client, public)
+        return blake2b(named, key=self._cluster.secret, digest_size=32).digest()
+
+    def ticket_secret(self, name: str, owner: str, incarnation: str) -> bytes:
+        """Return what one host's tickets are made with; the same also after a restart."""
+        named = canonical(["ezgraph.tickets", name, owner, incarnation])
         return blake2b(named, key=self._cluster.secret, digest_size=32).digest()
 
     # --- HELLO ---

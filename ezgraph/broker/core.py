@@ -28,7 +28,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from ezgraph._version import __version__
-from ezgraph.broker import rules_config, rules_graph, rules_metadata, rules_process
+from ezgraph.broker import (
+    rules_config,
+    rules_graph,
+    rules_metadata,
+    rules_nodes,
+    rules_process,
+)
 from ezgraph.broker.access import (
     refuse_forbidden,
     refuse_hidden,
@@ -53,11 +59,13 @@ from ezgraph.errors import (
 from ezgraph.names import check_key
 from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     AnswerRequest,
     ChangeConfig,
     ChangeSettings,
     Connect,
     Disconnect,
+    FindGraph,
     GetStatus,
     Goodbye,
     Heartbeat,
@@ -76,12 +84,14 @@ from ezgraph.protocol.commands import (
     RequestProcess,
     Resume,
     Revert,
+    ServeGraph,
     SetConfigSchema,
     SetPause,
     Shutdown,
     Sync,
     TakeOver,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import ROOM as CONFIG
 from ezgraph.protocol.events import (
@@ -106,9 +116,11 @@ from ezgraph.protocol.replies import (
     Done,
     Refusal,
     Reply,
+    Serving,
     Welcome,
 )
 from ezgraph.protocol.roles import FULL_SCOPE
+from ezgraph.protocol.served import ROOM as NODE
 from ezgraph.protocol.snapshot import ClientInfo
 
 if TYPE_CHECKING:
@@ -141,6 +153,9 @@ Change = (
     | Revert
     | ChangeConfig
     | SetConfigSchema
+    | ServeGraph
+    | AnnounceNodes
+    | WithdrawGraph
 )
 _JOINS = (Hello, Resume, TakeOver)
 _ROUTED = (RequestProcess, ChangeSettings)
@@ -153,6 +168,7 @@ ReadCommand = (
     | ReadConfig
     | ListConfigTypes
     | ReadConfigSchema
+    | FindGraph
 )
 
 
@@ -303,7 +319,8 @@ class BrokerCore:
         answers.forget_below(request.lowest_open)
         answered = answers.reply_to(request.request_id)
         if answered is not None:
-            return Outcome(_as_asked(command, answered, lease.answers.first_of(request.request_id)))
+            first = lease.answers.first_of(request.request_id)
+            return Outcome(self._as_asked(lease, command, answered, first))
         is_full = len(answers) >= self._config.limits.max_open_requests
         if is_full and not self._is_under_way(lease, request):
             raise LimitError(
@@ -372,6 +389,11 @@ class BrokerCore:
                 return Outcome(read=command, client=lease.client)
             case ReadConfig() | ListConfigTypes() | ReadConfigSchema():
                 self._refuse_config_read(identity, command)
+                return Outcome(read=command, client=lease.client)
+            case FindGraph():
+                if identity is not None and command.name is not None:
+                    scope = scope_of(self.access, identity)
+                    refuse_unreadable(identity, scope, check_key((NODE, command.name)))
                 return Outcome(read=command, client=lease.client)
             case Hello() | Resume() | TakeOver() | Heartbeat():
                 raise AssertionError("handled before requests are")
@@ -478,21 +500,60 @@ class BrokerCore:
             case ChangeConfig() | SetConfigSchema():
                 session = lease.client if lease.kind == "session" else None
                 return self._changed_config(command, session)
+            case ServeGraph() | AnnounceNodes() | WithdrawGraph():
+                return self._served(command, _server_id(lease))
             case Revert():
                 return self._owned(lease)
         assert_never(command)
+
+    def _served(
+        self, command: ServeGraph | AnnounceNodes | WithdrawGraph, owner: str
+    ) -> Sequence[Body]:
+        served, limits = self.state.served, self._config.limits
+        match command:
+            case ServeGraph():
+                return rules_nodes.serve(served, command, owner, limits=limits)
+            case AnnounceNodes():
+                return rules_nodes.announce(served, command, owner, limits=limits)
+            case WithdrawGraph():
+                return rules_nodes.withdraw(served, command, owner)
 
     def _commit(
         self, lease: Lease, bodies: Sequence[Body], request: Request, *, now: float, wall: float
     ) -> Outcome:
         command = request.command
         if not bodies:
-            return Outcome(_reached(command, self.state.seq, 0))
+            return Outcome(self._reached(lease, command, self.state.seq, 0))
         source, reason = lease.source, getattr(command, "reason", None)
         if reason is not None:
             source = replace(source, reason=reason)
         events = self._transaction(bodies, source, request.request_id, now=now, wall=wall)
-        return Outcome(_reached(command, events[-1].seq, len(events)), events)
+        return Outcome(self._reached(lease, command, events[-1].seq, len(events)), events)
+
+    def _reached(
+        self, lease: Lease, command: Command, seq: int, changed: int
+    ) -> Done | ConfigChanged | Serving:
+        """Return what a change is answered that made so many events."""
+        match command:
+            case ChangeConfig():
+                return ConfigChanged(seq, changed, len(command.changes) - changed)
+            case ServeGraph():
+                secret = self.admission.ticket_secret
+                return Serving(seq, secret(command.name, lease.client, command.incarnation))
+            case _:
+                return Done(seq)
+
+    def _as_asked(
+        self, lease: Lease, command: Command, answered: Reply, first: int | None
+    ) -> Reply:
+        """Return what a repeated command was answered, if only its transaction is remembered."""
+        match command, answered:
+            case ChangeConfig(), ConfigChanged(seq=seq, changed=changed):
+                return self._reached(lease, command, seq, changed)
+            case (ChangeConfig() | ServeGraph()), Done(seq=seq) if first is not None:
+                return self._reached(lease, command, seq, seq - first + 1)
+            case _:
+                return answered
 
     def _transaction(
         self,
@@ -687,12 +748,14 @@ class BrokerCore:
 
     def _owned(self, lease: Lease) -> list[Body]:
         """Return the events that remove everything a lease owns."""
+        served = rules_nodes.release_graphs(self.state.served, lease.client)
         if lease.kind == "session":
             metadata = rules_metadata.release_metadata(self.state, lease.client)
             config = rules_config.release_config(self.state.config, lease.client)
-            return [*rules_graph.release_edges(self.state, lease.client), *metadata, *config]
+            edges = rules_graph.release_edges(self.state, lease.client)
+            return [*edges, *metadata, *config, *served]
         if lease.kind == "process":
-            return rules_process.release_process(self.state, _process_id(lease))
+            return [*rules_process.release_process(self.state, _process_id(lease)), *served]
         return []
 
     def restore_leases(
@@ -767,6 +830,9 @@ class BrokerCore:
                 for key in (state.config.of_session(lease.client) if session else [])
                 if scope.has((CONFIG, *key))
             ],
+            graphs=[
+                name for name in state.served.of_owner(lease.client) if scope.touches((NODE, name))
+            ],
         )
 
 
@@ -781,24 +847,6 @@ class _Came(NamedTuple):
 
 def _never_full(scope: ReadScope, prefix: Key) -> None:
     """There is no bound on watches until the shell, which counts them, sets one."""
-
-
-def _reached(command: Command, seq: int, changed: int) -> Done | ConfigChanged:
-    """Return what a change is answered that made so many events."""
-    if isinstance(command, ChangeConfig):
-        return ConfigChanged(seq, changed, len(command.changes) - changed)
-    return Done(seq)
-
-
-def _as_asked(command: Command, answered: Reply, first: int | None) -> Reply:
-    """Return what a repeated command was answered, where only its transaction was remembered."""
-    match command, answered:
-        case ChangeConfig(), ConfigChanged(seq=seq, changed=changed):
-            return _reached(command, seq, changed)
-        case ChangeConfig(), Done(seq=seq) if first is not None:
-            return _reached(command, seq, seq - first + 1)
-        case _:
-            return answered
 
 
 def refusal_of(error: EzGraphError) -> Refusal:
@@ -827,6 +875,15 @@ def _session_id(lease: Lease) -> str:
     if lease.kind != "session":
         raise InvalidCommandError(
             f"metadata belongs to a session, and this is a {lease.kind}; use a GraphContext"
+        )
+    return lease.client
+
+
+def _server_id(lease: Lease) -> str:
+    if lease.kind == "guest":
+        raise InvalidCommandError(
+            "a guest owns nothing, so it serves no graph either; use a GraphContext, or a "
+            "ProcessControlClient"
         )
     return lease.client
 

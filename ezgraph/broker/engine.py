@@ -28,6 +28,7 @@ from ezgraph.broker.core import BrokerCore, refusal_of
 from ezgraph.broker.live import Pulled, Puller, Snapshots
 from ezgraph.broker.reads import Reading, Reads
 from ezgraph.broker.reads_config import ConfigRead
+from ezgraph.broker.reads_nodes import Vouching, find
 from ezgraph.broker.restart import restart
 from ezgraph.broker.routing import Addressed, take_all
 from ezgraph.broker.rules_config import ValueChecks
@@ -41,6 +42,7 @@ from ezgraph.errors import (
 )
 from ezgraph.names import topic_of
 from ezgraph.protocol.commands import (
+    FindGraph,
     GetStatus,
     ListClients,
     ListConfigTypes,
@@ -74,7 +76,8 @@ if TYPE_CHECKING:
     from ezgraph.names import Key
     from ezgraph.protocol.commands import ChangeConfig, SetConfigSchema
     from ezgraph.protocol.events import Event
-    from ezgraph.protocol.roles import Access, ReadScope
+    from ezgraph.protocol.replies import Graphs
+    from ezgraph.protocol.roles import Access, Identity, ReadScope
     from ezgraph.wire.codec import EncodedEvent
 
 log = logging.getLogger(__name__)
@@ -105,13 +108,17 @@ class BrokerEngine:
         now: float,
         access: Access | None = None,
     ) -> None:
-        """``access``: who is admitted and as what; None: everybody, and for everything."""
+        """``access``: who is admitted and as what; None: everybody, and for everything.
+
+        ``relay_port`` says, when asked, where what readers of nodes say is passed on, if anywhere.
+        """
         self.config = config
         self.journal = journal
         self.stopping = False
         self.access_warning: str | None = None
         self._started = now
         self._now, self._wall = now, 0.0
+        self.relay_port: Callable[[], int | None] = lambda: None
         self._snapshots = Snapshots(config.limits)
         self.broadcasts: dict[int, Broadcast] = {}
         self._reads = Reads(config.limits)
@@ -527,6 +534,9 @@ class BrokerEngine:
                     if found is None:
                         return rows  # it goes on at its next turn
                     reply = found
+                case FindGraph() as command:
+                    reply = self._find_graphs(command, scope, identity)
+                    rows = len(reply.graphs) + 1
                 case command:
                     whose = reading.public or reading.client
                     reply = self._read(command, Puller(reading.client, whose, scope), now)
@@ -612,6 +622,19 @@ class BrokerEngine:
             self._reads.put(reading._replace(begun=begun))
         return reply, examined
 
+    def _find_graphs(
+        self, command: FindGraph, scope: ReadScope, identity: Identity | None
+    ) -> Graphs:
+        vouching = Vouching(
+            scope,
+            identity,
+            self.core.admission.ticket_secret,
+            self._wall,
+            self.config.limits.ticket_life_s,
+            self.relay_port(),
+        )
+        return find(self.state.served, command, self.state.seq, vouching)
+
     def _status(self, now: float, scope: ReadScope) -> StatusReport:
         state, size = self.state, self.journal.size_bytes()
         ports = self.core.events_ports
@@ -646,6 +669,7 @@ class BrokerEngine:
             keys=self.admitted,
             access_warning=self.access_warning,
             config_entries=len(state.config),
+            served_graphs=len(state.served),
         )
 
     # --- the end ---

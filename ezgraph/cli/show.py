@@ -104,6 +104,7 @@ def _status_rows(report: StatusReport, address: str) -> list[tuple[str, list[Par
                     f"{count(report.sessions, 'session')}, {count(report.processes, 'process')}, "
                     f"{count(report.components, 'component')}, {count(report.edges, 'edge')}, "
                     f"{count(report.config_entries, 'config key')}, "
+                    f"{count(report.served_graphs, 'served graph')}, "
                     f"{report.watched_prefixes:,} watched",
                     "",
                 )

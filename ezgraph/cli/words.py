@@ -19,7 +19,11 @@ from ezgraph.protocol.events import (
     EndReason,
     GraphRegistered,
     GraphRemoved,
+    GraphServed,
+    GraphWithdrawn,
     HistoryCompacted,
+    NodeAnnounced,
+    NodeWithdrawn,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
@@ -32,6 +36,7 @@ from ezgraph.protocol.events import (
     SettingsLayer,
     in_words,
 )
+from ezgraph.protocol.served import node_path_text
 from ezgraph.protocol.settings import SettingsEventType
 from ezgraph.protocol.wiring import visible
 
@@ -184,6 +189,17 @@ def tell(body: Body) -> Told:
         case ConfigSchemaSet():
             what = "has a schema" if body.schema is not None else "has no schema any more"
             return Told("changed", CHANGED, what)
+        case GraphServed():
+            where = ", ".join(map(visible, body.endpoints)) or "nowhere that can be dialled"
+            return Told("served", ADDED, _cut(f"at {where} by {visible(body.owner)}"))
+        case GraphWithdrawn():
+            rest = "" if body.is_last else ", others still serve it"
+            return Told("withdrawn", GONE, f"by {visible(body.owner)}{rest}")
+        case NodeAnnounced():
+            path = node_path_text(body.path) + "/…" * (body.depth > len(body.path))
+            return Told("added", ADDED, _cut(visible(f"{path}  {body.summary}")))
+        case NodeWithdrawn():
+            return Told("removed", GONE, "")
         case PauseChanged():
             return Told("paused" if body.paused else "resumed", CHANGED, "")
         case HistoryCompacted():

@@ -8,6 +8,7 @@ from typing import Any
 from ezgraph.protocol.config import ConfigEntry, config_key_text
 from ezgraph.protocol.events import EndReason
 from ezgraph.protocol.routed import ProcessControlResponse, Routed
+from ezgraph.protocol.served import FoundGraph
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.snapshot import ClientInfo, Edge
 
@@ -24,7 +25,8 @@ class Lost:
     """What a lease owned when it ended, in the transaction that ends with ``seq``.
 
     ``settings`` are the addresses whose live values went with their process; ``config`` is the type
-    and the key of each ephemeral entry of the configuration.
+    and the key of each ephemeral entry of the configuration. ``graphs`` are the names of those it
+    served.
     """
 
     client: str
@@ -35,6 +37,7 @@ class Lost:
     units: list[str] = field(default_factory=list)
     settings: list[str] = field(default_factory=list)
     config: list[tuple[str, ...]] = field(default_factory=list)
+    graphs: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         named = {
@@ -42,6 +45,7 @@ class Lost:
             "component": self.components,
             "unit": self.units,
             "config key": [f"{kind} {config_key_text(key)}" for kind, *key in self.config],
+            "served graph": self.graphs,
         }
         parts = [_counted(each, names) for each, names in named.items() if names]
         return " and ".join(parts) or "nothing"
@@ -175,6 +179,7 @@ class StatusReport:
     filtered: bool = False
     scope_ports: list[int] = field(default_factory=list)
     config_entries: int = 0
+    served_graphs: int = 0
 
 
 def without_numbers(report: StatusReport) -> StatusReport:
@@ -186,6 +191,7 @@ def without_numbers(report: StatusReport) -> StatusReport:
         edges=0,
         components=0,
         config_entries=0,
+        served_graphs=0,
         watched_prefixes=0,
         backend="",
         journal_bytes=0,
@@ -264,6 +270,30 @@ class ConfigSchemaShown:
 
 
 @dataclass(frozen=True, slots=True)
+class Serving:
+    """The graph is served, as of ``seq``.
+
+    ``ticket_secret`` is what the tickets of this host's readers are made with
+    (`ezgraph.wire.tickets`). It is told to nobody else.
+    """
+
+    seq: int
+    ticket_secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Graphs:
+    """Served graphs at ``seq``, in order of their names, and how to get at them.
+
+    ``next_after`` asks for the rest (``after``); None: there is none.
+    """
+
+    seq: int
+    graphs: list[FoundGraph] = field(default_factory=list)
+    next_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Handed:
     """A request to a unit that the asked client runs; no answer to a request of its own."""
 
@@ -305,5 +335,7 @@ Reply = (
     | ConfigPage
     | ConfigTypes
     | ConfigSchemaShown
+    | Serving
+    | Graphs
     | Handed
 )

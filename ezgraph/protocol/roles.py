@@ -13,6 +13,7 @@ report    report the settings of units one runs                 ``settings/ADDRE
 set       have an owner change its settings                     ``settings/ADDRESS``
 request   have a process do what its units understand           ``component/ADDRESS``
 config    put and delete entries of the configuration    ``config/TYPE/NAME/…``
+serve     serve graphs of data nodes                            ``node/NAME``
 pause     ask publishers to pause, or to go on                  ``control/pause``
 shutdown  stop the broker                                       ``control/broker``
 ========  ====================================================  =========================
@@ -29,7 +30,8 @@ patterns share a **read scope**, a stream of events of its own on a port of its 
 
 Four roles are always there: `observer`, `operator`, `admin`, and ``owner:PREFIX`` for each prefix
 of addresses. An owner may change what is at ``PREFIX`` and below, connect whatever leads there (who
-receives decides), and change the configuration whose keys begin with such a name.
+receives decides), change the configuration whose keys begin with such a name, and serve graphs of
+such names.
 """
 
 from __future__ import annotations
@@ -46,8 +48,8 @@ if TYPE_CHECKING:
     from ezgraph.names import Key
 
 VERBS = (
-    "read", "connect", "register", "run", "report", "set", "request", "config", "pause",
-    "shutdown",
+    "read", "connect", "register", "run", "report", "set", "request", "config", "serve",
+    "pause", "shutdown",
 )
 OWNER = "owner:"
 PUBLIC_BYTES = 32
@@ -118,7 +120,7 @@ def _role(name: str, comment: str, grants: dict[str, Patterns]) -> Role:
     return Role(name, MappingProxyType(grants), comment)
 
 
-_CHANGES = ("connect", "register", "run", "report", "set", "request", "config", "pause")
+_CHANGES = ("connect", "register", "run", "report", "set", "request", "config", "serve", "pause")
 OBSERVER = _role("observer", "reads everything, changes nothing", {"read": EVERYTHING})
 OPERATOR = _role(
     "operator", "reads and changes everything", dict.fromkeys(("read", *_CHANGES), EVERYTHING)
@@ -149,6 +151,7 @@ def owner_of(prefix: str) -> Role:
             "report": settings,
             "set": settings,
             "config": named(NamePattern("config", is_open=False), anything),
+            "serve": named(NamePattern("node", is_open=False)),
         },
     )
 

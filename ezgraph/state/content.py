@@ -23,7 +23,11 @@ from ezgraph.protocol.events import (
     EdgeDisconnected,
     GraphRegistered,
     GraphRemoved,
+    GraphServed,
+    GraphWithdrawn,
     HistoryCompacted,
+    NodeAnnounced,
+    NodeWithdrawn,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
@@ -156,6 +160,10 @@ def touched(body: Body) -> tuple[Slot, ...]:
             | GraphRemoved()
             | PauseChanged()
             | ConfigSchemaSet()
+            | GraphServed()
+            | GraphWithdrawn()
+            | NodeAnnounced()
+            | NodeWithdrawn()
             | HistoryCompacted()
             | AccessRefused()
         ):

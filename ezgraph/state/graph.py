@@ -9,6 +9,7 @@ Invariants between events of a transaction's end:
 * the edges form a DAG; every owner in it is persistent or an open session;
 * a component's session is open; a unit's process is open;
 * an entry of the configuration is persistent, or its session is open;
+* a served graph of data nodes is served by sessions or processes that are open, and has one root;
 * the effective settings of an address are the live value a process reported, else the initial
   value of its component; an address with neither has no entry.
 
@@ -33,7 +34,11 @@ from ezgraph.protocol.events import (
     Event,
     GraphRegistered,
     GraphRemoved,
+    GraphServed,
+    GraphWithdrawn,
     HistoryCompacted,
+    NodeAnnounced,
+    NodeWithdrawn,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
@@ -65,6 +70,7 @@ from ezgraph.protocol.snapshot import (
 from ezgraph.state.config import ConfigState
 from ezgraph.state.content import Content
 from ezgraph.state.dag import DAG
+from ezgraph.state.nodes import NodesState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -134,17 +140,19 @@ class GraphState:
         self.components: dict[str, ComponentEntry] = {}
         self.settings: dict[str, SettingEntry] = {}
         self.config = ConfigState()
+        self.served = NodesState()
         self.paused = False
         self.filtered = False
         self._content: Content | None = None  # once somebody has asked for its fingerprint
 
     def __repr__(self) -> str:
         config = f" config={len(self.config)}" if len(self.config) else ""
+        served = f" graphs={len(self.served)}" if len(self.served) else ""
         return (
             f"<GraphState epoch={self.epoch} seq={self.seq} sessions={len(self.sessions)} "
             f"processes={len(self.processes)} edges={len(self.dag.edge_owners)} "
             f"components={len(self.components)} settings={len(self.settings)}"
-            f"{config}>"
+            f"{config}{served}>"
         )
 
     @classmethod
@@ -219,6 +227,14 @@ class GraphState:
                 self.processes.pop(body.process_id, None)
             case ConfigSchemaSet():
                 self.config.set_schema(body)
+            case NodeAnnounced():
+                self.served.announce(body)
+            case NodeWithdrawn():
+                self.served.remove(body)
+            case GraphServed():
+                self.served.serve(event, body)
+            case GraphWithdrawn():
+                self.served.withdraw(body)
             case PauseChanged():
                 self.paused = body.paused
             case HistoryCompacted() | AccessRefused():
@@ -317,6 +333,7 @@ class GraphState:
             },
             settings=self._settings_with_initial(),
             config=self.config.by_type(),
+            graphs=self.served.shown(),
             paused=self.paused,
             filtered=self.filtered,
         )
@@ -341,6 +358,7 @@ class GraphState:
         Two states at the same seq with equal fingerprints are equal.
         """
         config = [self.config.entries, self.config.schemas]
+        served = [self.served.hosts, self.served.nodes]
         return fingerprint(
             "ezgraph.state",
             [
@@ -355,6 +373,7 @@ class GraphState:
                 self.components,
                 self.settings,
                 *(config if any(config) else ()),  # without any: as it was before there was any
+                *(served if any(served) else ()),
             ],
         )
 

@@ -15,12 +15,14 @@ import zmq
 
 from ezgraph.names import note_topic, prefix_of_note, topic_of
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     AnswerRequest,
     ChangeConfig,
     ChangeSettings,
     Command,
     Connect,
     Disconnect,
+    FindGraph,
     GetStatus,
     Goodbye,
     Heartbeat,
@@ -38,12 +40,14 @@ from ezgraph.protocol.commands import (
     RequestProcess,
     Resume,
     Revert,
+    ServeGraph,
     SetConfigSchema,
     SetPause,
     Shutdown,
     Sync,
     TakeOver,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import ConfigPresent, ConfigPut, as_config_match
 from ezgraph.protocol.events import AccessRefused
@@ -60,6 +64,7 @@ from ezgraph.protocol.replies import (
     StatusReport,
 )
 from ezgraph.protocol.roles import VERBS
+from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.snapshot import Edge
 from ezgraph.wire import codec
@@ -100,6 +105,10 @@ NEEDS: dict[type, tuple[str, ...]] = {
     ListConfigTypes: (),
     ReadConfigSchema: ("read",),
     SetConfigSchema: ("config", "read"),
+    ServeGraph: ("serve",),
+    AnnounceNodes: ("serve",),
+    WithdrawGraph: ("serve",),
+    FindGraph: ("read",),
     Shutdown: ("shutdown",),
 }
 """The verbs that each command is refused without; of those without one, some tell less."""
@@ -109,7 +118,7 @@ PART_OF_A_TYPE = {"owner": "config", "part": "read", "blind": "read"}
 """Who has a verb on some keys of each type, and so not on the type as a whole."""
 
 ANYWHERE = frozenset(VERBS)
-OWN = frozenset({"connect", "register", "run", "report", "set", "request", "config"})
+OWN = frozenset({"connect", "register", "run", "report", "set", "request", "config", "serve"})
 GRANTED: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "admin": (ANYWHERE, ANYWHERE),
     "operator": (ANYWHERE - {"shutdown"}, ANYWHERE - {"shutdown"}),
@@ -167,6 +176,10 @@ def every_command(place: str, peer: Peer, text: str) -> list[Asked]:
         Asked(ListConfigTypes()),
         Asked(ReadConfigSchema("flow")),
         Asked(SetConfigSchema("flow", None)),
+        Asked(ServeGraph(address, f"root-of-{text}", "i", ["127.0.0.1:9"])),
+        Asked(AnnounceNodes(address, [NodeCard(text, [text], 1, "m.Node", text)])),
+        Asked(FindGraph(address)),
+        Asked(WithdrawGraph(address)),
         Asked(Shutdown()),
         Asked(token),
         Asked(TakeOver(hello, token.client, token.token, token.cluster_id)),
@@ -260,6 +273,7 @@ def kinds_without(may: frozenset[str]) -> set[str]:
         "register": {"GraphRegistered", "ComponentRegistered"},
         "run": {"ProcessUnitsChanged"},
         "pause": {"PauseChanged"},
+        "serve": {"GraphServed", "GraphWithdrawn", "NodeAnnounced", "NodeWithdrawn"},
         "config": {"ConfigValueSet", "ConfigValueDeleted", "ConfigSchemaSet"},
     }
     return {kind for verb, of_verb in kinds.items() if verb not in may for kind in of_verb}

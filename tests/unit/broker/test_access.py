@@ -24,6 +24,7 @@ from ezgraph.errors import (
     SchemaViolationError,
 )
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     ChangeConfig,
     ChangeSettings,
     Command,
@@ -33,10 +34,12 @@ from ezgraph.protocol.commands import (
     ReportSettings,
     RequestProcess,
     Revert,
+    ServeGraph,
     SetConfigSchema,
     SetPause,
     Shutdown,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import ConfigDelete, ConfigPresent, ConfigPut
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
@@ -96,6 +99,9 @@ NEEDED: list[tuple[Command, list[tuple[str, tuple[str, ...]]]]] = [
         SetConfigSchema("flow", {}),
         [("config", ("config", "flow")), ("read", ("config", "flow"))],
     ),
+    (ServeGraph("run", "r", "i", ["h:1"]), [("serve", ("node", "run"))]),
+    (AnnounceNodes("run", [], ["n"]), [("serve", ("node", "run"))]),
+    (WithdrawGraph("run"), [("serve", ("node", "run"))]),
     (Shutdown(), [("shutdown", ("control", "broker"))]),
     (Revert(), []),
 ]

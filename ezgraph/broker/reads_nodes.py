@@ -1,0 +1,94 @@
+"""Where served graphs are, and tickets for their hosts. Pure.
+
+Who asks is told of the graphs of which it may read something, whatever part that is; the ticket
+that comes along says which part.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+from ezgraph.protocol.events import in_words
+from ezgraph.protocol.replies import Graphs
+from ezgraph.protocol.served import ROOM, FoundGraph, FoundHost
+from ezgraph.wire.tickets import ticket_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ezgraph.protocol.commands import FindGraph
+    from ezgraph.protocol.roles import Identity, ReadScope
+    from ezgraph.state.nodes import HostEntry, NodesState
+
+    SecretOf = Callable[[str, str, str], bytes]
+
+GRAPHS_PER_REPLY = 100
+EXAMINED_PER_REPLY = 1_000
+
+
+class Vouching(NamedTuple):
+    """What tickets are made with: whose they are, and until when they are good.
+
+    ``secret_of(name, owner, incarnation)`` is the secret shared with one host.
+    """
+
+    scope: ReadScope
+    identity: Identity | None
+    secret_of: SecretOf
+    wall: float
+    life_s: float
+    relay_port: int | None
+
+
+def find(served: NodesState, command: FindGraph, seq: int, vouching: Vouching) -> Graphs:
+    """Return the graph that was asked for, or one page of all."""
+    if (name := command.name) is not None:
+        is_there = _is_there(served, name, vouching)
+        return Graphs(seq, [_found(served, name, vouching)] if is_there else [])
+    names = sorted(served.hosts)
+    first = bisect_right(names, command.after)
+    looked_at = names[first : first + EXAMINED_PER_REPLY]
+    found: list[FoundGraph] = []
+    for name in looked_at:
+        if _is_there(served, name, vouching):
+            found.append(_found(served, name, vouching))
+        if len(found) >= GRAPHS_PER_REPLY:
+            return Graphs(seq, found, name if name != names[-1] else None)
+    is_all = first + len(looked_at) >= len(names)
+    return Graphs(seq, found, None if is_all else looked_at[-1])
+
+
+def _is_there(served: NodesState, name: str, vouching: Vouching) -> bool:
+    return bool(served.hosts_of(name)) and vouching.scope.touches((ROOM, name))
+
+
+def _found(served: NodesState, name: str, vouching: Vouching) -> FoundGraph:
+    hosts = served.hosts_of(name)
+    is_told = vouching.scope.has((ROOM, name))
+    return FoundGraph(
+        name,
+        hosts[0].served.root_uid,
+        len(served.nodes_of(name)) if is_told else None,
+        [_host(entry, vouching) for entry in hosts],
+        vouching.life_s,
+        vouching.relay_port,
+    )
+
+
+def _host(entry: HostEntry, vouching: Vouching) -> FoundHost:
+    told = entry.served
+    secret = vouching.secret_of(told.name, told.owner, told.incarnation)
+    return FoundHost(
+        told.owner,
+        in_words(entry.source),
+        told.incarnation,
+        told.endpoints,
+        told.public_key,
+        ticket_bytes(
+            secret,
+            vouching.identity.name if vouching.identity is not None else None,
+            [str(pattern) for pattern in vouching.scope.patterns],
+            vouching.wall + vouching.life_s,
+        ),
+    )
