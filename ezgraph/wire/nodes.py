@@ -10,7 +10,9 @@ E     the rest is a refusal: ``[code, message, floor]``
 A     the rest is the head of an array; its bytes are the next frame, as they are
 ====  =========================================================================
 
-What does not start so is not ours and gets no answer.
+What does not start so is not ours and gets no answer. Through a relay a reader's first frame is
+the magic ``eZy``, a format byte, and ``[name, owner]``: whose host it wants. All that follows, both
+ways, is as without one.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ HEAD_BYTES = _HEAD.size
 AS_VALUE, AS_FRAMES = b"V", b"F"
 _VALUE, _ERROR, _ARRAY = b"V", b"E", b"A"
 _MESSAGES = (NodeOpening, NodeDescription, GrowthReport, TreePage, MatchPage)
+RELAY_PREAMBLE = b"eZy\1"
+MAX_PREAMBLE_BYTES = 4096
 MAX_DEPTH = 32
 MAX_REQUEST_BYTES = 256 << 10
 MAX_ANSWER_BYTES = 256 << 20
@@ -113,6 +117,29 @@ def _read_head(frame: bytes | memoryview) -> tuple[int, bytes]:
         raise MalformedMessageError(f"{len(frame)} bytes are no message of data nodes")
     _, request_id, kind = _HEAD.unpack_from(frame)
     return request_id, kind
+
+
+# --- through a relay ---
+
+
+def relay_frame(name: str, owner: str) -> bytes:
+    """Return what a relay is told first: which of the hosts of a graph is meant."""
+    return RELAY_PREAMBLE + values.pack([name, owner])
+
+
+def read_relay_frame(frame: bytes) -> tuple[str, str]:
+    """Return the name of a graph, and the owner of the host that is meant.
+
+    Raises:
+        MalformedMessageError: these bytes do not say so.
+    """
+    if not frame.startswith(RELAY_PREAMBLE) or len(frame) > MAX_PREAMBLE_BYTES:
+        raise MalformedMessageError(f"{len(frame)} bytes do not say what host is meant")
+    match values.unpack(memoryview(frame)[len(RELAY_PREAMBLE) :]):
+        case [str(name), str(owner)]:
+            return name, owner
+        case said:
+            raise MalformedMessageError(f"{said!r:.200} is no graph and owner")
 
 
 # --- answers ---
