@@ -40,7 +40,7 @@
     │   ├── InvalidCommandError           a field outside the grammar or the limits
     │   ├── LiveSessionsError             shutdown refused: sessions are alive
     │   ├── ForbiddenError                the key's role does not allow it
-    │   │   └── TicketExpiredError        a ticket for a host of nodes ran out: ask for a new one
+    │   │   └── TicketNeededError         a host of nodes was shown no ticket, or one that ran out
     │   ├── LimitError                    a configured bound is reached
     │   │   └── FloodError                so much was sent that the broker hung up
     │   ├── WrongClusterError             the broker at this address keeps another history
@@ -362,10 +362,10 @@ class ForbiddenError(RefusedError):
     code = "forbidden"
 
 
-class TicketExpiredError(ForbiddenError):
-    """The ticket shown to a host of nodes ran out; the broker gives new ones."""
+class TicketNeededError(ForbiddenError):
+    """A host of nodes was shown no ticket, or one that ran out; the broker gives new ones."""
 
-    code = "ticket_expired"
+    code = "ticket_needed"
 
 
 class WrongClusterError(RefusedError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -158,11 +159,18 @@ class NodeFactory:
 
     def open_root(self, server: AnyServer) -> NodeOpening:
         """Return what the server's root is, and its edges, by one request."""
-        return self._message(server, message_of(NodeVerb.ROOT), NodeOpening)
+        return self._opening(server, message_of(NodeVerb.ROOT))
 
     def open_node(self, server: AnyServer, uid: str) -> NodeOpening:
         """Return what a node is, and its edges, by one request."""
-        return self._message(server, message_of(NodeVerb.NODE, uid), NodeOpening)
+        return self._opening(server, message_of(NodeVerb.NODE, uid))
+
+    def _opening(self, server: AnyServer, message: dict[str, Any]) -> NodeOpening:
+        opening = self._message(server, message, NodeOpening)
+        note = getattr(server, "note", "")  # a RemoteTree says how it is reached
+        if not note:
+            return opening
+        return replace(opening, description=replace(opening.description, note=note))
 
     def _message(self, server: AnyServer, message: dict[str, Any], kind: type[T]) -> T:
         decoded: T = _decoder_of(cast("Any", kind))(server.request(message))

@@ -30,6 +30,7 @@ from ezgraph.errors import (
     NodeError,
     NodeHostGoneError,
 )
+from ezgraph.keys.curve import dial_with
 from ezgraph.nodes.waker import Waker
 from ezgraph.wire.nodes import MAX_ANSWER_BYTES, Answer, read_answer, request_frame
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ezgraph.config import Address
+    from ezgraph.nodes.endpoint import Endpoint
 
     Socket = zmq.Socket[bytes]
     Secure = Callable[[Socket, Address], None]
@@ -90,15 +92,16 @@ class Line:
     """A connection, kept up. Thread-safe.
 
     Args:
-        addresses: where the nodes are served; the next one is tried when one is lost.
+        endpoints: where the nodes are served; the next one is tried when one is lost.
         grace_s: how long a lost connection may take to come back.
-        secure: gives a socket its keys, before it connects.
+        secure: gives a socket its keys, before it connects to an endpoint without one.
     """
 
     def __init__(
-        self, addresses: Sequence[Address], *, grace_s: float, secure: Secure | None = None
+        self, endpoints: Sequence[Endpoint], *, grace_s: float, secure: Secure | None = None
     ) -> None:
-        self._addresses = deque(addresses)
+        self._endpoints = deque(endpoints)
+        self._to_show: bytes | None = None
         self._grace_s = grace_s
         self._secure = secure
         self._clock = SystemClock()
@@ -109,6 +112,7 @@ class Line:
         self._error: EzGraphError | None = None
         self._is_stopping = False
         self._is_connected = False
+        self._is_misled = False
         self._lost_at = self._clock.monotonic()
         self._waker = Waker()
         self._thread = threading.Thread(target=self._run, name="ezgraph-nodes-reader", daemon=True)
@@ -121,7 +125,12 @@ class Line:
     @property
     def address(self) -> Address:
         """The address that is dialled now."""
-        return self._addresses[0]
+        return self.endpoint.address
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The endpoint that is dialled now, as it was last told."""
+        return self._endpoints[0]
 
     @property
     def is_connected(self) -> bool:
@@ -148,6 +157,25 @@ class Line:
             self._to_send.append(request_id)
         self._waker.wake()
         return request_id
+
+    def renew(self, endpoints: Sequence[Endpoint]) -> None:
+        """Take these endpoints from now on; a connection to one of them is kept.
+
+        If its ticket is a new one, it is shown there before anything else is asked.
+        """
+        with self._lock:
+            now = self._endpoints[0]
+            renewed = deque(endpoints)
+            for _ in range(len(renewed)):
+                if renewed[0].is_same_way(now):
+                    break
+                renewed.rotate(-1)
+            if not renewed[0].is_same_way(now):
+                self._is_misled = True
+            elif renewed[0].ticket != now.ticket:
+                self._to_show = renewed[0].ticket
+            self._endpoints = renewed
+        self._waker.wake()
 
     def forget(self, request_ids: Sequence[int]) -> None:
         """Take no interest in these requests any more."""
@@ -180,15 +208,21 @@ class Line:
 
     def _hold_connection(self) -> None:
         """Serve one socket until its connection is lost, or nobody wants it any more."""
+        with self._lock:
+            endpoint, self._is_misled, self._is_connected = self.endpoint, False, False
         dealer = self._new_dealer()
         monitor = dealer.get_monitor_socket(_UP | _DOWN)
         poller = zmq.Poller()
         for each in (dealer, monitor, self._waker.polled):
             poller.register(each, zmq.POLLIN)
         try:
-            if self._secure is not None:
-                self._secure(dealer, self.address)
-            connect(dealer, self.address)
+            if endpoint.server_key is not None:
+                dial_with(dealer, endpoint.server_key)
+            elif self._secure is not None:
+                self._secure(dealer, endpoint.address)
+            connect(dealer, endpoint.address)
+            for frame in endpoint.opening:
+                dealer.send(frame)
             with self._lock:
                 self._to_send = deque(self._open)
             while not self._is_stopping and self._serve(dealer, monitor, poller):
@@ -212,6 +246,8 @@ class Line:
 
     def _serve(self, dealer: Socket, monitor: Socket, poller: zmq.Poller) -> bool:
         """Wait for something and do it; return whether the connection may still be used."""
+        if self._is_misled:
+            return False
         self._send(dealer)
         ready = dict(poller.poll(self._patience_ms()))
         if self._waker.fileno in ready:
@@ -228,6 +264,10 @@ class Line:
         return 50 if self._open and not self._is_connected else 1_000
 
     def _send(self, dealer: Socket) -> None:
+        with self._lock:
+            ticket, self._to_show = self._to_show, None
+        if ticket is not None:
+            dealer.send(ticket)
         while self._to_send:
             with self._lock:
                 asked = self._open.get(self._to_send.popleft())
@@ -262,7 +302,7 @@ class Line:
             elif event == _DOWN and self._is_connected:
                 self._is_connected = False
                 self._lost_at = self._clock.monotonic()
-                self._addresses.rotate(-1)
+                self._endpoints.rotate(-1)
                 return False
         return True
 
@@ -278,14 +318,14 @@ class Line:
             given_up = [self._open.pop(request_id) for request_id in late]
         for asked in given_up:
             asked.outcomes.put(Outcome(asked.number, self._gone()))
-        if len(self._addresses) > 1 and now - self._lost_at > self._grace_s / 2:
-            self._addresses.rotate(-1)
+        if len(self._endpoints) > 1 and now - self._lost_at > self._grace_s / 2:
+            self._endpoints.rotate(-1)
             self._lost_at = now
             return True
         return False
 
     def _gone(self) -> NodeHostGoneError:
-        where = ", ".join(map(str, self._addresses))
+        where = ", ".join(str(each.address) for each in self._endpoints)
         return NodeHostGoneError(
             f"the process that serves nodes at {where} is gone, or was never there: no connection "
             f"for {self._grace_s:g} s; see whether it runs, and open the graph again"

@@ -448,8 +448,16 @@ def room_of(body: Body) -> str:
     """Return the room of the live set an event is in, as snapshots may be asked for by room.
 
     It is the first segment of its key; for settings ``settings.initial`` or ``settings.live``
-    (``settings`` asks for both), so that who has the metadata can leave the initial ones out.
+    (``settings`` asks for both), so that who has the metadata can leave the initial ones out; and
+    ``node.graph`` or ``node.announced``, so that one can leave out the many.
     """
+    match body:
+        case GraphServed() | GraphWithdrawn():
+            return f"{NODE_ROOM}.graph"
+        case NodeAnnounced() | NodeWithdrawn():
+            return f"{NODE_ROOM}.announced"
+        case _:
+            pass
     if isinstance(body, SettingsChanged):
         return f"settings.{body.layer.value}"
     return key_of(body)[0]

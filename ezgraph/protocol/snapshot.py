@@ -43,11 +43,10 @@ class SnapshotProcess:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotGraph:
-    """A served graph of data nodes: who serves it, and how many of its nodes are announced."""
+    """A served graph of data nodes, and the client ids of those who serve it."""
 
     root_uid: str
     owners: list[str]
-    nodes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

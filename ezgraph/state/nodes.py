@@ -112,10 +112,6 @@ class NodesState:
     def shown(self) -> dict[str, SnapshotGraph]:
         """Return the public form, sorted."""
         return {
-            name: SnapshotGraph(
-                next(iter(hosts.values())).served.root_uid,
-                sorted(hosts),
-                len(self.nodes_of(name)),
-            )
+            name: SnapshotGraph(next(iter(hosts.values())).served.root_uid, sorted(hosts))
             for name, hosts in sorted(self.hosts.items())
         }

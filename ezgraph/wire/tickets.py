@@ -18,7 +18,7 @@ from ezgraph.errors import (
     ForbiddenError,
     InvalidKeyError,
     MalformedMessageError,
-    TicketExpiredError,
+    TicketNeededError,
 )
 from ezgraph.protocol.patterns import matcher, parse_pattern
 from ezgraph.wire import values
@@ -63,10 +63,10 @@ class Ticket:
         """Refuse it when its time is over.
 
         Raises:
-            TicketExpiredError: says since when.
+            TicketNeededError: says since when.
         """
         if wall >= self.expires_wall:
-            raise TicketExpiredError(
+            raise TicketNeededError(
                 f"the ticket of {self} for this host ran out {wall - self.expires_wall:.1f} s ago; "
                 f"ask the broker for a new one (a RootNode of a context does so by itself)"
             )
