@@ -258,12 +258,12 @@ def _paths_below(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return what may stand for the last label that was typed, with the way there."""
     from ezgraph.cli.nodes import node_at
     from ezgraph.cli.served import graph_rows
-    from ezgraph.protocol.node_paths import label_text
+    from ezgraph.protocol.key_text import escaped
 
     broker, at = _broker(ctx), ctx.params.get("at")
     way, slash, _ = incomplete.rpartition("/")
     if not slash and not at:
-        found = [label_text(each["name"]) for each in graph_rows(broker)]
+        found = [escaped(each["name"], "%/") for each in graph_rows(broker)]
     else:
         with node_at(broker, way or None, at) as (node, _):
             found = [f"{way}{slash}{_word(label)}" for label in node.keys(0, _OFFERED)]
@@ -272,6 +272,6 @@ def _paths_below(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def _word(label: str | int) -> str:
     """Return a label without the brackets that shells would take for a pattern."""
-    from ezgraph.protocol.node_paths import label_text
+    from ezgraph.protocol.served import node_path_text
 
-    return str(label) if isinstance(label, int) else label_text(label)
+    return str(label) if isinstance(label, int) else node_path_text([label])

@@ -1,4 +1,4 @@
-"""What ``ezgraph nodes get`` writes: data as text, CSV, JSON or ``.npy``, to a file or the output."""
+"""What ``ezgraph nodes get`` writes: data as text, CSV, JSON or ``.npy``, to a file or not."""
 
 from __future__ import annotations
 
@@ -152,7 +152,8 @@ def _array_rows(array: NDArray[Any]) -> Iterator[Iterable[Any]]:
         yield array.dtype.names
         columns = [np.atleast_1d(array[name]) for name in array.dtype.names]
         for start in range(0, len(columns[0]), _ROWS):
-            yield from zip(*(each[start : start + _ROWS].astype(str) for each in columns), strict=True)
+            part = (each[start : start + _ROWS].astype(str) for each in columns)
+            yield from zip(*part, strict=True)
         return
     rows = array.reshape(-1, 1) if array.ndim < _TABLE_AXES else array
     for start in range(0, len(rows), _ROWS):

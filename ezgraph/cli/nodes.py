@@ -13,7 +13,7 @@ from ezgraph.cli.node_format import Format, format_for
 from ezgraph.cli.options import JsonOption, Target, on_broker
 from ezgraph.cli.paper import paper, say
 from ezgraph.errors import ConfigError
-from ezgraph.protocol.node_paths import NodePath, label_text, labels_text
+from ezgraph.protocol.served import node_path_text
 from ezgraph.protocol.wiring import visible
 
 if TYPE_CHECKING:
@@ -65,23 +65,28 @@ def node_at(broker: Target, where: str | None, at: str | None) -> Iterator[tuple
         NodeError: there is no such graph or node, or who serves it cannot be reached.
     """
     from ezgraph.cli.served import descend, graph_at, graph_named
-    from ezgraph.protocol.node_paths import parse_labels, parse_node_path
+    from ezgraph.protocol.key_text import escaped, unescaped
+    from ezgraph.protocol.served import parse_node_path
 
     if at is not None:
-        labels = parse_labels(where or "")
+        labels = parse_node_path(where or "")
         with graph_at(at, broker) as root:
             node, found = descend(root, labels)
-            yield node, labels_text(found)
+            yield node, node_path_text(found)
         return
     if where is None:
         raise ConfigError(
             "which graph? name one, as in run42/eeg (ezgraph nodes ls lists them); or, without a "
             "broker, say --at HOST:PORT"
         )
-    path = parse_node_path(where)
-    with graph_named(path.graph, broker) as root:
-        node, found = descend(root, path.labels)
-        yield node, str(NodePath(path.graph, found))
+    typed, _, below = where.partition("/")
+    if not typed:
+        raise ConfigError(f"{where!r} names no graph; begin with its name, as in run42/eeg")
+    name, labels = unescaped(typed), parse_node_path(below)
+    with graph_named(name, broker) as root:
+        node, found = descend(root, labels)
+        way = f"/{node_path_text(found)}" if found else ""
+        yield node, f"{escaped(name, '%/')}{way}"
 
 
 # --- what there is ---
@@ -161,7 +166,7 @@ def _write_edges(rows: Sequence[TreeRow], total: int, start: int, *, as_json: bo
 
 
 def _typed(label: str | int | None) -> str:
-    return "" if label is None else visible(label_text(label))
+    return "" if label is None else visible(node_path_text([label]))
 
 
 def _edge_record(row: TreeRow) -> dict[str, Any]:
@@ -178,7 +183,7 @@ def tree(
     lines: Annotated[int, typer.Option(min=1, metavar="N", help="How many lines.")] = _LINES,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the nodes at and below a place; --json: a row for each edge, with its parent's number."""
+    """Show the nodes at and below a place; --json: a row for each edge, and its parent's number."""
     from ezgraph.nodes.faces import rows_of, tree_text
 
     with node_at(broker, where, at) as (node, _):
@@ -229,7 +234,7 @@ def _info_rows(
     growing = ", growing" if described.is_growing else ""
     gone = f", the first {described.first_partition:,} gone" if described.first_partition else ""
     rows = [
-        ("node", name or "(root)"),
+        ("node", name),
         ("uid", described.uid),
         ("class", f"{described.name} of {described.module}, version {described.version}"),
         ("edges", f"{described.labels:,}"),
@@ -300,7 +305,7 @@ def get(
     if output is not None:
         check_free(output, replace=replace)
     with node_at(broker, where, at) as (node, name):
-        found = read_part(node, selected, name or "root")
+        found = read_part(node, selected, name)
     node_output.write(found, meant, output)
 
 
@@ -330,7 +335,7 @@ def export(
 
     writer_for(destination)
     check_free(destination, replace=replace)
-    with node_at(broker, where, at) as (node, name), progress_bar(name or "root") as bar:
+    with node_at(broker, where, at) as (node, name), progress_bar(name) as bar:
         export(node, destination, replace=replace, progress=bar)
     written = _size_of(destination)
     if as_json:

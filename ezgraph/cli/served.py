@@ -44,7 +44,7 @@ def _patience_s(broker: Target) -> float:
     return broker.timeout_s if broker.timeout_given else DEFAULT_TIMEOUT_S
 
 
-def descend(root: BaseNode, labels: Sequence[Label]) -> tuple[BaseNode, tuple[Label, ...]]:
+def descend(root: BaseNode, labels: Sequence[Label]) -> tuple[BaseNode, list[Label]]:
     """Return the node that labels lead to, and the labels as they are there.
 
     Digits mean the text if there is such a label, and the integer if not: so that ``probe/3`` can
@@ -53,14 +53,15 @@ def descend(root: BaseNode, labels: Sequence[Label]) -> tuple[BaseNode, tuple[La
     Raises:
         UnknownLabelError: one leads nowhere.
     """
-    node, found = root, []
+    node = root
+    found: list[Label] = []
     for label in labels:
         meant = label
         if isinstance(label, str) and label not in node.edges:
             meant = _integer(label, node)
         node = node.child(meant)
         found.append(meant)
-    return node, tuple(found)
+    return node, found
 
 
 def _integer(label: str, node: BaseNode) -> Label:

@@ -146,7 +146,8 @@ def _write_npy(node: BaseNode, path: Path, progress: Progress) -> None:
 def _write_parquet(node: BaseNode, path: Path, progress: Progress) -> None:
     if not isinstance(node, TableNode):
         raise NodeError(
-            f"{_called(node)} is no table; a .parquet file has one: export arrays as .npy, .h5 or .zarr"
+            f"{_called(node)} is no table, and a .parquet file has one; export arrays as .npy, "
+            f".h5 or .zarr"
         )
     table = node.arrow()
     extra("pyarrow.parquet", "tables", "writing .parquet files").write_table(table, path)
