@@ -15,11 +15,11 @@ from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.errors import (
     CompactedError,
     InvalidCommandError,
-    MalformedMessageError,
     NoSessionError,
     ProcessRequestError,
 )
 from ezgraph.graph.config import ConfigKeys
+from ezgraph.graph.data_nodes import DataNodes, no_reply_of
 from ezgraph.graph.declared import Declared, declare_again
 from ezgraph.graph.sessions import (
     SNAPSHOT_ROOMS,
@@ -77,8 +77,14 @@ if TYPE_CHECKING:
     from ezgraph.client.resumption import ResumeToken, Resumption
     from ezgraph.config import Address
     from ezgraph.graph.server import GraphServer
+    from ezgraph.graph.serving import ServedGraph
+    from ezgraph.nodes.base import BaseNode
+    from ezgraph.nodes.directory import Nodes
+    from ezgraph.nodes.kinds import RootNode
+    from ezgraph.nodes.server import MaySee, NodeServer
     from ezgraph.protocol.events import Event
     from ezgraph.protocol.metadata import GraphMetadata
+    from ezgraph.protocol.replies import Reply
     from ezgraph.protocol.settings import SettingsChangedEvent, SettingsSnapshotValue
     from ezgraph.protocol.snapshot import ClientInfo, GraphSnapshot, TopologyChangedEvent
     from ezgraph.state.dag import DAG
@@ -130,6 +136,7 @@ class GraphContext:
         self._keys = keys
         self._predecessor = resume
         self._declared = Declared()
+        self._data_nodes = DataNodes(self._call)
         self._address = address
         self._auto_start = auto_start
         self._ttl_s = ttl_s
@@ -195,8 +202,14 @@ class GraphContext:
         """End the session early; what it owns goes with it."""
         session, self._session = self._session, None
         self._replica, self._declared = None, Declared()
-        if session is not None:
-            await session.close()
+        served = await self._data_nodes.let_go()
+        try:
+            if session is not None:
+                await session.close()
+        finally:
+            for each in served:
+                each.end()
+            self._data_nodes.close()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -251,13 +264,13 @@ class GraphContext:
         return self._session
 
     async def _ask(self, command: Command, kind: type[T], timeout: float) -> T:  # noqa: ASYNC109
-        reply = await self._active().call(command, timeout=timeout)
+        reply = await self._call(command, timeout)
         if not isinstance(reply, kind):
-            raise MalformedMessageError(
-                f"{type(command).__name__} was answered with {type(reply).__name__}, "
-                f"not {kind.__name__}; is the broker of the same version?"
-            )
+            raise no_reply_of(kind, command, reply)
         return reply
+
+    async def _call(self, command: Command, timeout: float) -> Reply:  # noqa: ASYNC109
+        return await self._active().call(command, timeout=timeout)
 
     async def _change(self, command: Command, timeout: float) -> int:  # noqa: ASYNC109
         """Do it; return the seq it reached, when the replica (if any) is there too."""
@@ -322,7 +335,9 @@ class GraphContext:
 
     async def revert(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:  # noqa: ASYNC109
         """Drop everything the session owns and keep it open; return the seq reached."""
-        return await self._change(Revert(), timeout)
+        seq = await self._change(Revert(), timeout)
+        await self._data_nodes.end_all()
+        return seq
 
     async def pause(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:  # noqa: ASYNC109
         """Ask publishers of samples to pause; return the seq reached."""
@@ -340,9 +355,10 @@ class GraphContext:
         """Declare again what this context has declared; return the seq reached.
 
         After a `SessionExpiredError` (or `DivergedError`) a new session is opened first; its
-        ``session_id`` is a new one. Metadata, edges and ephemeral configuration follow. The
-        replica goes on from a new snapshot; subscriptions that ended are to be opened again, with
-        ``after_seq=`` the last seq they gave. In a session that lives nothing changes.
+        ``session_id`` is a new one. Metadata, edges, ephemeral configuration and the graphs that
+        are served follow. The replica goes on from a new snapshot; subscriptions that ended are to
+        be opened again, with ``after_seq=`` the last seq they gave. In a session that lives nothing
+        changes.
 
         Raises:
             RefusedError: something cannot be declared any more (an address is taken, an edge
@@ -354,7 +370,11 @@ class GraphContext:
         if is_new and self._replica is not None:
             self._replica.restart()
         return await declare_again(
-            self._declared, self._change, deadline.left(), is_new=is_new
+            self._declared,
+            self._change,
+            deadline.left(),
+            is_new=is_new,
+            also=self._data_nodes.declares(),
         )
 
     @property
@@ -365,6 +385,85 @@ class GraphContext:
             NoSessionError: there is no active session.
         """
         return ConfigKeys(self._active(), self._changed)
+
+    # --- data nodes ---
+
+    async def serve(
+        self,
+        root: BaseNode | NodeServer,
+        name: str,
+        *,
+        host: str | None = None,
+        port: int = 0,
+        advertise: str | None = None,
+        announce: bool = True,
+        may_see: MaySee | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> ServedGraph:
+        """Serve a graph of data nodes from this process, as long as this session lives.
+
+        Others find it by name: ``ctx.nodes["run42"]``. What they read does not pass the broker,
+        but a socket and a thread of this process.
+
+        Args:
+            root: where the graph begins.
+            name: what it is called on the bus; others may serve it too, with the same root uid.
+            host: where to listen; None: on loopback, if the broker was reached there, else at this
+                computer's address on the way to it. Outside loopback what is read is encrypted.
+            port: 0: a free one.
+            advertise: the host that readers are told to dial; None: ``host``.
+            announce: make each node known by an event of its own.
+            may_see: whether who has a key of this name (None: there are no keys) may see a node;
+                of those that its role may read anyway.
+            timeout: in seconds.
+
+        Raises:
+            AddressCollisionError: others serve another graph under that name; says who.
+            ForbiddenError: this key's role may not serve it.
+            AddressInUseError: somebody listens at that port.
+        """
+        deadline = Deadline(timeout)
+        served, seq = await self._data_nodes.serve(
+            root,
+            name,
+            self.address,
+            host=host,
+            port=port,
+            advertise=advertise,
+            announce=announce,
+            may_see=may_see,
+            timeout=timeout,
+        )
+        if (replica := self._replica) is not None:
+            await replica.reach(seq, timeout=deadline.left())
+        return served
+
+    @property
+    def nodes(self) -> Nodes:
+        """The graphs of data nodes that are served on this bus, by name.
+
+        They are looked up in the caller's thread, which waits for it: in coroutines use
+        `open_graph`. What was opened here is closed with the context.
+
+        Raises:
+            NoSessionError: there is no active session.
+        """
+        self._active()
+        return self._data_nodes.nodes(lambda: choose_broker(self._address, self._keys))
+
+    async def open_graph(
+        self, name: str, *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> RootNode:
+        """Return the root of a served graph, as ``nodes[name]`` does, without blocking the loop.
+
+        Reading it blocks: ``await asyncio.to_thread(node.read)``.
+
+        Raises:
+            UnknownLabelError: nobody serves it.
+            ForbiddenError: this key's role does not reach that far.
+            NodeHostGoneError: who serves it cannot be reached.
+        """
+        return await self._data_nodes.open(self.nodes, name, self.address, timeout=timeout)
 
     # --- asking others ---
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ezgraph.nodes.base import BaseNode
     from ezgraph.nodes.searching import Found
     from ezgraph.protocol.nodes import TreeRow
+    from ezgraph.protocol.served import FoundGraph
 
 _PAGE = 1_000
 _MOST_ROWS = 20_000
@@ -109,6 +110,21 @@ def found_html(found: Found) -> str:
     ]
     title = f"{count(len(found), 'node')} found"
     shown = table(title, ["way", "node", "uid"], rows, is_open=True) or text(title)
+    return f"<div class='ezgraph'><style>{STYLE}</style>\n{shown}\n</div>"
+
+
+def graphs_html(graphs: Sequence[FoundGraph]) -> str:
+    """Return the served graphs of a bus as a table."""
+    rows = [
+        [
+            text(graph.name),
+            text("" if graph.nodes is None else f"{graph.nodes:,}"),
+            text("; ".join(f"{host.by} at {', '.join(host.endpoints)}" for host in graph.hosts)),
+        ]
+        for graph in graphs[:LISTED_ROWS]
+    ]
+    title = f"{count(len(graphs), 'graph')} served"
+    shown = table(title, ["name", "nodes announced", "by"], rows, is_open=True) or text(title)
     return f"<div class='ezgraph'><style>{STYLE}</style>\n{shown}\n</div>"
 
 
