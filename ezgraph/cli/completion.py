@@ -257,13 +257,13 @@ def node_paths(ctx: typer.Context, incomplete: str) -> list[str]:
 def _paths_below(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return what may stand for the last label that was typed, with the way there."""
     from ezgraph.cli.nodes import node_at
-    from ezgraph.cli.served import graph_rows
+    from ezgraph.cli.served import graph_records
     from ezgraph.protocol.key_text import escaped
 
     broker, at = _broker(ctx), ctx.params.get("at")
     way, slash, _ = incomplete.rpartition("/")
     if not slash and not at:
-        found = [escaped(each["name"], "%/") for each in graph_rows(broker)]
+        found = [escaped(each["name"], "%/") for each in graph_records(broker)]
     else:
         with node_at(broker, way or None, at) as (node, _):
             found = [f"{way}{slash}{_word(label)}" for label in node.keys(0, _OFFERED)]

@@ -114,9 +114,9 @@ def ls(
 ) -> None:
     """List the graphs that are served; with a NAME what its root, or the node at PATH, leads to."""
     if where is None and at is None:
-        from ezgraph.cli.served import graph_rows
+        from ezgraph.cli.served import graph_records
 
-        _write_graphs(graph_rows(broker), as_json=as_json)
+        _write_graphs(graph_records(broker), as_json=as_json)
         return
     from ezgraph.nodes.faces import rows_of
 
@@ -140,10 +140,11 @@ def _write_graphs(found: Sequence[dict[str, Any]], *, as_json: bool) -> None:
             [
                 visible(each["name"]),
                 "" if each["nodes"] is None else f"{each['nodes']:,}",
-                visible(", ".join(each["endpoints"])),
-                visible(", ".join(each["owners"])),
+                visible(", ".join(host["endpoints"])),
+                visible(host["by"]),
             ]
             for each in found
+            for host in each["hosts"]
         ]
         paper().table(["graph", "nodes", "served at", "by"], rows, right=[1])
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ezgraph.cli.options import Target
     from ezgraph.nodes.base import BaseNode
+    from ezgraph.nodes.directory import Directory
     from ezgraph.nodes.kinds import RootNode
     from ezgraph.protocol.nodes import Label
 
@@ -32,11 +33,51 @@ def graph_at(address: str, broker: Target) -> Iterator[RootNode]:
 
 @contextmanager
 def graph_named(name: str, broker: Target) -> Iterator[RootNode]:
-    raise NotImplementedError
+    """Open a graph that is served on the bus.
+
+    Raises:
+        UnknownLabelError: nobody serves it.
+        BrokerUnreachableError: no broker answered in time.
+        ForbiddenError: this key's role does not reach that far.
+        NodeHostGoneError: who serves it cannot be reached.
+    """
+    from ezgraph.nodes import RootNode
+
+    directory = _directory(broker)
+    found, way = directory.find(name)
+    with directory.tree(found, way) as tree:
+        tree.timeout = _patience_s(broker)
+        yield RootNode(tree)
 
 
-def graph_rows(broker: Target) -> list[dict[str, Any]]:
-    raise NotImplementedError
+def graph_records(broker: Target) -> list[dict[str, Any]]:
+    """Return the graphs that are served on the bus, in order of their names.
+
+    Raises:
+        BrokerUnreachableError: no broker answered in time.
+        ForbiddenError: this key's role does not reach that far.
+    """
+    return [
+        {
+            "name": each.name,
+            "root_uid": each.root_uid,
+            "nodes": each.nodes,
+            "hosts": [
+                {"by": host.by, "owner": host.owner, "endpoints": host.endpoints}
+                for host in each.hosts
+            ],
+            "relay_port": each.relay_port,
+        }
+        for each in _directory(broker).found()
+    ]
+
+
+def _directory(broker: Target) -> Directory:
+    from ezgraph.client.broker_choice import Broker
+    from ezgraph.nodes.directory import Directory
+
+    meant = Broker(broker.addresses, broker.keys, may_start=False)
+    return Directory(meant, timeout=broker.timeout_s)
 
 
 def _patience_s(broker: Target) -> float:

@@ -231,7 +231,7 @@ class Line:
             poller.register(each, zmq.POLLIN)
         try:
             if endpoint.server_key is not None:
-                dial_with(dealer, endpoint.server_key)
+                dial_with(dealer, endpoint.server_key, endpoint.pair)
             elif self._secure is not None:
                 self._secure(dealer, endpoint.address)
             connect(dealer, endpoint.address)
