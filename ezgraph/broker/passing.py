@@ -17,7 +17,7 @@ from ezgraph.config import parse_address
 from ezgraph.errors import MalformedMessageError
 from ezgraph.keys.curve import dial_with
 from ezgraph.unsent import Unsent
-from ezgraph.wire.nodes import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, read_relay_frame
+from ezgraph.wire.relaying import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, read_relay_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -179,6 +179,11 @@ class Passing:
     def __repr__(self) -> str:
         return f"pairs={len(self._pairs)} connections={len(self._peers)}"
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread is there."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Begin."""
         self._thread.start()
@@ -301,8 +306,11 @@ class Passing:
             raise _Refused(f"nobody serves {whom[0]!r} as {whom[1]!r}")
         descriptor = (fd, self._peers.generations.get(fd, 0))
         is_secured = found.public_key is not None
-        dealer = self._new_dealer(found.public_key)
-        pair = _Pair(reader, descriptor, whom, dealer, now, is_secured=is_secured)
+        try:
+            dealer = self._new_dealer(found.public_key)
+            pair = _Pair(reader, descriptor, whom, dealer, now, is_secured=is_secured)
+        except zmq.ZMQError as error:
+            raise _Refused(f"there is no socket for it: {error}") from error
         self._pairs[reader] = pair
         self._poll(pair)
         self._polled[pair.monitor] = pair

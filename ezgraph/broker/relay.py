@@ -5,7 +5,7 @@ and events: however much flows here, the broker's loop and its I/O thread have n
 it. (They share a process, so the relay's Python, little for each chunk, takes its turns with the
 loop's.)
 
-A reader's first frame names a host (`ezgraph.wire.nodes.relay_frame`); from then on there is a
+A reader's first frame names a host (`ezgraph.wire.relaying`); from then on there is a
 *pair*, this reader and a DEALER to that host, and frames pass between the two as they are: nothing
 is decoded, no buffer is copied. The reader shows its ticket to the host through the pair, so the
 host judges as if it had been dialled itself.
@@ -27,7 +27,7 @@ import zmq
 
 from ezgraph.broker.passing import Passing, RelayLimits, ServedAt, keep_alive
 from ezgraph.errors import AddressInUseError, EzGraphError
-from ezgraph.wire.nodes import MAX_REQUEST_BYTES
+from ezgraph.wire.relaying import MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +74,9 @@ class StandbyRelay:
 
     def mind(self, first_port: int, now: float) -> None:
         """Start it if something is served; what goes wrong is logged, and tried again later."""
+        if self._relay is not None and not self._relay.is_running:
+            self._relay.stop()
+            self._relay, self._tried_again_at = None, now + _TRIED_AGAIN_S
         if self._relay is not None or not self._state().served or now < self._tried_again_at:
             return
         relay = Relay(self._host, first_port, self._find, new_gate=self._new_gate)
@@ -130,6 +133,11 @@ class Relay:
         state = "stopped" if self._passing is None else repr(self._passing)
         return f"<Relay port={self.port} {state}>"
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it passes on what is said: it was started, and has not failed."""
+        return self._passing is not None and self._passing.is_running
+
     def start(self) -> int:
         """Listen, and return on which port.
 
@@ -138,7 +146,7 @@ class Relay:
             KeyFileError: the broker's keys cannot be read.
         """
         context: zmq.Context[Socket] = zmq.Context()
-        context.set(zmq.MAX_SOCKETS, 8 * self._limits.pairs)
+        context.set(zmq.MAX_SOCKETS, 64 + 4 * self._limits.pairs)
         try:
             gate = None if self._new_gate is None else self._new_gate(context)
             front = _front(context, gate)

@@ -22,7 +22,7 @@ from ezgraph.nodes.endpoint import Endpoint
 from ezgraph.nodes.kinds import RootNode
 from ezgraph.protocol.commands import FindGraph
 from ezgraph.protocol.replies import Graphs
-from ezgraph.wire.nodes import relay_frame
+from ezgraph.wire.relaying import relay_frame
 from ezgraph.wire.tickets import PREAMBLE
 
 if TYPE_CHECKING:
@@ -82,8 +82,9 @@ def way_to(found: FoundGraph, broker: Address, keys: ClientKeys | None = None) -
     """Return how a graph is read by who has reached the broker at ``broker``.
 
     First where its hosts can be dialled themselves, then through the broker's host, if that passes
-    on what it is asked: there ``keys`` are shown, as they are to the broker. A host that listens on loopback only is dialled by who dials the broker
-    there too: elsewhere it would be another program.
+    on what it is asked: there ``keys`` are shown, as they are to the broker. A host that listens on
+    loopback only is dialled by who dials the broker there too: elsewhere it would be another
+    program.
 
     Raises:
         NodeHostGoneError: there is no way.

@@ -10,9 +10,8 @@ E     the rest is a refusal: ``[code, message, floor]``
 A     the rest is the head of an array; its bytes are the next frame, as they are
 ====  =========================================================================
 
-What does not start so is not ours and gets no answer. Through a relay a reader's first frame is
-the magic ``eZy``, a format byte, and ``[name, owner]``: whose host it wants. All that follows, both
-ways, is as without one.
+What does not start so is not ours and gets no answer. Through a relay something is said before
+(`ezgraph.wire.relaying`).
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ from ezgraph.protocol.nodes import (
 )
 from ezgraph.wire import codec, values
 from ezgraph.wire.arrays import array_from, array_head, raw_bytes
+from ezgraph.wire.relaying import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
     from ezgraph.wire.arrays import AnyArray
@@ -49,11 +49,7 @@ HEAD_BYTES = _HEAD.size
 AS_VALUE, AS_FRAMES = b"V", b"F"
 _VALUE, _ERROR, _ARRAY = b"V", b"E", b"A"
 _MESSAGES = (NodeOpening, NodeDescription, GrowthReport, TreePage, MatchPage)
-RELAY_PREAMBLE = b"eZy\1"
-MAX_PREAMBLE_BYTES = 4096
 MAX_DEPTH = 32
-MAX_REQUEST_BYTES = 256 << 10
-MAX_ANSWER_BYTES = 256 << 20
 
 
 class Fingerprinted(NamedTuple):
@@ -117,29 +113,6 @@ def _read_head(frame: bytes | memoryview) -> tuple[int, bytes]:
         raise MalformedMessageError(f"{len(frame)} bytes are no message of data nodes")
     _, request_id, kind = _HEAD.unpack_from(frame)
     return request_id, kind
-
-
-# --- through a relay ---
-
-
-def relay_frame(name: str, owner: str) -> bytes:
-    """Return what a relay is told first: which of the hosts of a graph is meant."""
-    return RELAY_PREAMBLE + values.pack([name, owner])
-
-
-def read_relay_frame(frame: bytes) -> tuple[str, str]:
-    """Return the name of a graph, and the owner of the host that is meant.
-
-    Raises:
-        MalformedMessageError: these bytes do not say so.
-    """
-    if not frame.startswith(RELAY_PREAMBLE) or len(frame) > MAX_PREAMBLE_BYTES:
-        raise MalformedMessageError(f"{len(frame)} bytes do not say what host is meant")
-    match values.unpack(memoryview(frame)[len(RELAY_PREAMBLE) :]):
-        case [str(name), str(owner)]:
-            return name, owner
-        case said:
-            raise MalformedMessageError(f"{said!r:.200} is no graph and owner")
 
 
 # --- answers ---

@@ -22,7 +22,8 @@ from ezgraph.keys.curve import new_pair, serve_with
 from ezgraph.nodes import ArrayNode, NodeHost, NodeServer, RemoteTree, RootNode
 from ezgraph.nodes.endpoint import Endpoint
 from ezgraph.protocol.roles import ADMIN, Access, Identity
-from ezgraph.wire import nodes as frames
+from ezgraph.wire import relaying
+from ezgraph.wire.nodes import request_frame
 from tests.fuzz import zmtp
 from tests.integration import node_host
 
@@ -46,7 +47,7 @@ class Hosts(dict[str, ServedAt]):
 
 
 @contextmanager
-def relaying(
+def through_relay(
     hosts: Hosts, new_gate: Any = None, **limits: float
 ) -> Iterator[tuple[Relay, Callable[[str], Endpoint]]]:
     """Have a relay, and what makes the way through it to one owner's host."""
@@ -55,7 +56,7 @@ def relaying(
     address = Address("127.0.0.1", relay.start())
 
     def through(owner: str) -> Endpoint:
-        route, note = frames.relay_frame(NAME, owner), "relayed by lab:25979"
+        route, note = relaying.relay_frame(NAME, owner), "relayed by lab:25979"
         return Endpoint(address, None, None, route, note)
 
     try:
@@ -102,7 +103,7 @@ def test_what_is_read_through_the_relay_is_what_is_read_directly_and_says_so(
     secure = {"secure": lambda sock: serve_with(sock, HOST_SECRET)} if is_secured else {}
     with (
         served(**secure) as (_, hosts),
-        relaying(hosts) as (_, through),
+        through_relay(hosts) as (_, through),
         RemoteTree([through("me")]) as tree,
     ):
         graph = RootNode(tree)
@@ -119,7 +120,7 @@ def test_growing_rows_are_followed_through_the_relay() -> None:
     node = ArrayNode.growing("f8", (4,))
     with (
         served(RootNode(edges={"n": node})) as (_, hosts),
-        relaying(hosts) as (_, through),
+        through_relay(hosts) as (_, through),
         RemoteTree([through("me")]) as tree,
     ):
         followed = RootNode(tree)["n"].follow(after=-1, timeout=5.0)
@@ -137,7 +138,7 @@ def test_growing_rows_are_followed_through_the_relay() -> None:
 def test_where_nobody_listens_the_relay_is_tried_at_once() -> None:
     with (
         served() as (_, hosts),
-        relaying(hosts) as (_, through),
+        through_relay(hosts) as (_, through),
         RemoteTree([Endpoint(_closed_port()), through("me")], grace_s=20.0) as tree,
     ):
         begin = monotonic()
@@ -163,7 +164,7 @@ def test_a_host_that_ends_in_mid_read_is_followed_by_its_replica_through_the_rel
         hosts["other"] = others["me"]
         told: list[int] = []
         with (
-            relaying(hosts) as (_, through),
+            through_relay(hosts) as (_, through),
             RemoteTree([through("me"), through("other")], window_bytes=4 * CHUNK) as tree,
         ):
 
@@ -180,7 +181,7 @@ def test_a_host_that_ends_in_mid_read_is_followed_by_its_replica_through_the_rel
 
 def test_a_host_that_is_gone_is_a_typed_error_also_where_the_relay_is_there() -> None:
     hosts = Hosts(me=ServedAt([str(_closed_port())], None), no=ServedAt([], None))
-    with relaying(hosts) as (_, through):
+    with through_relay(hosts) as (_, through):
         for owner in ("me", "no", "nobody"):
             begin = monotonic()
             with (
@@ -194,7 +195,7 @@ def test_a_host_that_is_gone_is_a_typed_error_also_where_the_relay_is_there() ->
 def test_of_the_endpoints_of_a_host_the_next_is_tried_after_one_that_fails() -> None:
     with served() as (host, hosts):
         hosts["me"] = ServedAt([str(_closed_port()), str(host.address)], None)
-        with relaying(hosts) as (_, through), RemoteTree([through("me")]) as tree:
+        with through_relay(hosts) as (_, through), RemoteTree([through("me")]) as tree:
             assert RootNode(tree)["g1"][3].read().size == 200
 
 
@@ -202,7 +203,7 @@ def test_a_host_that_answers_no_handshake_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         where = Address("127.0.0.1", silent.getsockname()[1])
         hosts = Hosts(me=ServedAt([str(where)], None))
-        with relaying(hosts, connect_s=0.2) as (relay, through):
+        with through_relay(hosts, connect_s=0.2) as (relay, through):
             with (
                 RemoteTree([through("me")], grace_s=0.3) as tree,
                 pytest.raises(NodeHostGoneError),
@@ -212,7 +213,7 @@ def test_a_host_that_answers_no_handshake_is_given_up() -> None:
 
 
 def test_a_reader_that_leaves_leaves_nothing_at_the_relay_or_the_host() -> None:
-    with served() as (host, hosts), relaying(hosts) as (relay, through):
+    with served() as (host, hosts), through_relay(hosts) as (relay, through):
         for _ in range(5):
             with RemoteTree([through("me")]) as tree:
                 assert RootNode(tree)["g1"][3].read().size == 200
@@ -230,7 +231,7 @@ def test_who_does_not_read_what_it_asked_for_is_sent_little_and_holds_up_nobody(
     root = RootNode(uid="root", edges={"a": ArrayNode(array, uid="a", chunks=(CHUNK,))})
     with (
         served(root) as (_, hosts),
-        relaying(hosts, unsent_bytes=4 * CHUNK) as (relay, through),
+        through_relay(hosts, unsent_bytes=4 * CHUNK) as (relay, through),
         stranger(relay) as greedy,
         RemoteTree([through("me")]) as tree,
     ):
@@ -238,10 +239,10 @@ def test_who_does_not_read_what_it_asked_for_is_sent_little_and_holds_up_nobody(
         greedy.disconnect(f"tcp://127.0.0.1:{relay.port}")
         greedy.set(zmq.RCVBUF, 64 << 10)
         greedy.connect(f"tcp://127.0.0.1:{relay.port}")
-        greedy.send(frames.relay_frame(NAME, "me"))
+        greedy.send(relaying.relay_frame(NAME, "me"))
         for number in range(96):
             asked = {"request": "send_data", "uid": "a", "kwargs": {"index": number}}
-            greedy.send(frames.request_frame(number, asked, takes_frames=True))
+            greedy.send(request_frame(number, asked, takes_frames=True))
         until(lambda: _unsent(relay) == 4 * CHUNK)
 
         assert RootNode(tree)["a"].read().nbytes == array.nbytes
@@ -257,7 +258,7 @@ def _unsent(relay: Any) -> int:
 def test_one_reader_too_many_is_turned_away_and_takes_the_place_of_one_that_is_idle() -> None:
     with served() as (_, hosts):
         with (
-            relaying(hosts, pairs=1) as (_, through),
+            through_relay(hosts, pairs=1) as (_, through),
             RemoteTree([through("me")]) as first,
             RemoteTree([through("me")], grace_s=0.3) as second,
         ):
@@ -266,7 +267,7 @@ def test_one_reader_too_many_is_turned_away_and_takes_the_place_of_one_that_is_i
                 RootNode(second)
             assert graph["g1"][3].read().size == 200
         with (
-            relaying(hosts, pairs=1, idle_s=0.0) as (relay, through),
+            through_relay(hosts, pairs=1, idle_s=0.0) as (relay, through),
             RemoteTree([through("me")]) as first,
             RemoteTree([through("me")]) as second,
         ):
@@ -281,14 +282,14 @@ def test_one_reader_too_many_is_turned_away_and_takes_the_place_of_one_that_is_i
         [b""],
         [b"eZn\1" + bytes(20)],
         [b"eZy\2"],
-        [frames.RELAY_PREAMBLE],
-        [frames.RELAY_PREAMBLE + b"\xc1"],
-        [frames.RELAY_PREAMBLE + b"\x92\xa1a\x01"],
-        [frames.relay_frame(NAME, "nobody")],
-        [frames.relay_frame("another", "me")],
-        [frames.relay_frame(NAME, "x" * 5_000)],
-        [frames.relay_frame(NAME, "me"), b"and more"],
-        [b"x" * (frames.MAX_REQUEST_BYTES + 1)],
+        [relaying.RELAY_PREAMBLE],
+        [relaying.RELAY_PREAMBLE + b"\xc1"],
+        [relaying.RELAY_PREAMBLE + b"\x92\xa1a\x01"],
+        [relaying.relay_frame(NAME, "nobody")],
+        [relaying.relay_frame("another", "me")],
+        [relaying.relay_frame(NAME, "x" * 5_000)],
+        [relaying.relay_frame(NAME, "me"), b"and more"],
+        [b"x" * (relaying.MAX_REQUEST_BYTES + 1)],
     ],
     ids=lambda said: f"{said[0][:12]!r}x{len(said)}",
 )
@@ -297,7 +298,7 @@ def test_who_says_what_is_no_way_to_a_host_is_hung_up_on_and_harms_nobody(
 ) -> None:
     with (
         served() as (_, hosts),
-        relaying(hosts) as (relay, through),
+        through_relay(hosts) as (relay, through),
         RemoteTree([through("me")]) as tree,
         stranger(relay) as hostile,
     ):
@@ -315,14 +316,14 @@ def test_who_says_what_is_no_way_to_a_host_is_hung_up_on_and_harms_nobody(
 def test_a_message_without_end_is_hung_up_on() -> None:
     with (
         served() as (_, hosts),
-        relaying(hosts, grown_bytes=0) as (relay, through),  # much may be free to fill here
+        through_relay(hosts, grown_bytes=0) as (relay, through),  # much may be free to fill here
         RemoteTree([through("me")]) as tree,
         socket.create_connection(("127.0.0.1", relay.port or 0)) as hostile,
     ):
         graph = RootNode(tree)
         hostile.settimeout(1.0)
         hostile.sendall(zmtp.greeting() + zmtp.ready(b"DEALER"))
-        part = zmtp.frame(bytes(frames.MAX_REQUEST_BYTES), MORE)
+        part = zmtp.frame(bytes(relaying.MAX_REQUEST_BYTES), MORE)
 
         with pytest.raises((ConnectionError, TimeoutError)):  # reset, or not read any more
             _send_all(hostile, part, 2_048)  # 512 MiB
@@ -372,7 +373,7 @@ def test_an_unknown_key_is_not_let_in_and_one_that_is_revoked_is_hung_up_on() ->
 
         return secure
 
-    with served() as (_, hosts), relaying(hosts, new_gate) as (relay, through):
+    with served() as (_, hosts), through_relay(hosts, new_gate) as (relay, through):
         options: dict[str, Any] = {"grace_s": 0.3, "timeout": 3.0}
         with RemoteTree(
             [through("me")], secure=secure_as(mine, my_secret), **options
