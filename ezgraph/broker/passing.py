@@ -281,10 +281,13 @@ class Passing:
         fd = _descriptor_of(frame)
         if fd is None or fd not in self._peers:
             return  # it has gone
-        if self._gate is not None:
-            self._peers.seen(fd, str(frame.get("User-Id")))
         pair = self._pairs.get(reader)
         try:
+            if self._gate is not None:
+                key = str(frame.get("User-Id"))
+                self._peers.seen(fd, key)
+                is_admitted = self._gate.access.identity(key) is not None
+                _refuse_unless(is_admitted, "a key that is admitted no longer")
             _refuse_unless(is_single, "a message of several frames")
             if pair is None:
                 self._pair_up(reader, fd, frame.bytes, now)
