@@ -550,8 +550,10 @@ class BrokerCore:
         match command, answered:
             case ChangeConfig(), ConfigChanged(seq=seq, changed=changed):
                 return self._reached(lease, command, seq, changed)
-            case (ChangeConfig() | ServeGraph()), Done(seq=seq) if first is not None:
+            case ChangeConfig(), Done(seq=seq) if first is not None:
                 return self._reached(lease, command, seq, seq - first + 1)
+            case ServeGraph(), Done(seq=seq):
+                return self._reached(lease, command, seq, 0)
             case _:
                 return answered
 

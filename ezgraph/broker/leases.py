@@ -15,7 +15,7 @@ from itertools import chain, repeat, takewhile
 from typing import TYPE_CHECKING
 
 from ezgraph.errors import RequestTooOldError
-from ezgraph.protocol.replies import Answered, ConfigChanged, Done
+from ezgraph.protocol.replies import Answered, ConfigChanged, Done, Serving
 
 GRACE_S = 0.7
 MOST_ENDED = 250
@@ -79,7 +79,7 @@ class Answers:
         done = {
             number: (reply.seq, reply.changed if isinstance(reply, ConfigChanged) else 0)
             for number, reply in self._by_request.items()
-            if isinstance(reply, Done | ConfigChanged)
+            if isinstance(reply, Done | ConfigChanged | Serving)
         }
         seqs, changes = [seq for seq, _ in done.values()], [count for _, count in done.values()]
         return Answered(

@@ -179,6 +179,11 @@ def _refuse_another_root(command: ServeGraph, other: HostEntry) -> None:
 
 
 def _refuse_malformed(command: ServeGraph, limits: Limits) -> None:
+    if len(command.name) > _MOST_CHARACTERS:
+        raise InvalidCommandError(
+            f"a graph's name of {len(command.name)} characters, starting {command.name[:40]!r}; at "
+            f"most {_MOST_CHARACTERS} are allowed"
+        )
     _check_key(command.name, command.root_uid)
     if not command.incarnation or len(command.incarnation) > _MOST_CHARACTERS:
         raise InvalidCommandError(

@@ -41,7 +41,7 @@ def cards_of(root: BaseNode, limits: Limits) -> dict[str, NodeCard]:
             list(path),
             depth,
             f"{type(step.node).__module__}.{type(step.node).__qualname__}"[:_CLASS_CHARACTERS],
-            summary_of(step.node)[: limits.max_summary_characters],
+            _sayable(summary_of(step.node))[: limits.max_summary_characters],
         )
     return cards
 
@@ -53,11 +53,18 @@ def _way(
     path, depth = parent
     if label is None:
         return (), 0
+    if isinstance(label, str) and _sayable(label) != label:
+        return path, depth + 1
     is_whole = len(path) == depth  # else labels of the way to the parent are left out already
     size = sum(len(each) for each in (*path, label) if isinstance(each, str))
     if is_whole and len(path) < limits.max_path_labels and size <= limits.max_path_characters:
         path = (*path, label)
     return path, depth + 1
+
+
+def _sayable(words: str) -> str:
+    """Return text that can be written as UTF-8; lone surrogates cannot."""
+    return words.encode("utf-8", "replace").decode()
 
 
 def _is_announced(uid: str) -> bool:

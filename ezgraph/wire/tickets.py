@@ -84,11 +84,12 @@ def read_ticket(secret: bytes, ticket: bytes) -> Ticket:
     """Return what a ticket says; whether its time is over is yet to be looked at.
 
     Raises:
-        ForbiddenError: it was not made for this host, or was changed.
+        TicketNeededError: it was not made for this host as it is now, or was changed.
+        ForbiddenError: it says what is not known here.
     """
     mac, packed = ticket[:MAC_BYTES], ticket[MAC_BYTES:]
     if not hmac.compare_digest(mac, _mac(secret, packed)):
-        raise ForbiddenError(
+        raise TicketNeededError(
             "that ticket was not made for this host of nodes; ask the broker where the graph is "
             "served, and for a ticket (ctx.nodes[NAME], or FindGraph)"
         )

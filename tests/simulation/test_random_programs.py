@@ -27,23 +27,28 @@ from ezgraph.client.watch import Compacted
 from ezgraph.config import Address, BrokerConfig, Limits, Retention
 from ezgraph.errors import DivergedError
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     ChangeConfig,
     Command,
     Connect,
     Disconnect,
+    FindGraph,
     ListClients,
     ListConfigTypes,
     ReadConfig,
     RegisterMetadata,
     ReportSettings,
     Revert,
+    ServeGraph,
     SetPause,
     Sync,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import ConfigAbsent, ConfigDelete, ConfigPresent, ConfigPut
 from ezgraph.protocol.metadata import DynamicSettingsMetadata, GraphMetadata, UnitMetadata
 from ezgraph.protocol.replies import Done
+from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.testing import (
     BrokenPromiseError,
@@ -249,18 +254,22 @@ class Program:
             lambda: Connect(a, b), lambda: Connect(a, b), lambda: Disconnect(a, b),
         ]
         by_kind: dict[str, list[Callable[[], Command]]] = {
-            "session": [*edges, self.metadata, self.metadata, self.config, self.config, Revert],
+            "session": [
+                *edges, self.metadata, self.metadata, self.config, self.config, self.serving,
+                Revert,
+            ],
             "process": [
                 lambda: UpdateUnits(random.sample(ADDRESSES, 2), random.sample(ADDRESSES, 1)),
                 lambda: UpdateUnits([address], []),
                 lambda: ReportSettings(address, SettingsSnapshotValue(None, {"gain": a})),
                 lambda: ReportSettings(address, SettingsSnapshotValue(b"x", "text")),
                 self.config,
+                self.serving,
             ],
             "guest": [*edges, lambda: SetPause(random.random() < 0.5), self.config],
         }
         reads: list[Callable[[], Command]] = [
-            Sync, ListClients, ListConfigTypes, lambda: ReadConfig("flow"),
+            Sync, ListClients, ListConfigTypes, lambda: ReadConfig("flow"), FindGraph,
         ]  # fmt: skip
         chosen = random.choice([*by_kind[kind] * 3, *reads])
         return chosen()
@@ -278,6 +287,16 @@ class Program:
             [ConfigDelete("flow", key) for key in keys[:gone]],
             random.choice([[], [], [ConfigAbsent("flow", first)], [ConfigPresent("flow", first)]]),
         )
+
+    def serving(self) -> Command:
+        """Few names, of equal and other roots; nodes that come and go."""
+        random = self.random
+        name, uid = random.choice(["run", "run2"]), random.choice(["root", "n1", "n2"])
+        host = random.choice(["i1", "i2"])
+        serve = ServeGraph(name, random.choice(["root", "root", uid]), host, ["127.0.0.1:4000"])
+        announce = AnnounceNodes(name, [NodeCard(uid, [uid], 1, "lab.Node", host)])
+        gone = AnnounceNodes(name, [], [uid])
+        return random.choice([serve, serve, announce, announce, gone, WithdrawGraph(name)])
 
     def metadata(self) -> RegisterMetadata:
         addresses = self.random.sample(ADDRESSES, self.random.randint(0, 3))
@@ -648,7 +667,7 @@ def given_to_all(program: Program) -> list[object]:
 
 def test_random_programs_reach_what_they_are_meant_to_try() -> None:
     """A simulation that never crashes, drops, refuses or compacts would prove nothing."""
-    programs = [run_seed(seed) for seed in range(100)]
+    programs = [run_seed(seed) for seed in range(100, 200)]
     clients = [client for program in programs for client in program.clients]
     calls = [call for client in clients for call in client.calls]
     records = [record for client in clients for record in client.watches]
@@ -668,6 +687,7 @@ def test_random_programs_reach_what_they_are_meant_to_try() -> None:
     assert any(item for record in records for item in record.items if told_of_restore(item))
     assert {"HistoryCompacted", "SessionTakenOver", "ProcessTakenOver"} <= kinds
     assert {"ConfigValueSet", "ConfigValueDeleted"} <= kinds
+    assert {"GraphServed", "GraphWithdrawn", "NodeAnnounced", "NodeWithdrawn"} <= kinds
     ends = [
         [event.kind for event in events]
         for program in programs
@@ -675,6 +695,7 @@ def test_random_programs_reach_what_they_are_meant_to_try() -> None:
         if events[-1].kind == "SessionClosed"
     ]
     assert any("ConfigValueDeleted" in kinds for kinds in ends)
+    assert any({"NodeWithdrawn", "GraphWithdrawn"} <= set(kinds) for kinds in ends)
     assert sum(len(program.broker.history().events) for program in programs) > 1_000
     assert sum(len(client.fingerprints) for client in clients) > 50
     assert isinstance(programs[0].broker.engine, BrokerEngine)
