@@ -62,7 +62,7 @@ def _write_file(found: Any, kind: Format, output: Path) -> None:  # noqa: ANN401
 
 
 def _write_npy(found: Any, file: IO[bytes]) -> None:  # noqa: ANN401
-    np.lib.format.write_array(file, _array(found, "a .npy"), allow_pickle=False)  # type: ignore[no-untyped-call]
+    np.lib.format.write_array(file, _array(found, "a .npy"), allow_pickle=False)
 
 
 def _array(found: Any, what: str) -> NDArray[Any]:  # noqa: ANN401

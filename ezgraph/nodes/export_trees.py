@@ -84,7 +84,7 @@ def write_tree(
         NodeDtypeError: what a node holds fits no dataset; names it.
     """
     places = list(_places(node))
-    total = sum(each.node.nbytes for each in places if _is_large(each))
+    total = sum(map(_size_bytes, places))
     done = 0
     for place in places:
         if place.link is not None:
@@ -99,8 +99,10 @@ def write_tree(
             _write_other(place, store, array_of)
 
 
-def _is_large(place: _Place) -> bool:
-    return place.link is None and isinstance(place.node, ArrayNode)
+def _size_bytes(place: _Place) -> int:
+    if place.link is not None or not isinstance(place.node, ArrayNode):
+        return 0
+    return place.node.nbytes
 
 
 def _places(start: BaseNode) -> Iterator[_Place]:

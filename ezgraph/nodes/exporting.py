@@ -134,7 +134,7 @@ def _write_npy(node: BaseNode, path: Path, progress: Progress) -> None:
         progress(whole.nbytes, whole.nbytes)
         return
     shape = node.shape
-    file = np.lib.format.open_memmap(path, mode="w+", dtype=node.dtype, shape=shape)  # type: ignore[no-untyped-call]
+    file = np.lib.format.open_memmap(path, mode="w+", dtype=node.dtype, shape=shape)
     done = 0
     for place, chunk in node.placed_chunks():
         file[place] = chunk

@@ -35,7 +35,8 @@ from ezgraph.errors import (
 )
 from ezgraph.keys.curve import dial_with
 from ezgraph.nodes.waker import Waker
-from ezgraph.wire.nodes import MAX_ANSWER_BYTES, Answer, read_answer, request_frame
+from ezgraph.wire.nodes import Answer, read_answer, request_frame
+from ezgraph.wire.relaying import MAX_ANSWER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

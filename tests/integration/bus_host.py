@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -57,7 +57,11 @@ class BusHost:
             if pipe is not None:
                 pipe.close()
 
-    def __enter__(self) -> BusHost:
+    def kill_when_stuck(self) -> None:
+        assert self.hear() == "stuck"
+        self.kill()
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

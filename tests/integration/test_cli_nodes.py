@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -31,8 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from click.testing import Result
+    from typer.testing import Result
 
+h5py = pytest.importorskip("h5py")
+pd = pytest.importorskip("pandas")
+pq = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("zarr")
 pytestmark = pytest.mark.integration
 
 EEG = np.arange(3_000, dtype="f4").reshape(1_000, 3) / 8

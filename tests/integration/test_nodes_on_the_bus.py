@@ -23,6 +23,7 @@ from ezgraph.errors import NodeHostGoneError
 from ezgraph.nodes import ArrayNode, EmptyNode, RemoteTree, RootNode
 from ezgraph.nodes.client import Way
 from ezgraph.nodes.directory import Directory
+from ezgraph.nodes.sources.base import SourceLayout
 from ezgraph.protocol.events import Event, GraphWithdrawn, NodeWithdrawn
 from tests.integration import node_host
 from tests.integration.bus_host import NUMBERS, BusHost
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from click.testing import Result
+    from typer.testing import Result
 
 pytestmark = pytest.mark.integration
 
@@ -114,7 +115,7 @@ def test_a_host_killed_in_mid_read_is_followed_by_its_replica(
         read_from(server.address, is_relayed=is_relayed) as graph,
     ):
         node = graph["numbers"]
-        threading.Thread(target=lambda: (stuck.hear(), stuck.kill())).start()
+        threading.Thread(target=stuck.kill_when_stuck).start()
 
         np.testing.assert_array_equal(node.read(), NUMBERS)
 
@@ -127,7 +128,7 @@ def test_a_host_killed_in_mid_read_without_a_replica_is_a_typed_error_in_time(
         sync.GraphContext(server.address) as ctx,
         read_from(server.address, is_relayed=True, grace_s=0.5) as graph,
     ):
-        threading.Thread(target=lambda: (stuck.hear(), stuck.kill())).start()
+        threading.Thread(target=stuck.kill_when_stuck).start()
         begin = monotonic()
 
         with pytest.raises(NodeHostGoneError):
@@ -155,7 +156,7 @@ def test_a_read_goes_on_while_the_broker_restarts(tmp_path: Path) -> None:
             self.is_half = threading.Event()
 
         def layout(self) -> Any:
-            return node_host.SourceLayout((100, 1000), (1, 1000))
+            return SourceLayout((100, 1000), (1, 1000))
 
         def read(self, part: tuple[slice, ...]) -> Any:
             if part[0].start == 50:

@@ -100,7 +100,9 @@ def stranger(relay: Relay) -> Iterator[zmq.Socket[bytes]]:
 def test_what_is_read_through_the_relay_is_what_is_read_directly_and_says_so(
     is_secured: bool,
 ) -> None:
-    secure = {"secure": lambda sock: serve_with(sock, HOST_SECRET)} if is_secured else {}
+    secure: dict[str, Any] = {}
+    if is_secured:
+        secure["secure"] = lambda sock: serve_with(sock, HOST_SECRET)
     with (
         served(**secure) as (_, hosts),
         through_relay(hosts) as (_, through),

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from ezgraph.errors import ConfigError, NodeDtypeError, NodeError
@@ -27,6 +24,11 @@ from ezgraph.testing import NumpyTestNode
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+h5py = pytest.importorskip("h5py")
+pd = pytest.importorskip("pandas")
+pq = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("zarr")
 
 ARRAYS = [
     np.arange(24.0).reshape(4, 6),
@@ -54,7 +56,7 @@ def graph() -> RootNode:
 
 
 def copied(node: BaseNode) -> BaseNode:
-    return RootNode(NodeServer(RootNode(edges={"it": node})))["it"]
+    return RootNode(NodeServer(RootNode(edges={"it": node}))).child("it")
 
 
 @pytest.mark.parametrize("array", ARRAYS, ids=lambda each: f"{each.dtype}{each.shape}")
