@@ -71,7 +71,7 @@ class RelayLimits(NamedTuple):
         unsent_bytes: on their way to one reader; ``all_unsent_bytes`` is shared by all. A message
             is always let through to a reader that has none on its way.
         asked_bytes: on their way to one host from one reader.
-        connect_s: how long a host may take to be reached.
+        connect_s: how long a host may take to be reached, and then to shake hands.
         grown_bytes: by how much this process has grown when it is looked for messages without end.
     """
 
@@ -117,7 +117,7 @@ class _Pair:
         self.is_secured = is_secured
         self.is_polled = False
         self.is_up = False
-        self.since = self.used_at = now
+        self.used_at = now
         self.fd: int | None = None
         self.read_bytes = 0
 
@@ -223,7 +223,7 @@ class Passing:
         for sock in ready:
             if (pair := self._polled.get(sock)) is not None:
                 self._serve(pair, now)
-        self._settle(now)
+        self._go_on()
         if now >= self._memory_at:
             self._look_at_memory(now)
 
@@ -339,6 +339,7 @@ class Passing:
         dealer.set(zmq.RCVHWM, _AHEAD)
         dealer.set(zmq.MAXMSGSIZE, MAX_ANSWER_BYTES)
         dealer.set(zmq.RECONNECT_IVL, -1)
+        dealer.set(zmq.CONNECT_TIMEOUT, int(self._limits.connect_s * 1000))
         dealer.set(zmq.HANDSHAKE_IVL, int(self._limits.connect_s * 1000))
         keep_alive(dealer)
         if host_key is not None:
@@ -363,7 +364,7 @@ class Passing:
             return
         self._bring(pair, now)
         if pair.reader in self._pairs and pair.is_lost():
-            self._lose(pair, "its host is gone")
+            self._lose(pair, "its host is gone, or cannot be reached")
 
     def _bring(self, pair: _Pair, now: float) -> None:
         for _ in range(_BATCH):
@@ -405,13 +406,11 @@ class Passing:
             log.debug("not passed on why=%s", error)
             self._end(pair)
 
-    def _settle(self, now: float) -> None:
-        """Go on with pairs whose reader takes more by now; give up hosts that are not reached."""
+    def _go_on(self) -> None:
+        """Go on with pairs whose reader takes more by now."""
         for pair in list(self._pairs.values()):
             if not pair.is_polled and self._takes_more(pair):
                 self._poll(pair)
-            if not pair.is_up and now - pair.since > self._limits.connect_s:
-                self._lose(pair, "its host cannot be reached")
 
     def _poll(self, pair: _Pair) -> None:
         pair.is_polled = True

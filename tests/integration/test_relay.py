@@ -6,7 +6,7 @@ import gc
 import socket
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -201,9 +201,13 @@ def test_of_the_endpoints_of_a_host_the_next_is_tried_after_one_that_fails() -> 
             assert RootNode(tree)["g1"][3].read().size == 200
 
 
-def test_a_host_that_answers_no_handshake_is_given_up() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+@pytest.mark.parametrize("is_full", [False, True], ids=["no handshake", "no connection"])
+def test_a_host_that_does_not_answer_is_given_up(is_full: bool) -> None:
+    with ExitStack() as stack:
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         where = Address("127.0.0.1", silent.getsockname()[1])
+        if is_full:  # whoever dials now is not refused, and hears nothing
+            stack.enter_context(socket.create_connection(where))
         hosts = Hosts(me=ServedAt([str(where)], None))
         with through_relay(hosts, connect_s=0.2) as (relay, through):
             with (
