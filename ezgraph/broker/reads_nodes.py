@@ -70,10 +70,19 @@ def _found(served: NodesState, name: str, vouching: Vouching) -> FoundGraph:
         name,
         hosts[0].served.root_uid,
         len(served.nodes_of(name)) if is_told else None,
-        [_host(entry, vouching) for entry in hosts],
+        [_host(entry, vouching) for entry in _each_once(hosts)],
         vouching.life_s,
         vouching.relay_port,
     )
+
+
+def _each_once(hosts: list[HostEntry]) -> list[HostEntry]:
+    """Return each host as it was told of last.
+
+    One whose session was lost is told of again in another, and takes that one's tickets; until the
+    broker has given up the lost one, it stands there twice.
+    """
+    return list({entry.served.incarnation: entry for entry in hosts}.values())
 
 
 def _host(entry: HostEntry, vouching: Vouching) -> FoundHost:

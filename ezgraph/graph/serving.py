@@ -43,10 +43,10 @@ log = logging.getLogger(__name__)
 
 GATHER_S = 0.1
 """How long nodes that come and go are gathered before they are announced together."""
-CLOCK_S = 30.0
-"""How often the broker is asked for the time, by which tickets run out."""
+CLOCK_S = 10.0
+"""How often the broker is asked for the time, by which tickets run out, and is there at all."""
 _NODES_PER_COMMAND = 1_000
-_RETRY_S = 1.0
+_RETRY_S = 0.25
 _MOST_RETRY_S = 30.0
 _WILDCARDS = frozenset({"*", "0.0.0.0", "::"})  # noqa: S104 - what is refused, or advertised
 
@@ -375,9 +375,9 @@ class ThreadKeeper:
                 run(_keep_once(self._hosting, is_changed=is_changed))
                 pace.went_well()
             except SessionError as error:
+                self._find_back()
                 self._stopping.wait(pace.failed(self._hosting, error))
                 self._changed.set()
-                self._find_back()
             except EzGraphError as error:
                 self._stopping.wait(pace.failed(self._hosting, error))
                 self._changed.set()

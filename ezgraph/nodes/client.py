@@ -42,6 +42,8 @@ GRACE_S = 2.0
 _RENEWED_AT = 2 / 3
 """The part of a ticket's life after which a new one is asked for."""
 _TRIED_AGAIN_S = 10.0
+_SHOWN_AGAIN = 3
+"""How often the same ticket is shown again, before a new one is asked for."""
 
 
 class Way(NamedTuple):
@@ -89,7 +91,7 @@ class RemoteTree:
         self._window_bytes = window_bytes
         self._pid = os.getpid()
         self._line = Line(endpoints_of(address), grace_s=grace_s, secure=secure)
-        self._tickets = None if ask_way is None else _Tickets(self._line, ask_way, life_s)
+        self._tickets = _Tickets(self._line, ask_way, life_s)
         self._end = weakref.finalize(self, self._line.stop)
 
     def __repr__(self) -> str:
@@ -113,8 +115,7 @@ class RemoteTree:
 
     def renew(self, way: Way) -> None:
         """Take these endpoints and tickets from now on; a connection to one of them is kept."""
-        if self._tickets is not None:
-            self._tickets.take(way)
+        self._tickets.take(way)
 
     def close(self) -> None:
         """End the connection. What was read stays; copies can read no more."""
@@ -178,7 +179,7 @@ class RemoteTree:
         patience = self.timeout if timeout is None else timeout
         tickets = self._tickets
         try:
-            while window.fill(0 if tickets is None else tickets.kept_fresh()):
+            while window.fill(tickets.kept_fresh()):
                 outcome = window.next_outcome(patience)
                 if outcome is None:
                     raise self._silent(patience, window)
@@ -187,9 +188,8 @@ class RemoteTree:
                 try:
                     outcome.answer.check()
                 except TicketNeededError:
-                    if tickets is None or not window.may_ask_again(outcome.number):
+                    if not tickets.show_another(*window.shown_for(outcome.number)):
                         raise
-                    tickets.replace(window.shown_for(outcome.number))
                     window.ask_again(outcome.number, tickets.shown)
                     continue
                 window.settle(outcome.number)
@@ -221,7 +221,7 @@ class RemoteTree:
 class _Tickets:
     """What a reader shows, kept fresh. Thread-safe; whoever reads asks for new ones in passing."""
 
-    def __init__(self, line: Line, ask_way: Callable[[], Way], life_s: float) -> None:
+    def __init__(self, line: Line, ask_way: Callable[[], Way] | None, life_s: float) -> None:
         self._line = line
         self._ask_way = ask_way
         self._clock = SystemClock()
@@ -236,9 +236,12 @@ class _Tickets:
 
     def kept_fresh(self) -> int:
         """Ask for new tickets if those there are will run out soon; return `shown`."""
-        if self._clock.monotonic() >= self._due and self._lock.acquire(blocking=False):
+        ask_way = self._ask_way
+        if ask_way is None or self._clock.monotonic() < self._due:
+            return self.shown
+        if self._lock.acquire(blocking=False):
             try:
-                self._take_new()
+                self._take(ask_way())
             except EzGraphError as error:  # those there are may still do
                 log.info("no new ticket for a host of nodes line=%r why=%s", self._line, error)
                 self._due = self._clock.monotonic() + _TRIED_AGAIN_S
@@ -246,23 +249,30 @@ class _Tickets:
                 self._lock.release()
         return self.shown
 
-    def replace(self, refused: int) -> None:
-        """Ask for new tickets in place of those that were shown when `shown` was ``refused``.
+    def show_another(self, refused: int, times: int) -> bool:
+        """Show a ticket after one was refused; return whether there is any use in it.
+
+        For the first ``times`` it is the same one again, as a host may have forgotten it, or not
+        have been sure whose it was; then once a new one, in place of what was shown when `shown`
+        was ``refused``.
 
         Raises:
-            EzGraphError: there are none; says why.
+            EzGraphError: there is no new one; says why.
         """
+        if times < _SHOWN_AGAIN:
+            self._line.show_again()
+            return self._line.endpoint.ticket is not None
+        if times > _SHOWN_AGAIN or self._ask_way is None:
+            return False
         with self._lock:
             if self.shown == refused:
-                self._take_new()
+                self._take(self._ask_way())
+        return True
 
     def take(self, way: Way) -> None:
         """Show these from now on."""
         with self._lock:
             self._take(way)
-
-    def _take_new(self) -> None:
-        self._take(self._ask_way())
 
     def _take(self, way: Way) -> None:
         self._line.renew(way.endpoints)
@@ -271,12 +281,15 @@ class _Tickets:
 
 
 class _Asked(NamedTuple):
-    """A request of a call: what it says, how large its answer is, what ticket was shown for it."""
+    """A request of a call: what it says, how large its answer is, what ticket was shown for it.
+
+    ``times`` is how often it was refused for want of a ticket.
+    """
 
     message: Mapping[str, Any]
     size_bytes: int
     shown: int
-    is_again: bool = False
+    times: int = 0
 
 
 class _Window:
@@ -337,17 +350,15 @@ class _Window:
         """Take note that a request was answered."""
         self._bytes -= self._asked.pop(number).size_bytes
 
-    def may_ask_again(self, number: int) -> bool:
-        """Return whether a refused request was asked only once."""
-        return not self._asked[number].is_again
-
-    def shown_for(self, number: int) -> int:
-        """Return what was shown when it was asked."""
-        return self._asked[number].shown
+    def shown_for(self, number: int) -> tuple[int, int]:
+        """Return which tickets were shown for it, and how often it was refused before."""
+        asked = self._asked[number]
+        return asked.shown, asked.times
 
     def ask_again(self, number: int, shown: int) -> None:
         """Ask what was refused once more."""
-        self._ask(number, self._asked[number]._replace(shown=shown, is_again=True))
+        asked = self._asked[number]
+        self._ask(number, asked._replace(shown=shown, times=asked.times + 1))
 
     def forget_rest(self) -> None:
         """Take no interest any more in what is open."""

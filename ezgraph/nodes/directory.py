@@ -13,14 +13,17 @@ from ezgraph.client.blocking import Session, run
 from ezgraph.config import DEFAULT_TIMEOUT_S, Address, is_loopback, parse_address
 from ezgraph.errors import (
     BrokerUnreachableError,
+    EzGraphError,
     MalformedMessageError,
     NodeHostGoneError,
     UnknownLabelError,
 )
 from ezgraph.nodes.client import RemoteTree, Way
 from ezgraph.nodes.endpoint import Endpoint
+from ezgraph.nodes.factory import message_of
 from ezgraph.nodes.kinds import RootNode
 from ezgraph.protocol.commands import FindGraph
+from ezgraph.protocol.nodes import NodeVerb
 from ezgraph.protocol.replies import Graphs
 from ezgraph.wire.relaying import relay_frame
 from ezgraph.wire.tickets import PREAMBLE
@@ -198,6 +201,16 @@ class _Opened:
     tree: RemoteTree
     root: RootNode
 
+    def is_still_served(self) -> bool:
+        """Ask its host whether the graph is still the one that was opened."""
+        if not self.tree.is_connected:
+            return False
+        try:
+            self.tree.request(message_of(NodeVerb.INFO, self.root_uid))
+        except EzGraphError:
+            return False
+        return True
+
 
 class Nodes(Mapping[str, RootNode]):
     """The graphs of data nodes that are served on the bus, by name: ``ctx.nodes["run42"]``.
@@ -252,7 +265,7 @@ class Nodes(Mapping[str, RootNode]):
             if os.getpid() != self._pid:  # what was opened before a fork is the parent's
                 self._opened, self._pid = {}, os.getpid()
             opened = self._opened.get(name)
-            if opened is not None and opened.tree.is_connected:
+            if opened is not None and opened.is_still_served():
                 return opened
             try:
                 found, way = self.directory.find(name, timeout)

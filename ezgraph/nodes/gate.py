@@ -4,7 +4,8 @@ A reader shows its ticket once for each connection (`ezgraph.wire.tickets`); wha
 on is judged by it. A connection is known by its routing id, which a reader may choose, and so take
 one that another has had. So what was shown counts only for what comes in on the same descriptor,
 and as long as nobody else has been given that number (`Gate.left`). Where it is not sure whose a
-ticket is, it is not taken: its owner is refused once, and shows it again.
+ticket is, it is not taken: its owner is refused once, and shows it again, which costs no question
+to the broker.
 
 So many tickets are remembered, and no more; who is forgotten shows its own again, likewise.
 """
@@ -67,6 +68,7 @@ class Gate:
         self._secret: bytes | None = None
         self._shown: OrderedDict[bytes, _Shown] = OrderedDict()
         self._unsure: set[int] = set()
+        self._leaving: set[int] = set()
 
     def __repr__(self) -> str:
         state = "closed" if self._secret is None else "open"
@@ -113,13 +115,15 @@ class Gate:
         self._shown.move_to_end(sender)
         return shown.outcome
 
-    def left(self, descriptors: set[int]) -> None:
-        """Take note of which connections have closed since the last time.
+    def left(self, descriptors: set[int], *, is_all_read: bool) -> None:
+        """Take note of which connections have closed by now, before what was read is judged.
 
-        Frames that were read in between may be theirs, or those of others with the same number:
-        until this is called again, no ticket is taken from there.
+        What was read may be theirs, or of others who have been given the same number. So no ticket
+        is taken from there until all that had come before is read: at the next call but one, or
+        later if not all of it was read (``is_all_read``).
         """
-        self._unsure = descriptors
+        self._unsure = self._leaving | descriptors
+        self._leaving = descriptors if is_all_read else self._unsure
         if descriptors:
             gone = [each for each, shown in self._shown.items() if shown.descriptor in descriptors]
             for sender in gone:

@@ -284,7 +284,7 @@ class _Service:
     def _take_all(self, came: list[tuple[bytes, zmq.Frame]]) -> None:
         gate = self._gate
         if gate is not None:
-            gate.left(self._let_go())  # before anything is judged by what was shown
+            gate.left(self._let_go(), is_all_read=len(came) < _BATCH)
         for sender, frame in came:
             asked = frame.bytes
             if gate is not None and gate.is_ticket(asked):

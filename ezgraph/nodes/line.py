@@ -189,6 +189,11 @@ class Line:
             self._endpoints = renewed
         self._waker.wake()
 
+    def show_again(self) -> None:
+        """Show the ticket there is once more, before anything else is asked."""
+        with self._lock:
+            self._to_show = self._endpoints[0].ticket
+
     def forget(self, request_ids: Sequence[int]) -> None:
         """Take no interest in these requests any more."""
         with self._lock:

@@ -296,7 +296,8 @@ class Program:
         serve = ServeGraph(name, random.choice(["root", "root", uid]), host, ["127.0.0.1:4000"])
         announce = AnnounceNodes(name, [NodeCard(uid, [uid], 1, "lab.Node", host)])
         gone = AnnounceNodes(name, [], [uid])
-        return random.choice([serve, serve, announce, announce, gone, WithdrawGraph(name)])
+        commands: list[Command] = [serve, serve, announce, announce, gone, WithdrawGraph(name)]
+        return random.choice(commands)
 
     def metadata(self) -> RegisterMetadata:
         addresses = self.random.sample(ADDRESSES, self.random.randint(0, 3))

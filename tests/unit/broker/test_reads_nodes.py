@@ -75,6 +75,14 @@ def test_a_graph_is_found_with_everybody_who_serves_it_and_a_ticket_for_each(bus
         assert repr(host.ticket) not in repr(host)
 
 
+def test_a_host_that_declares_itself_in_another_session_is_told_as_it_is_now(bus: Bus) -> None:
+    bus.serve("run41", "s3", "i")  # the same host, while its lost session lives on
+
+    (found,) = bus.find("run41").graphs
+
+    assert [host.owner for host in found.hosts] == ["s3"]
+
+
 def test_who_may_read_a_part_is_told_where_it_is_and_given_a_ticket_for_that_part(bus: Bus) -> None:
     (found,) = bus.find("run42", reads="node/run42/n settings/").graphs
 
