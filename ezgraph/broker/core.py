@@ -51,11 +51,9 @@ from ezgraph.broker.audit import Audit
 from ezgraph.broker.connections import Connections, Descriptor
 from ezgraph.broker.quotas import refuse_beyond
 from ezgraph.broker.reads_config import wanted_under
-from ezgraph.broker.restored import done_report, restored_bodies
 from ezgraph.broker.restores import Restores, Restoring
 from ezgraph.broker.restoring import Asker
-from ezgraph.broker.routes import CheckSettings, owed_id
-from ezgraph.broker.routing import Addressed, Heard, Routing, take_all, timeout_of
+from ezgraph.broker.routing import Addressed, Routing, timeout_of
 from ezgraph.broker.rules_config import ValueChecks
 from ezgraph.errors import (
     EzGraphError,
@@ -114,7 +112,6 @@ from ezgraph.protocol.events import (
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
-    SettingsSettled,
     Source,
     key_of,
 )
@@ -188,8 +185,6 @@ Change = (
 )
 _JOINS = (Hello, Resume, TakeOver)
 _ROUTED = (RequestProcess, ChangeSettings)
-_STILL_OWED = frozenset({"owner_gone", "owner_silent", "change_overdue"})
-"""What settings that are owed outlast; any other refusal settles them."""
 ReadCommand = (
     ReadEvents
     | OpenSnapshot
@@ -252,7 +247,16 @@ class BrokerCore:
         self.admission = Admission(cluster, config, ids, epoch_ends or {})
         self.leases = self.admission.leases
         self.routing = Routing(state, self.leases, config.limits, secret=cluster.secret)
-        self.restores = Restores(state, self.routing, config.limits, checks)
+        self.restores = Restores(
+            state,
+            self.routing,
+            self.leases,
+            config.limits,
+            checks,
+            transact=self._transaction,
+            refused=self._refused,
+            identity_of=self._identity_of,
+        )
         self._checks = checks
         self._config = config
         self._cluster_id = cluster.cluster_id
@@ -518,79 +522,12 @@ class BrokerCore:
             refuse_beyond(self.state, lease, command, self._config.limits)
             self.restores.begin(restore)
         except EzGraphError as error:
-            return Outcome(self._refused_restore(lease, restore, error, now))
+            return Outcome(self._refused(lease, identity, request_id, command, error, now))
         return Outcome(read=command, client=lease.client)
 
-    def restore_unread(self, client: str, request_id: int, error: EzGraphError, now: float) -> None:
-        """The snapshot of a restore could not be read; who asked is told."""
-        restore, lease = self.restores.drop(client, request_id), self.leases.get(client)
-        if restore is not None and lease is not None:
-            self._answer(restore, self._refused_restore(lease, restore, error, now))
-
-    def _refused_restore(
-        self, lease: Lease, restore: Restoring, error: EzGraphError, now: float
-    ) -> Reply:
-        return self._refused(
-            lease, restore.identity, restore.request_id, restore.command, error, now
-        )
-
-    def _answer(self, restore: Restoring, reply: Reply) -> None:
-        peer, descriptor = restore.came_on
-        self.routing.outgoing.append(Addressed(peer, restore.request_id, reply, descriptor))
-
-    @property
-    def has_restores(self) -> bool:
-        """Whether `restored` has something to decide on."""
-        return bool(self.routing.heard) or self.restores.has_ready
-
-    def restored(self, *, now: float, wall: float) -> Iterator[tuple[Event, ...]]:
-        """Decide on restores whose owners have been heard; yield the transactions.
-
-        What who asked is told, and what owners are handed, is outgoing then.
-        """
-        for heard in take_all(self.routing.heard):
-            if isinstance(heard.route.command, CheckSettings):
-                self.restores.hear(heard)
-            elif (settled := self._not_taken(heard)) is not None:
-                yield self._transaction((settled,), self._broker_source, None, now=now, wall=wall)
-        for restore in self.restores.take_ready():
-            lease = self.leases.get(restore.client)
-            if lease is not None and (events := self._restore(lease, restore, now, wall)):
-                yield events
-
-    def _restore(
-        self, lease: Lease, restore: Restoring, now: float, wall: float
-    ) -> tuple[Event, ...]:
-        report = self.restores.report(restore)
-        if report.dry_run:
-            self._answer(restore, report)
-            return ()
-        try:
-            self.restores.refuse(restore)
-        except EzGraphError as error:
-            self._answer(restore, self._refused_restore(lease, restore, error, now))
-            return ()
-        events: tuple[Event, ...] = ()
-        if restore.plan:
-            source, request_id = restore.source, restore.request_id
-            bodies = restored_bodies(restore.plan, report, source, self.state.seq + 1)
-            events = self._transaction(bodies, source, request_id, now=now, wall=wall)
-            report = done_report(report, events[-1].seq)
-        lease.answers.remember(restore.request_id, report)
-        self._answer(restore, report)
-        for address in report.owed:
-            self.routing.hand_owed(address)
-        return events
-
-    def _not_taken(self, heard: Heard) -> Body | None:
-        """Return what becomes true when an owner has refused what it is owed."""
-        address, reply = str(heard.route.line), heard.reply
-        owed = self.state.owed.get(address)
-        if owed is None or owed_id(owed) != heard.route.id:
-            return None
-        if not isinstance(reply, Refusal) or reply.code in _STILL_OWED:
-            return None
-        return SettingsSettled(address, why_not=reply.message)
+    def _identity_of(self, public: str) -> Identity | None:
+        """Return who has a key now; None: nobody that is admitted any more."""
+        return None if self.access is None else self.access.identity(public)
 
     def _hand_owed(self, command: Change) -> None:
         """Hand an owner that has come, or has reported something, what it is owed."""
@@ -872,6 +809,7 @@ class BrokerCore:
         if is_new:  # else it is a repetition
             self._connections.unbind_all_of(lease)
             self.routing.taken_over(lease)
+            self.restores.ended(lease.client)  # that program's, not the next one's
             self.admission.change_holder(lease, command.hello, came.identity)
             body = self._taken_over(lease)
             events = self._transaction((body,), lease.source, None, now=now, wall=wall)

@@ -375,8 +375,8 @@ class BrokerEngine:
         routing = self.core.routing
         if routing.routes:
             routing.expire(heard_through)
-        if self.core.has_restores:
-            for events in self.core.restored(now=now, wall=wall):
+        if self.core.restores.has_work:
+            for events in self.core.restores.decide(now=now, wall=wall):
                 self._decided(events)
         if routing.outgoing:
             self._add_routed(take_all(routing.outgoing))
@@ -512,7 +512,7 @@ class BrokerEngine:
             return now
         if self._storing.is_under_way:
             return now
-        if self.core.routing.outgoing or self.core.has_restores:
+        if self.core.routing.outgoing or self.core.restores.has_work:
             return now
         dues = (
             self._acknowledge_at if self._acknowledgements else None,
@@ -695,7 +695,7 @@ class BrokerEngine:
             if not begun.is_done:
                 self.journal.ask(begun.step)
         except EzGraphError as error:
-            self.core.restore_unread(client, request_id, error, now)
+            self.core.restores.unread(client, request_id, error, now)
             return 1
         if begun.is_done:
             self.state.content.digest_some(_SLOTS_A_STEP)

@@ -20,13 +20,17 @@ A restore that is asked for again while it is under way is the same one.
 
 from __future__ import annotations
 
+import reprlib
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from ezgraph.broker.restored import done_report, restored_bodies
 from ezgraph.broker.restoring import Asker, RestorePlan, describe_process, plan_restore
-from ezgraph.broker.routes import CheckSettings
+from ezgraph.broker.routes import CheckSettings, owed_id
+from ezgraph.broker.routing import Addressed, take_all
 from ezgraph.errors import (
+    EzGraphError,
     ForbiddenError,
     InvalidCommandError,
     LimitError,
@@ -34,21 +38,24 @@ from ezgraph.errors import (
     StaleWriteError,
 )
 from ezgraph.protocol.config import config_key_text
-from ezgraph.protocol.events import (
-    Body,
-    ProcessUnitsChanged,
-)
+from ezgraph.protocol.events import Body, ProcessUnitsChanged, SettingsSettled, Source
 from ezgraph.protocol.replies import Refusal, RestoreReport
 from ezgraph.state.content import touched
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+    from uuid import UUID
 
     from ezgraph.broker.connections import Descriptor
+    from ezgraph.broker.leases import Lease, Leases
     from ezgraph.broker.routing import Heard, Routing
     from ezgraph.broker.rules_config import ValueChecks
     from ezgraph.config import Limits
-    from ezgraph.protocol.events import Source
+    from ezgraph.protocol.commands import Command
+    from ezgraph.protocol.events import Event
     from ezgraph.protocol.graph_content import GraphContent
+    from ezgraph.protocol.replies import Reply
     from ezgraph.protocol.roles import Identity
     from ezgraph.protocol.stored_commands import Restore
     from ezgraph.state.graph import GraphState
@@ -57,6 +64,44 @@ if TYPE_CHECKING:
 
 _SHOWN = 20
 _ROUNDS = 2
+_TOLD_BYTES = 1_000
+_brief = reprlib.Repr()
+_BROKER = Source(program="ezgraph broker")
+_STILL_OWED = frozenset({"owner_gone", "owner_silent", "change_overdue"})
+"""What settings that are owed outlast; any other refusal settles them."""
+
+
+class Transact(Protocol):
+    """Numbers bodies as one transaction, and makes it true."""
+
+    def __call__(
+        self,
+        bodies: Sequence[Body],
+        source: Source,
+        request_id: int | None,
+        *,
+        now: float,
+        wall: float,
+    ) -> tuple[Event, ...]:
+        """Return its events."""
+        ...
+
+
+class Refused(Protocol):
+    """Writes a refusal down, and remembers it."""
+
+    def __call__(
+        self,
+        lease: Lease,
+        identity: Identity | None,
+        request_id: int,
+        command: Command,
+        error: EzGraphError,
+        now: float,
+    ) -> Refusal:
+        """Return it as who asked may see it."""
+        ...
+
 SUPERSEDED = "another restore took its place"
 
 
@@ -94,12 +139,29 @@ class Restores:
     """All restores under way."""
 
     def __init__(
-        self, state: GraphState, routing: Routing, limits: Limits, checks: ValueChecks
+        self,
+        state: GraphState,
+        routing: Routing,
+        leases: Leases,
+        limits: Limits,
+        checks: ValueChecks,
+        *,
+        transact: Transact,
+        refused: Refused,
+        identity_of: Callable[[str], Identity | None],
     ) -> None:
+        """``transact`` makes bodies true, and ``refused`` a refusal known, as for any command.
+
+        ``identity_of`` says who has a key now.
+        """
         self._state = state
         self._routing = routing
+        self._leases = leases
         self._limits = limits
         self._checks = checks
+        self._transact = transact
+        self._refused = refused
+        self._identity_of = identity_of
         self._under_way: dict[tuple[str, int], Restoring] = {}
         self._by_check: dict[str, Restoring] = {}
 
@@ -204,7 +266,7 @@ class Restores:
             )
             self._routing.check(named, asked, restore.source, str(each.owner), restore.deadline)
 
-    def hear(self, heard: Heard) -> None:
+    def _hear(self, heard: Heard) -> None:
         """An owner has answered a check, or will not any more."""
         restore = self._by_check.pop(heard.route.id, None)
         if restore is None:
@@ -221,17 +283,45 @@ class Restores:
             for each in self._under_way.values():
                 each.is_touched = True
 
+    def unread(self, client: str, request_id: int, error: EzGraphError, now: float) -> None:
+        """The snapshot could not be read; who asked is told."""
+        restore, lease = self.drop(client, request_id), self._leases.get(client)
+        if restore is not None and lease is not None:
+            self._refuse(lease, restore, error, now)
+
     # --- deciding ---
 
     @property
-    def has_ready(self) -> bool:
-        """Whether one has nothing to wait for any more."""
-        return any(each.is_ready for each in self._under_way.values())
+    def has_work(self) -> bool:
+        """Whether `decide` has something to do."""
+        return bool(self._routing.heard) or any(e.is_ready for e in self._under_way.values())
 
-    def take_ready(self) -> list[Restoring]:
-        """Return, once, those that are to be decided on now; others are asked about again."""
-        ready = [each for each in self._under_way.values() if each.is_ready]
-        return [each for each in ready if self._is_settled(each)]
+    def decide(self, *, now: float, wall: float) -> Iterator[tuple[Event, ...]]:
+        """Decide on restores whose owners have been heard; yield the transactions.
+
+        What who asked is told, and what owners are handed, is outgoing then.
+        """
+        for heard in take_all(self._routing.heard):
+            if isinstance(heard.route.command, CheckSettings):
+                self._hear(heard)
+            elif (settled := self._not_taken(heard)) is not None:
+                yield self._transact((settled,), _BROKER, None, now=now, wall=wall)
+        for restore in [each for each in self._under_way.values() if each.is_ready]:
+            lease = self._leases.get(restore.client)
+            if lease is None or not self._is_settled(restore):
+                continue
+            if events := self._restore(lease, restore, now, wall):
+                yield events
+
+    def _not_taken(self, heard: Heard) -> Body | None:
+        """Return what becomes true when an owner has refused what it is owed."""
+        address, reply = str(heard.route.line), heard.reply
+        owed = self._state.owed.get(address)
+        if owed is None or owed_id(owed) != heard.route.id:
+            return None
+        if not isinstance(reply, Refusal) or reply.code in _STILL_OWED:
+            return None
+        return SettingsSettled(address, why_not=reply.message)
 
     def _is_settled(self, restore: Restoring) -> bool:
         graph = restore.graph
@@ -247,7 +337,42 @@ class Restores:
         self.drop(restore.client, restore.request_id)
         return True
 
-    def refuse(self, restore: Restoring) -> None:
+    def _restore(
+        self, lease: Lease, restore: Restoring, now: float, wall: float
+    ) -> tuple[Event, ...]:
+        report = self._report(restore)
+        if report.dry_run:
+            self._answer(restore, report)
+            return ()
+        try:
+            self._refuse_impossible(restore, report)
+        except EzGraphError as error:
+            self._refuse(lease, restore, error, now)
+            return ()
+        events: tuple[Event, ...] = ()
+        if restore.plan:
+            source, request_id = restore.source, restore.request_id
+            bodies = restored_bodies(restore.plan, report, source, self._state.seq + 1)
+            events = self._transact(bodies, source, request_id, now=now, wall=wall)
+            report = done_report(report, events[-1].seq)
+        lease.answers.remember(restore.request_id, report)
+        self._answer(restore, report)
+        for address in report.owed:
+            self._routing.hand_owed(address)
+        return events
+
+    def _refuse(
+        self, lease: Lease, restore: Restoring, error: EzGraphError, now: float
+    ) -> None:
+        identity, command = restore.identity, restore.command
+        refusal = self._refused(lease, identity, restore.request_id, command, error, now)
+        self._answer(restore, refusal)
+
+    def _answer(self, restore: Restoring, reply: Reply) -> None:
+        peer, descriptor = restore.came_on
+        self._routing.outgoing.append(Addressed(peer, restore.request_id, reply, descriptor))
+
+    def _refuse_impossible(self, restore: Restoring, report: RestoreReport) -> None:
         """Refuse what cannot be done, just before it would be.
 
         Raises:
@@ -255,19 +380,30 @@ class Restores:
             RestoreRefusedError: others, or what does not fit, are in the way; names all of it.
             StaleWriteError: the rig changes all the time.
         """
-        plan = restore.plan
-        if plan.forbidden and restore.identity is not None:
-            raise _forbidden(restore.identity, plan.forbidden)
+        plan, identity = restore.plan, restore.identity
+        if identity is not None and self._identity_of(identity.public) != identity:
+            raise ForbiddenError(
+                f"the role of key {identity.name!r} was changed while the owners of the rig were "
+                f"asked, and nothing was restored: ask again"
+            )
+        if plan.forbidden and identity is not None:
+            raise _forbidden(identity, plan.forbidden)
         if restore.round > _ROUNDS:
             raise StaleWriteError(
                 f"the rig has changed twice while its owners were asked whether it may be restored "
                 f"to {_named(restore.command)}, and nothing was: ask again when it is quiet"
             )
-        report = self.report(restore)
         if report.cannot or report.vetoed:
             raise RestoreRefusedError(_in_the_way(restore.command, report), report=report)
 
-    def report(self, restore: Restoring) -> RestoreReport:
+    def _told(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """Return what a report tells of new values: of large ones the beginning of their text."""
+        return {
+            path: value if self._checks.size_bytes(value) <= _TOLD_BYTES else _brief.repr(value)
+            for path, value in changes.items()
+        }
+
+    def _report(self, restore: Restoring) -> RestoreReport:
         """Return what a restore changes, as of the present seq."""
         plan, command = restore.plan, restore.command
         cannot = [(each.what, each.why, each.whose) for each in plan.cannot]
@@ -283,7 +419,7 @@ class Restores:
             edges_added=plan.edges_added,
             edges_removed=plan.edges_removed,
             settings=[
-                (each.address, each.changes, None if each.owner is None else str(each.owner))
+                (each.address, self._told(each.changes), _id_of(each.owner))
                 for each in plan.settings
             ],
             config_set=[(kind, config_key_text(key)) for kind, *key in plan.config_set],
@@ -293,6 +429,10 @@ class Restores:
             vetoed=sorted(restore.vetoed),
             tag=command.tag,
         )
+
+
+def _id_of(owner: UUID | None) -> str | None:
+    return None if owner is None else str(owner)
 
 
 def _forbidden(identity: Identity, lacking: list[str]) -> ForbiddenError:

@@ -68,13 +68,14 @@ class RestoreReport(JsonValue):
     """What a restore of a snapshot changes, or would: at ``seq`` it was done, or asked about.
 
     ``edges_added`` (they have no session to hold them: they become persistent) and
-    ``edges_removed``; ``settings``: the address, the new values by dotted path, and who is to make
-    it so (the process's id; None: nobody runs it now, so it is *owed*); ``config_set`` and
-    ``config_deleted``: type and key as text. ``not_restored``: what a snapshot cannot bring back,
-    such as programs that are gone, and why. ``cannot``: what forbids it: what, why, and whose it
-    is. ``vetoed``: who refused, when they were asked: the address, by whom, and why. ``owed``: the
-    addresses whose owners have not made it so yet. ``refused``: those that an owner had agreed to,
-    and did not make so nevertheless, and why. It is false if there is nothing to change.
+    ``edges_removed``; ``settings``: the address, the new values by dotted path (of large ones the
+    beginning of their text), and who is to make it so (the process's id; None: nobody runs it now,
+    so it is *owed*); ``config_set`` and ``config_deleted``: type and key as text.
+    ``not_restored``: what a snapshot cannot bring back, such as programs that are gone, and why.
+    ``cannot``: what forbids it: what, why, and whose it is. ``vetoed``: who refused, when they were
+    asked: the address, by whom, and why. ``owed``: the addresses whose owners have not made it so
+    yet. ``refused``: those that an owner had agreed to, and did not make so nevertheless, and why.
+    It is false if there is nothing to change.
     """
 
     seq: int
@@ -110,7 +111,7 @@ class RestoreReport(JsonValue):
             "owed": self.owed,
             "refused": self.refused,
         }
-        told = ", ".join(f"{len(each)} {what}" for what, each in parts.items() if each)
+        told = ", ".join(f"{what}: {len(each)}" for what, each in parts.items() if each)
         at = f"@{self.tag}" if self.tag is not None else f" {self.fingerprint}"
         when = " (dry run)" if self.dry_run else ""
         return f"restore of {self.name}{at}{when}, seq {self.seq}: {told or 'nothing differs'}"

@@ -11,7 +11,9 @@ Invariants between events of a transaction's end:
 * an entry of the configuration is persistent, or its session is open;
 * a served graph of data nodes is served by sessions or processes that are open, and has one root;
 * the effective settings of an address are the live value a process reported, else the initial
-  value of its component; an address with neither has no entry.
+  value of its component; an address with neither has no entry;
+* what is *owed* at an address is what a restore wants its settings to be, and their owner has not
+  reported yet: it is no part of the effective settings.
 
 A state may be *filtered*: folded from the part of the events that a role lets one read. Then what
 belongs to a session or process that one may not see is there without it.

@@ -16,10 +16,8 @@ from ezgraph import (
     VetoedError,
     sync,
 )
-from ezgraph.client.blocking import run
 from ezgraph.errors import InvalidCommandError, UnknownTagError
 from ezgraph.protocol.events import Event, SettingsSettled, StateRestored
-from ezgraph.protocol.stored_commands import Freeze
 from ezgraph.settings import Setting, Settings, SettingsHost
 
 if TYPE_CHECKING:
@@ -57,10 +55,6 @@ class FilterSettings(Settings):
     notch: Notch = Notch()
 
 
-async def freeze(ctx: Any, name: str, tag: str) -> Any:
-    return (await ctx._active().call(Freeze(name, tag), timeout=10.0)).snapshot
-
-
 def not_below_ten(wanted: Any, _: Any) -> None:
     if wanted.cutoff < 10.0:
         raise VetoedError("the filter rings below 10 Hz")
@@ -76,7 +70,7 @@ async def test_a_running_rig_goes_back_to_a_snapshot(broker: GraphServer) -> Non
         await host.start()
         await ctx.connect("A", "B")
         await ctx.config.put("filter", "low", 1)
-        await freeze(ctx, "rig", "best")
+        await ctx.freeze("rig", tag="best")
         then = (await ctx.state()).content_fingerprint()
         await ctx.update_setting(FILTER, {"cutoff": 99.0, "notch.hz": 60.0})
         await ctx.disconnect("A", "B")
@@ -109,7 +103,7 @@ def test_the_blocking_form_does_the_same(broker: GraphServer) -> None:
         host = SettingsHost(owner, STAGE, FilterSettings())
         host.start()
         with sync.GraphContext(broker.address) as ctx:
-            frozen = run(freeze(ctx._context, "stage", "home"))
+            frozen = ctx.freeze("stage", tag="home")
             ctx.update_setting(STAGE, "cutoff", 12.0)
 
             report = ctx.restore(frozen.fingerprint, name="stage", dry_run=False)
@@ -124,7 +118,7 @@ async def test_a_veto_names_who_and_why_and_changes_nothing(broker: GraphServer)
     async with ProcessControlClient(broker.address) as owner, GraphContext(broker.address) as ctx:
         host = SettingsHost(owner, FILTER, FilterSettings(cutoff=5.0))
         await host.start()
-        await freeze(ctx, "rig", "ringing")
+        await ctx.freeze("rig", tag="ringing")
         await host.replace(FilterSettings())
         host.validators.append(not_below_ten)
         async with GraphContext(broker.address) as other:
@@ -157,7 +151,7 @@ async def test_a_program_that_cannot_check_is_a_veto(broker: GraphServer) -> Non
         await owner.register([STAGE])
         owner.take_changes(STAGE, lambda request: asyncio.sleep(0, request.changes))
         await owner.report_settings_update(STAGE, {"x": 1})
-        await freeze(ctx, "rig", "at one")
+        await ctx.freeze("rig", tag="at one")
         await owner.report_settings_update(STAGE, {"x": 2})
 
         report = await ctx.restore("at one")
@@ -178,7 +172,7 @@ def test_a_blocking_program_is_asked_in_a_thread_and_its_check_may_veto(
         owner.register([STAGE])
         owner.report_settings_update(STAGE, {"x": 1})
         with sync.GraphContext(broker.address) as ctx:
-            run(freeze(ctx._context, "rig", "one"))
+            ctx.freeze("rig", tag="one")
             owner.report_settings_update(STAGE, {"x": 2})
 
             report = ctx.restore("one")
@@ -190,8 +184,8 @@ def test_a_blocking_program_is_asked_in_a_thread_and_its_check_may_veto(
 @awaited
 async def test_which_graph_is_meant_is_found_or_asked_for(broker: GraphServer) -> None:
     async with GraphContext(broker.address) as ctx:
-        first = await freeze(ctx, "one", "twice")
-        await freeze(ctx, "two", "twice")
+        first = await ctx.freeze("one", tag="twice")
+        await ctx.freeze("two", tag="twice")
 
         with pytest.raises(InvalidCommandError, match="'one', 'two'"):
             await ctx.restore("twice")
@@ -213,7 +207,7 @@ def test_an_owner_that_comes_after_a_restart_of_the_broker_is_handed_what_it_is_
             host = SettingsHost(owner, FILTER, FilterSettings())
             host.start()
             with sync.GraphContext(broker.address) as ctx:
-                run(freeze(ctx._context, "rig", "best"))
+                ctx.freeze("rig", tag="best")
         with sync.GraphContext(broker.address) as ctx:
             report = ctx.restore("best", dry_run=False)
     assert report.owed == [FILTER]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ezgraph.protocol.commands import AnswerRequest, Command, ReportSettings
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ezgraph.protocol.graphs import Graph
     from ezgraph.testing.strategies import Step
 
+slow = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 ASKERS = (0, 2, 3)
 ALWAYS = (0, 1, 2, 3, 4)
 
@@ -47,8 +48,8 @@ class Rig(CoreProgram):
 
     def settle(self, asker: bytes, moods: Iterator[bool]) -> None:
         routing = self.core.routing
-        while routing.outgoing or self.core.has_restores:
-            for events in self.core.restored(now=self.now, wall=1e9 + self.now):
+        while routing.outgoing or self.core.restores.has_work:
+            for events in self.core.restores.decide(now=self.now, wall=1e9 + self.now):
                 self.events += events
             outgoing, routing.outgoing[:] = list(routing.outgoing), []
             for each in outgoing:
@@ -75,6 +76,7 @@ def of(moods: list[bool]) -> Iterator[bool]:
         yield True
 
 
+@settings(slow, max_examples=25)
 @given(programs, programs, st.sampled_from(ASKERS), st.lists(st.booleans(), max_size=3))
 def test_after_a_restore_the_rig_is_as_it_was_or_nothing_has_changed(
     before: list[Step], after: list[Step], asker: int, moods: list[bool]
@@ -124,6 +126,7 @@ def is_as_it_was(state: GraphState, graph: Graph, told: RestoreReport) -> None:
         assert state.content_fingerprint() == graph.fingerprint
 
 
+@settings(slow, max_examples=15)
 @given(programs, programs, st.sampled_from(ASKERS))
 def test_a_dry_run_changes_nothing_and_says_what_the_restore_then_does(
     before: list[Step], after: list[Step], asker: int

@@ -34,6 +34,7 @@ from ezgraph.names import topic_of
 from ezgraph.protocol.artifacts import Artifact, Partition
 from ezgraph.protocol.commands import (
     AnnounceNodes,
+    AnswerRequest,
     ChangeConfig,
     Command,
     Connect,
@@ -56,6 +57,7 @@ from ezgraph.protocol.events import TagRemoved, TagSet
 from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import DynamicSettingsMetadata, GraphMetadata, UnitMetadata
 from ezgraph.protocol.replies import Done
+from ezgraph.protocol.routed import SettingsChangeRequest
 from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.stored_commands import (
@@ -66,6 +68,7 @@ from ezgraph.protocol.stored_commands import (
     NewSnapshot,
     ReadStored,
     RemoveTag,
+    Restore,
     SetTag,
     StoreCommand,
     TagAt,
@@ -92,6 +95,7 @@ if TYPE_CHECKING:
 
     from ezgraph.backends.store import Store
     from ezgraph.protocol.fingerprints import Fingerprint
+    from ezgraph.protocol.routed import Routed
     from ezgraph.testing.client import WatchRecord
     from ezgraph.testing.journal import Disk
     from ezgraph.testing.network import CommandLink, Direction, EventLink
@@ -113,6 +117,7 @@ PREFIXES = [
     ("config", "flow"),
     ("config", "flow", "a"),
     ("tag", "rig"),
+    ("owed",),
     ("nobody", "writes", "here"),
 ]
 RAW = Artifact("raw", storage="file:///data/{n}.h5")
@@ -219,6 +224,7 @@ class Program:
             resume=None if predecessor is None else predecessor.resume_token,
         )
         client.fingerprint_every = self.random.choice([3, 20])
+        client.engine.on_handed = lambda request: self.attend(client, request)
         self.clients.append(client.start())
         for _ in range(self.random.randint(0, 2)):
             self.watch(client)
@@ -296,7 +302,7 @@ class Program:
             "guest": [*edges, lambda: SetPause(random.random() < 0.5), self.config],
         }
         if kind != "process":
-            by_kind[kind].append(self.stored)
+            by_kind[kind] += [self.stored, self.past, self.past]
         reads: list[Callable[[], Command]] = [
             Sync, ListClients, ListConfigTypes, lambda: ReadConfig("flow"), FindGraph,
             lambda: ReadStored(Listed("tag")), lambda: ReadStored(TagAt("rig", "a")),
@@ -339,6 +345,22 @@ class Program:
             lambda: DeleteStored(Deletable.PARTITIONS, artifact=RAW, partitions=partitions),
         ]
         return random.choice(choices)()
+
+    def past(self) -> Restore:
+        """Going back to what one of the tags points to."""
+        random = self.random
+        return Restore("rig", random.choice("ab"), dry_run=random.random() < 0.3, timeout_s=0.5)
+
+    def attend(self, client: SimulatedClient, request: Routed) -> None:
+        """Answer what an owner is asked: mostly agree, and mostly do as was agreed."""
+        agrees = self.random.random() < 0.9
+        match request:
+            case SettingsChangeRequest() if agrees:
+                value = SettingsSnapshotValue(None, request.changes, request.changes)
+                told: Command = ReportSettings(request.address, value, answers=request.request_id)
+            case _:
+                told = AnswerRequest(request.request_id, ok=agrees, error="no")
+        client.call(told)
 
     def serving(self) -> Command:
         """Few names, of equal and other roots; nodes that come and go."""
@@ -784,6 +806,7 @@ def test_random_programs_reach_what_they_are_meant_to_try() -> None:
     assert any(program.broker.lost_history is not None for program in programs)
     assert any(item for record in records for item in record.items if told_of_restore(item))
     assert {"HistoryCompacted", "SessionTakenOver", "ProcessTakenOver"} <= kinds
+    assert {"StateRestored", "SettingsOwed"} <= kinds
     assert {"ConfigValueSet", "ConfigValueDeleted"} <= kinds
     assert {"SnapshotFrozen", "TagSet", "TagRemoved", "PartitionsWritten"} <= kinds
     assert "StoredDeleted" in kinds

@@ -10,7 +10,7 @@ import pytest
 
 from ezgraph.backends import stored_tags
 from ezgraph.backends.stored_graphs import Written
-from ezgraph.errors import EzGraphError, VetoedError
+from ezgraph.errors import EzGraphError, RestoreRefusedError, VetoedError
 from ezgraph.graph.attendant import Attendant, Identified
 from ezgraph.protocol.commands import (
     ChangeConfig,
@@ -229,25 +229,29 @@ def test_a_restore_is_done_once_and_taken_by_its_owners() -> None:
 def test_wherever_the_broker_dies_it_is_the_old_state_or_the_new(after: int) -> None:
     """It dies at every step of every pass that a restore takes, and comes back."""
     for point in POINTS:
-        rig = Rig(7)
-        call = rig.restore()
-        rig.network.run(after * 0.0015)
-        rig.broker.crash_at = point
-        rig.broker.restart_after(0.5)
-        rig.network.after(0.3, lambda rig=rig: rig.broker.crash())  # if it was over by then
-        rig.network.run_until(lambda rig=rig: rig.broker.crashes > 0, 5.0)
-        found = content(rig)
-        begun = [each for each in stored(rig) if is_of_restore(each.body)]
+        dies_and_comes_back(Rig(7), point, after * 0.0015)
 
-        rig.until(call)
-        rig.network.run_until(lambda rig=rig: not rig.state.owed, 5.0)
 
-        assert isinstance(call.result, RestoreReport), call.result
-        assert rig.state.content_fingerprint() == rig.frozen.fingerprint
-        assert restored(rig) == 1  # although it was asked for again
-        assert rig.owner.gains == dict.fromkeys(UNITS, 1)
-        assert bool(begun) == (found != rig.before)
-        rig.check()
+def dies_and_comes_back(rig: Rig, point: CrashPoint, after_s: float) -> None:
+    call = rig.restore()
+    rig.network.run(after_s)
+    assert rig.broker.engine is not None
+    rig.broker.crash_at = point
+    rig.broker.restart_after(0.5)
+    rig.network.after(0.3, rig.broker.crash)  # if it was over by then
+    rig.network.run_until(lambda: rig.broker.crashes > 0, 5.0)
+    found = content(rig)
+    begun = [each for each in stored(rig) if is_of_restore(each.body)]
+
+    rig.until(call)
+    rig.network.run_until(lambda: not rig.state.owed, 5.0)
+
+    assert isinstance(call.result, RestoreReport), call.result
+    assert rig.state.content_fingerprint() == rig.frozen.fingerprint
+    assert restored(rig) == 1  # although it was asked for again
+    assert rig.owner.gains == dict.fromkeys(UNITS, 1)
+    assert bool(begun) == (found != rig.before)
+    rig.check()
 
 
 def is_of_restore(body: object) -> bool:
@@ -311,9 +315,9 @@ def test_a_veto_changes_nothing_and_an_owner_asked_again_after_a_cut_answers_onc
     rig.owner.client.commands.cut()
     rig.until(call)
 
-    error: Any = call.result
-    assert isinstance(error, EzGraphError)
-    assert error.code == "restore_refused"
+    error = call.result
+    assert isinstance(error, RestoreRefusedError)
+    assert isinstance(error.report, RestoreReport)
     assert [each[0] for each in error.report.vetoed] == ["SYS/B"]
     assert rig.is_old()
     rig.check()

@@ -16,6 +16,7 @@ from ezgraph.protocol.commands import (
     Connect,
     Goodbye,
     ReportSettings,
+    TakeOver,
     UpdateUnits,
 )
 from ezgraph.protocol.config import ConfigPut
@@ -29,12 +30,15 @@ from ezgraph.protocol.events import (
 )
 from ezgraph.protocol.graph_content import GraphContent
 from ezgraph.protocol.graphs import Graph
+from ezgraph.protocol.patterns import parse_pattern
 from ezgraph.protocol.replies import Handed, Refusal, Reply, RestoreReport
+from ezgraph.protocol.roles import EVERYTHING, Access, Identity, Role
 from ezgraph.protocol.routed import SettingsChangeRequest, SettingsCheckRequest
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.stored_commands import Restore
 from ezgraph.state.content import graph_of
-from tests.unit.broker.conftest import Desk
+from ezgraph.wire import codec
+from tests.unit.broker.conftest import CLUSTER_ID, Desk
 
 ASKER, OTHER, OWNER, NEXT = b"asker", b"other", b"owner", b"next"
 UNIT, SECOND = "SYS/FILTER", "SYS/STAGE"
@@ -75,10 +79,10 @@ class Post:
     def decide(self) -> list[Body]:
         """Let the broker come to the end of its pass; return what became true."""
         bodies: list[Body] = []
-        while self.core.has_restores:
+        while self.core.restores.has_work:
             now = self.desk.now
             before = len(bodies), len(self.core.restores)
-            for events in self.core.restored(now=now, wall=1e9 + now):
+            for events in self.core.restores.decide(now=now, wall=1e9 + now):
                 self.desk.events += events
                 bodies += [event.body for event in events]
             if before == (len(bodies), len(self.core.restores)):
@@ -157,8 +161,34 @@ def test_a_dry_run_tells_what_would_change_and_changes_nothing(post: Post) -> No
     ]
     assert report.config_deleted == [("filter", "low")]
     assert (report.cannot, report.vetoed, report.owed) == ([], [], [])
+    spelled: list[object] = [
+        RestoreReport.from_json(report.to_json()), codec.decode(codec.encode(report), RestoreReport)
+    ]
+    assert spelled == [report, report]
+    assert str(report) == (
+        f"restore of rig@best (dry run), seq {report.seq}: edges removed: 1, settings: 2, "
+        f"config entries deleted: 1"
+    )
     assert post.desk.state.fingerprint() == before
     assert post.is_idle
+
+
+def test_of_large_values_a_report_has_the_beginning_and_owners_are_asked_for_all_of_them(
+    post: Post,
+) -> None:
+    taps = list(range(5_000))
+    graph = Graph("rig", settings={UNIT: value(gain=1, taps=taps)})
+
+    post.ask(dry_run=True, graph=graph)
+    (check,) = post.handed()
+    post.agree(check)
+    post.decide()
+
+    ((_, told, _),) = post.told().settings
+    assert check.changes["taps"] == taps
+    assert told["gain"] == 1
+    assert told["taps"].startswith("[0, 1, 2")
+    assert len(told["taps"]) < 100
 
 
 def test_a_veto_of_one_owner_refuses_all_of_it_and_names_everybody(post: Post) -> None:
@@ -335,7 +365,8 @@ def test_owners_are_handed_what_they_are_owed_and_settle_it_by_their_reports(pos
 
     for each, field in zip(handed, ("gain", "speed"), strict=True):
         assert each.changes == {field: 1}
-        post.report(each.address, each.request_id, **{field: 1})
+        fields: Any = {field: 1}
+        post.report(each.address, each.request_id, **fields)
 
     changed, settled = [event.body for event in post.desk.events[-2:]]
     assert isinstance(changed, SettingsChanged)
@@ -466,3 +497,100 @@ def test_reports_are_read_from_transactions_of_restores_only(post: Post) -> None
 
 def test_an_answer_to_what_is_owed_names_nobody_who_asked() -> None:
     assert asker_of(owed_id(SettingsOwed("a:b:12", value(), None, 7))) is None
+
+
+# --- roles, and other programs ---
+
+KEY = "ab" * 32
+
+
+def keyed(post: Post, **grants: str) -> bytes:
+    """Somebody whose key has these verbs on these patterns; the lease is a guest's."""
+    patterns = {verb: (parse_pattern(text),) for verb, text in grants.items()}
+    role = Role("narrow", {"read": EVERYTHING, **patterns})
+    post.core.access = Access([Identity("ana", KEY, role)])
+    post.desk.outcome(b"ana", post.desk.hello_of("guest"), request_id=0, public=KEY)
+    return b"ana"
+
+
+def ask_as(post: Post, peer: bytes, *, dry_run: bool = False) -> Reply | None:
+    restore = Restore("rig", "best", dry_run=dry_run)
+    outcome = post.desk.outcome(peer, restore, public=KEY)
+    if outcome.read is not None:
+        client, number = outcome.client, post.desk.last_id
+        post.core.restores.read(client, number, GraphContent.of(post.frozen))
+        post.core.access, before = None, post.core.access
+        post.agree(*[each for each in post.handed() if isinstance(each, SettingsCheckRequest)])
+        post.core.access = before
+        post.decide()
+        (reply,) = [reply for to, reply in post.sent() if to == peer]
+        return reply
+    return outcome.reply
+
+
+def test_who_may_not_restore_or_not_read_everything_is_refused_at_once(post: Post) -> None:
+    post.core.access = Access([Identity("ana", KEY, Role("r", {"read": EVERYTHING}))])
+    post.desk.outcome(b"ana", post.desk.hello_of("guest"), request_id=0, public=KEY)
+    no_verb = ask_as(post, b"ana")
+    part = Role("r", {"read": (parse_pattern("settings/"),), "restore": EVERYTHING})
+    post.core.access = Access([Identity("ana", KEY, part)])
+    post.core.events_ports.update({1: 1})
+    no_reading = ask_as(post, b"ana")
+
+    assert isinstance(no_verb, Refusal)
+    assert isinstance(no_reading, Refusal)
+    assert (no_verb.code, no_reading.code) == ("forbidden", "forbidden")
+    assert "restore snapshot/rig" in no_verb.message
+    assert "settings" in no_reading.message
+
+
+def test_each_verb_of_what_a_restore_changes_is_needed_and_a_dry_run_names_what_lacks(
+    post: Post,
+) -> None:
+    post.desk.ask(ASKER, Goodbye())  # what it held is not in the way then
+    post.sent()
+    ana = keyed(post, restore="snapshot/", connect="edge/", config="config/")
+    before = post.desk.state.fingerprint()
+
+    refusal = ask_as(post, ana)
+    dry = ask_as(post, ana, dry_run=True)
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "forbidden"
+    assert f"set settings/{UNIT}" in refusal.message
+    assert isinstance(dry, RestoreReport)
+    assert [each[0] for each in dry.cannot] == [f"set settings/{UNIT}", f"set settings/{SECOND}"]
+    assert post.desk.state.fingerprint() == before
+
+
+def test_a_role_that_is_narrowed_while_owners_are_asked_restores_nothing(post: Post) -> None:
+    post.desk.ask(ASKER, Goodbye())
+    post.sent()
+    ana = keyed(post, **dict.fromkeys(("restore", "connect", "config", "set"), "/"))
+    outcome = post.desk.outcome(ana, Restore("rig", "best", dry_run=False), public=KEY)
+    post.core.restores.read(outcome.client, post.desk.last_id, GraphContent.of(post.frozen))
+    checks = post.handed()
+    narrow = Access([Identity("ana", KEY, Role("narrow", {"read": EVERYTHING}))])
+    post.core.access = None
+    post.agree(*checks)
+    post.core.access = narrow
+
+    made = post.decide()
+
+    (refusal,) = [reply for to, reply in post.sent() if to == ana]
+    assert made == []
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "forbidden"
+
+
+def test_a_program_that_takes_the_askers_lease_over_has_not_asked(post: Post) -> None:
+    post.ask(request_id=50)
+    checks = post.handed()
+    lease = post.core.leases.get(post.asker)
+    assert lease is not None
+    token = post.core.admission.token(post.asker, None)
+    post.desk.ask(b"heir", TakeOver(post.desk.hello_of(), post.asker, token, CLUSTER_ID))
+    post.agree(*checks)
+
+    assert not [each for each in post.decide() if isinstance(each, StateRestored)]
+    assert post.is_idle

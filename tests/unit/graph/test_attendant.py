@@ -335,6 +335,24 @@ def test_who_takes_no_changes_or_cannot_check_them_says_so(desk: Desk) -> None:
     assert "check=" in answer.error
 
 
+def test_where_a_change_is_overdue_nobody_knows_what_a_check_would_find(desk: Desk) -> None:
+    async def changer(request: SettingsChangeRequest) -> object:
+        desk.attendant.give_up(request)
+        answers.append(await desk.attendant._check(SettingsCheckRequest("check 1", UNIT, {})))
+        return {}
+
+    async def check(_: SettingsCheckRequest) -> object:
+        return None
+
+    answers: list[AnswerRequest] = []
+    desk.attendant.take_changes(UNIT, changer, check=check)
+
+    desk.change()
+
+    (answer,) = answers
+    assert (answer.ok, answer.error_code) == (False, "owner_busy")
+
+
 def test_a_check_that_takes_too_long_is_given_up_once(desk: Desk) -> None:
     changes, request = desk.attendant.changes, SettingsCheckRequest("check 1", UNIT, {"gain": 2})
     given_up: list[AnswerRequest | None] = []
