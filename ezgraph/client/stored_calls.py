@@ -471,8 +471,8 @@ class StoredCalls:
         self._note_stored(graph)
         return reply
 
-    async def _send_missing(self, pieces: Mapping[bytes, bytes]) -> None:
-        """Store those of a graph's pieces that are not stored."""
+    async def _send_missing(self, pieces: Mapping[bytes, bytes]) -> int:
+        """Store those of a graph's pieces that are not stored; return how many."""
         names = list(pieces)
         there: set[bytes] = set()
         for start in range(0, len(names), _NAMES_AT_ONCE):
@@ -491,6 +491,7 @@ class StoredCalls:
                 waiting, size = {}, 0
         if waiting:
             await self._ask(StorePieces(waiting), Done)
+        return len(names) - len(there)
 
     def _note_stored(self, graph: Graph) -> None:
         self._stored[graph.name, graph.fingerprint] = None
