@@ -52,7 +52,7 @@ from ezgraph.protocol.events import RecordingDeleted, RecordingWritten, TagRemov
 from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import DynamicSettingsMetadata, GraphMetadata, UnitMetadata
 from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
-from ezgraph.protocol.replies import Done, Frozen, PartitionsStored
+from ezgraph.protocol.replies import Done, Frozen, PartitionsStored, RecordingStored
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.stored_commands import (
     Deletable,
