@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ezgraph.protocol.replies import ConfigChanged, Done, Refusal, RestoreReport
+from ezgraph.protocol.replies import (
+    ConfigChanged,
+    Done,
+    Frozen,
+    PartitionsStored,
+    RecordingStored,
+    Refusal,
+    RestoreReport,
+)
 from ezgraph.verify.calls import (
     CallSeen,
     check_effect,
@@ -451,7 +459,10 @@ class TraceCheck:
         self._evidence.faults.append(FaultSeen(place.wall or 0.0, body.fault, body.pid))
 
 
-_DONE = (Done.__name__, ConfigChanged.__name__, RestoreReport.__name__)
+_ANSWERS = (Done, ConfigChanged, Frozen, PartitionsStored, RecordingStored, RestoreReport)
+_DONE = frozenset(
+    kind.__name__ for kind in _ANSWERS
+)
 
 
 def _outcome(body: Answered) -> Outcome:

@@ -10,10 +10,11 @@ import pytest
 from ezgraph.backends import stored_graphs
 from ezgraph.backends.memory import MemoryBackend
 from ezgraph.backends.stored_graphs import Written, cut
+from ezgraph.broker.access import refuse_stored
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.pieces import LIFE_S
 from ezgraph.config import BrokerConfig, Limits
-from ezgraph.errors import JournalFailedError
+from ezgraph.errors import ForbiddenError, JournalFailedError
 from ezgraph.protocol.artifacts import Artifact, Partition, Producer
 from ezgraph.protocol.commands import (
     ChangeConfig,
@@ -27,6 +28,7 @@ from ezgraph.protocol.config import ConfigPut
 from ezgraph.protocol.fingerprints import Fingerprint, content_hash
 from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
+from ezgraph.protocol.patterns import parse_pattern
 from ezgraph.protocol.replies import (
     Done,
     Frozen,
@@ -36,6 +38,7 @@ from ezgraph.protocol.replies import (
     StoredPage,
     Welcome,
 )
+from ezgraph.protocol.roles import FULL_SCOPE, Identity, ReadScope, Role
 from ezgraph.protocol.stored import VERSION, ProducerPart
 from ezgraph.protocol.stored_commands import (
     Deletable,
@@ -50,6 +53,7 @@ from ezgraph.protocol.stored_commands import (
     RemoveTag,
     SetTag,
     SnapshotRef,
+    SnapshotsWith,
     StoreGraph,
     StorePieces,
     StoreSnapshot,
@@ -729,3 +733,38 @@ def test_a_question_that_is_none_is_refused(bench: Bench, question: Any) -> None
 
     assert isinstance(reply, Refusal)
     assert reply.code == "invalid_command"
+
+
+def test_what_makes_no_event_lasts_too_once_it_is_answered() -> None:
+    connection = FlakyMemory()
+    bench = Bench(connection=connection)
+    bench.join(A)
+    row, pieces = cut(graph(), NOBODY)
+    bench.ask(A, StorePieces(pieces))
+    bench.ask(A, StoreGraph("rig", graph().fingerprint, row))
+
+    connection.crash()
+    bench.start()
+
+    assert bench.graph("rig", graph().fingerprint) == graph()
+
+
+def test_who_reads_a_part_is_told_of_the_tags_in_it_and_of_nothing_else(bench: Bench) -> None:
+    for name in ("rig", "secret"):
+        bench.ask(A, SetTag(name, "good", new(graph(name=name))))
+    scope = ReadScope(1, (parse_pattern("tag/rig"),))
+    someone = Identity("part", "0" * 64, Role("part", {"read": scope.patterns}))
+
+    reply, _ = bench.engine._storing.read(Listed("tag"), scope)
+
+    assert isinstance(reply, StoredPage)
+    assert [key for key, _ in reply.rows] == [b"tag/rig/good/"]
+    refuse_stored(someone, scope, Listed("tagged", ("rig", "good")))
+    for question in (
+        TagAt("rig", "good"), GraphAt("rig", P), PieceAt([]), PartitionsAt(P), Listed("graph"),
+        Listed("snapshot"), Listed("partition"), Listed("recording"),
+        SnapshotsWith(P, "{}", P, P),
+    ):
+        with pytest.raises(ForbiddenError, match="may not read"):
+            refuse_stored(someone, scope, question)
+        refuse_stored(someone, FULL_SCOPE, question)
