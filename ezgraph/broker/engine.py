@@ -763,6 +763,7 @@ class BrokerEngine:
             access_warning=self.access_warning,
             config_entries=len(state.config),
             served_graphs=len(state.served),
+            relay_port=self.relay_port(),
         )
 
     # --- the end ---

@@ -29,7 +29,7 @@ def refuse_unfit(
     """Refuse a change that does not fit the settings at its address.
 
     Raises:
-        InvalidCommandError: it changes nothing at all, or one field twice.
+        InvalidCommandError: it changes nothing at all, one field twice, or what is no field.
         SettingsRefusedError: a whole value lacks a field; or of a kind that says what does not fit.
     """
     if not command.changes and not command.whole:
@@ -49,6 +49,11 @@ def refuse_unfit(
 
 def _refuse_overlaps(command: ChangeSettings) -> None:
     for path in command.changes:
+        if not isinstance(path, str):  # the wire carries mappings with other keys too
+            raise InvalidCommandError(
+                f"a change of {command.address!r} names the field {path!r:.60}; fields are named by "
+                f"text, `gain` or `notch.hz`"
+            )
         above = path.rpartition(".")[0]
         while above:
             if above in command.changes:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TIMEOUT_S = 0.5
+_OFFERED = 1_000
 _STATE = f"{__name__}.state"
 
 
@@ -360,3 +361,43 @@ def _broker(ctx: typer.Context) -> Target:
             words[name] = words.get(name) or above.params.get(name)
         above = above.parent
     return target(ctx, Given(**words, timeout_s=TIMEOUT_S))
+
+
+# --- nodes ---
+
+
+def node_paths(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return graphs, and below one the labels that come next.
+
+    One that leads on is never offered alone: what is below it is, too, else the shell ends the
+    word there.
+    """
+    with suppress(EzGraphError, OSError):
+        found = _paths_below(ctx, incomplete)
+        if len(found) == 1:
+            found += _paths_below(ctx, f"{found[0]}/")
+        return _plain(found)
+    return []
+
+
+def _paths_below(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return what may stand for the last label that was typed, with the way there."""
+    from ezgraph.cli.nodes import node_at
+    from ezgraph.cli.served import graph_records
+    from ezgraph.protocol.key_text import escaped
+
+    broker, at = _broker(ctx), ctx.params.get("at")
+    way, slash, _ = incomplete.rpartition("/")
+    if not slash and not at:
+        found = [escaped(each["name"], "%/") for each in graph_records(broker)]
+    else:
+        with node_at(broker, way or None, at) as (node, _):
+            found = [f"{way}{slash}{_word(label)}" for label in node.keys(0, _OFFERED)]
+    return [each for each in found if each.startswith(incomplete)]
+
+
+def _word(label: str | int) -> str:
+    """Return a label without the brackets that shells would take for a pattern."""
+    from ezgraph.protocol.served import node_path_text
+
+    return str(label) if isinstance(label, int) else node_path_text([label])

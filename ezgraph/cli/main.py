@@ -20,6 +20,7 @@ from ezgraph.cli import (
     journal,
     keys,
     log,
+    nodes,
     recordings,
     render,
     roles,
@@ -114,6 +115,7 @@ app.command(rich_help_panel=_LOOK)(render.graph)
 app.command(rich_help_panel=_LOOK)(render.snapshot)
 app.command(rich_help_panel=_LOOK)(watch.watch)
 app.command(rich_help_panel=_LOOK)(log.log)
+app.add_typer(nodes.app, rich_help_panel=_LOOK)
 app.add_typer(settings.app, rich_help_panel=_CHANGE)
 app.add_typer(config.app, rich_help_panel=_CHANGE)
 app.command(rich_help_panel=_CHANGE)(change.connect)

@@ -212,8 +212,9 @@ class StatusReport:
 
     ``keys`` is how many it admits; None: it has no keys, and admits everybody who reaches it.
     ``events_port`` is where the asker's events are broadcast, ``scope_ports`` are those of all read
-    scopes. ``filtered``: numbers, the other scopes' ports and the journal's place are withheld from
-    who may not read everything.
+    scopes; ``relay_port`` is where readers of data nodes reach hosts that they cannot dial, once a
+    graph was served. ``filtered``: numbers, the other scopes' ports and the journal's place are
+    withheld from who may not read everything.
     """
 
     version: str
@@ -241,6 +242,7 @@ class StatusReport:
     scope_ports: list[int] = field(default_factory=list)
     config_entries: int = 0
     served_graphs: int = 0
+    relay_port: int | None = None
 
 
 def without_numbers(report: StatusReport) -> StatusReport:

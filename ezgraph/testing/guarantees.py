@@ -18,6 +18,7 @@ from ezgraph.protocol.replies import (
     Done,
     Frozen,
     PartitionsStored,
+    RecordingStored,
     Refusal,
     RestoreReport,
 )
@@ -121,9 +122,13 @@ def _outcome(result: object) -> Outcome | None:
     match result:
         case Done():
             return result
-        case ConfigChanged(seq=seq) | RestoreReport(seq=seq):
-            return Done(seq)
-        case Frozen(seq=seq) | PartitionsStored(seq=seq):
+        case (
+            ConfigChanged(seq=seq)
+            | Frozen(seq=seq)
+            | PartitionsStored(seq=seq)
+            | RecordingStored(seq=seq)
+            | RestoreReport(seq=seq)
+        ):
             return Done(seq)
         case EzGraphError():
             return Refusal(result.code, str(result))

@@ -10,6 +10,7 @@ from ezgraph.protocol.replies import (
     Done,
     Frozen,
     PartitionsStored,
+    RecordingStored,
     Refusal,
     RestoreReport,
 )
@@ -458,8 +459,9 @@ class TraceCheck:
         self._evidence.faults.append(FaultSeen(place.wall or 0.0, body.fault, body.pid))
 
 
+_ANSWERS = (Done, ConfigChanged, Frozen, PartitionsStored, RecordingStored, RestoreReport)
 _DONE = frozenset(
-    kind.__name__ for kind in (Done, ConfigChanged, Frozen, PartitionsStored, RestoreReport)
+    kind.__name__ for kind in _ANSWERS
 )
 
 

@@ -40,6 +40,7 @@ from ezgraph.protocol.replies import (
     EventRange,
     Frozen,
     PartitionsStored,
+    RecordingStored,
     RestoreReport,
 )
 from ezgraph.verify.calls import shown
@@ -89,7 +90,7 @@ log = logging.getLogger(__name__)
 FINGERPRINT_EVERY_S = 0.5
 _FINGERPRINT_SHARE = 0.05
 _DIGEST_BYTES = 8
-_DONE = (Done, ConfigChanged, Frozen, PartitionsStored, RestoreReport)
+_DONE = (Done, ConfigChanged, Frozen, PartitionsStored, RecordingStored, RestoreReport)
 
 
 def digest_of(event: Event) -> str:

@@ -183,7 +183,11 @@ EXPECTED = {
         "fingerprint of 10 components, after a change",
         "1,000 partitions in batches of 1,000",
         "read of 100 of them by input fingerprint, beside 1,000 against 100",
-        *(f"the state at one of 300 seqs, {count} components" for count in (3, 10)),
+        *(
+            f"the state at one of 300 seqs, {how}"
+            for count in (3, 10)
+            for how in (f"{count} components", f"through a broker ({count})")
+        ),
     ],
 }
 

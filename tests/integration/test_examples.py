@@ -79,12 +79,22 @@ EXPECTED = {
         "tuesday.npy was made with {'cutoff': 20.0, 'order': 2}, as in tuesday",
         "RIG/FILTER cutoff: 40.0 -> 20.0 Hz",
     ],
+    "08_serve_arrays.py": [
+        "acquire: serves run42/ecg at 360 Hz",
+        "follow:  second  1 mean  -50.3  min   -97  max   250  ▁▁",
+        "read:    345 samples in counts, 1.2 s later",
+        "read:    equal to the recording: True",
+        "follow:  nothing more comes after second ",
+        "left on the bus: []",
+    ],
 }
+ARGUMENTS = {"08_serve_arrays.py": ["1.2"]}
+"""What is given to an example so that it does not take a minute."""
 
 
 def run_example(name: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / name)],
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *ARGUMENTS.get(name, [])],
         capture_output=True,
         text=True,
         timeout=30,

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ezgraph.backends import stored_graphs, stored_tags
+from ezgraph.backends import stored_graphs, stored_recordings, stored_tags
 from ezgraph.backends.stored_graphs import Written, cut
 from ezgraph.broker import retention
 from ezgraph.broker.engine import BrokerEngine
@@ -53,15 +53,23 @@ from ezgraph.protocol.commands import (
     WithdrawGraph,
 )
 from ezgraph.protocol.config import ConfigAbsent, ConfigDelete, ConfigPresent, ConfigPut
-from ezgraph.protocol.events import TagRemoved, TagSet
+from ezgraph.protocol.events import RecordingDeleted, RecordingWritten, TagRemoved, TagSet
 from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import DynamicSettingsMetadata, GraphMetadata, UnitMetadata
-from ezgraph.protocol.replies import Done, Frozen, PartitionsStored, RestoreReport
+from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
+from ezgraph.protocol.replies import (
+    Done,
+    Frozen,
+    PartitionsStored,
+    RecordingStored,
+    RestoreReport,
+)
 from ezgraph.protocol.routed import SettingsChangeRequest
 from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.stored_commands import (
     Deletable,
+    DeleteRecording,
     DeleteStored,
     Freeze,
     Listed,
@@ -73,6 +81,7 @@ from ezgraph.protocol.stored_commands import (
     StoreCommand,
     TagAt,
     WritePartitions,
+    WriteRecording,
 )
 from ezgraph.testing import (
     BrokenPromiseError,
@@ -93,7 +102,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
+    from ezgraph.backends import Journal
     from ezgraph.backends.store import Store
+    from ezgraph.protocol.events import Event
     from ezgraph.protocol.fingerprints import Fingerprint
     from ezgraph.protocol.routed import Routed
     from ezgraph.testing.client import WatchRecord
@@ -120,7 +131,7 @@ PREFIXES = [
     ("owed",),
     ("nobody", "writes", "here"),
 ]
-DONE = (Done, Frozen, PartitionsStored, RestoreReport)
+DONE = (Done, Frozen, PartitionsStored, RecordingStored, RestoreReport)
 RAW = Artifact("raw", storage="file:///data/{n}.h5")
 OTHER = Graph("rig", [RAW], topology=[("from", "elsewhere")])
 CONFIG_KEYS = [("a",), ("a", "b"), ("a", "b", "c"), ("ab",), ("a/b",)]
@@ -339,6 +350,7 @@ class Program:
             lambda: Freeze("rig"),
             lambda: SetTag("rig", tag, other, overwrite),
             lambda: RemoveTag("rig", tag),
+            *[lambda: self.recorded(partitions)] * 4,
             lambda: WritePartitions(RAW, partitions),
             lambda: WritePartitions(RAW, partitions, True, "rig", other, "raw"),
             lambda: DeleteStored(Deletable.SNAPSHOT, "rig", OTHER.fingerprint),
@@ -373,6 +385,18 @@ class Program:
         gone = AnnounceNodes(name, [], [uid])
         commands: list[Command] = [serve, serve, announce, announce, gone, WithdrawGraph(name)]
         return random.choice(commands)
+
+    def recorded(self, partitions: list[Partition]) -> WriteRecording | DeleteRecording:
+        """A step of a recording; few of them, so that they meet."""
+        random = self.random
+        if random.random() < 0.2:
+            return DeleteRecording("rig", "raw", random.randint(1, 2))
+        number, mark = random.choice([0, 0, 1, 2]), OTHER.fingerprint
+        recording = RecordingInfo("rig", "raw", RAW, number, first_seq=1, start=mark)
+        if random.random() < 0.5:
+            recording = replace(recording, last_seq=random.randint(1, 3), ended=1.0)
+        added = [RecordedPartition(each, 1, (mark,)) for each in partitions]
+        return WriteRecording(recording, added, [RecordedChange(random.randint(1, 9), "SYS/A")])
 
     def metadata(self) -> RegisterMetadata:
         addresses = self.random.sample(ADDRESSES, self.random.randint(0, 3))
@@ -668,7 +692,9 @@ class Program:
         journal.ask(check_rows)
         if journal.floor > 1:
             return  # the rest of it is not told any more
-        events = [codec.decode_event(each) for each in journal.read(0, max_rows=99_999).events]
+        records = journal.records(0, journal.head)  # of all epochs
+        events = [codec.decode_event(packed) for _, _, packed in records]
+        self.check_recordings(journal, events)
         tags: dict[str, Fingerprint | None] = {}
         changes: Counter[str] = Counter()
         for event in events:
@@ -689,6 +715,24 @@ class Program:
                 )
 
 
+    def check_recordings(self, journal: Journal, events: list[Event]) -> None:
+        """Recordings are those that history tells of."""
+        told: dict[int, int | None] = {}
+        for event in events:
+            match event.body:
+                case RecordingWritten(number=number, last_seq=last_seq):
+                    told[number] = last_seq
+                case RecordingDeleted(number=number):
+                    told.pop(number)
+                case _:
+                    pass
+        listed = journal.ask(
+            lambda store: stored_recordings.list_recordings(store, "rig", "raw", None, 1_000)
+        )
+        if told != (found := {each.number: each.last_seq for each in listed}):
+            raise BrokenPromiseError(f"there are recordings {found}; history tells of {told}")
+
+
 def tag_changes(store: Store, tag: str) -> int:
     return len(store.scan(topic_of(("tagged", "rig", tag))))
 
@@ -703,6 +747,10 @@ def check_rows(store: Store) -> None:
         stored_graphs.check_graph(store, snapshot.name, snapshot.fingerprint)
     for tag in stored_tags.list_tags(store, None, None, 1_000):
         stored_tags.read_tag(store, tag.name, tag.tag)
+    for info in stored_recordings.list_recordings(store, None, None, None, 1_000):
+        found = stored_recordings.read_recording(store, info.name, info.artifact_key, info.number)
+        for mark in (info.start, *(mark for each in found.partitions for mark in each.snapshots)):
+            stored_graphs.check_snapshot(store, info.name, mark)
 
 
 def told_of_restore(item: object) -> bool:
@@ -779,7 +827,9 @@ def test_the_same_seed_does_the_same_to_the_last_event() -> None:
 def given_to_all(program: Program) -> list[object]:
     """What each watcher was given; a snapshot by its fingerprint."""
     return [
-        (item.floor, item.snapshot.fingerprint()) if isinstance(item, Compacted) else item
+        (item.floor, item.seq, item.snapshot and item.snapshot.fingerprint())
+        if isinstance(item, Compacted)
+        else item
         for client in program.clients
         for record in client.watches
         for item in record.items
@@ -810,7 +860,7 @@ def test_random_programs_reach_what_they_are_meant_to_try() -> None:
     assert {"StateRestored", "SettingsOwed"} <= kinds
     assert {"ConfigValueSet", "ConfigValueDeleted"} <= kinds
     assert {"SnapshotFrozen", "TagSet", "TagRemoved", "PartitionsWritten"} <= kinds
-    assert "StoredDeleted" in kinds
+    assert {"StoredDeleted", "RecordingWritten", "RecordingDeleted"} <= kinds
     assert {"GraphServed", "GraphWithdrawn", "NodeAnnounced", "NodeWithdrawn"} <= kinds
     ends = [
         [event.kind for event in events]
