@@ -160,6 +160,24 @@ async def test_a_program_that_cannot_check_is_a_veto(broker: GraphServer) -> Non
         assert "check=" in report.vetoed[0][2]
 
 
+@awaited
+async def test_fields_that_are_named_by_numbers_are_in_the_way(broker: GraphServer) -> None:
+    async with ProcessControlClient(broker.address) as owner, GraphContext(broker.address) as ctx:
+        await owner.register([STAGE])
+        await owner.report_settings_update(STAGE, {1: "a", "x": {2: "a"}})
+        await ctx.freeze("rig", tag="numbers")
+        await owner.report_settings_update(STAGE, {1: "b", "x": {2: "b"}})
+
+        report = await ctx.restore("numbers")
+        await owner.report_settings_update(STAGE, {1: "a", "x": {2: "b"}})
+        within = await ctx.restore("numbers")
+
+        assert [each[0] for each in report.cannot] == [f"settings {STAGE}"]
+        assert "1: no names" in report.cannot[0][1]
+        assert within.cannot == []
+        assert [each[:2] for each in within.settings] == [(STAGE, {"x": {2: "a"}})]
+
+
 def test_a_blocking_program_is_asked_in_a_thread_and_its_check_may_veto(
     broker: GraphServer,
 ) -> None:
