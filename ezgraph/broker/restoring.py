@@ -159,7 +159,20 @@ def plan_restore(
     _plan_config(plan, state, graph, asker, limits, checks)
     _plan_settings(plan, state, graph, asker)
     _note_components(plan, state, graph)
+    _bound(plan, limits)
     return plan
+
+
+def _bound(plan: RestorePlan, limits: Limits) -> None:
+    """Keep it to what one transaction may hold everybody up with; else ask nobody anything."""
+    count = len(plan.bodies) + len(plan.settings)
+    if count > limits.max_restored_changes:
+        why = (
+            f"there would be {count}, and one restore may make {limits.max_restored_changes} here "
+            f"(max_restored_changes)"
+        )
+        plan.cannot.append(InTheWay("so many changes", why))
+        plan.settings.clear()
 
 
 def _is_allowed(plan: RestorePlan, asker: Asker, verb: str, key: Key) -> bool:

@@ -312,7 +312,11 @@ def test_bounds_of_this_broker_are_in_the_way(rig: Rig) -> None:
 
     plan = rig.plan(graph, max_persistent_edges=1, max_config_entries=1)
 
+    many = rig.plan(graph, max_restored_changes=3)
+
     told = " ".join(each.why for each in plan.cannot)
+    assert [each.what for each in many.cannot] == ["so many changes"]
+    assert "there would be 4" in many.cannot[0].why
     assert "max_persistent_edges" in told
     assert "max_config_entries" in told
 
