@@ -565,7 +565,7 @@ class GraphContext:
 
     async def restore(
         self,
-        tag_or_fingerprint: str | Fingerprint,
+        tag_or_fingerprint: str | Fingerprint | Snapshot | SnapshotInfo,
         *,
         name: str | None = None,
         dry_run: bool = True,
@@ -583,7 +583,8 @@ class GraphContext:
         and not restored.
 
         Args:
-            tag_or_fingerprint: the snapshot's tag, or the fingerprint of the newest one with that.
+            tag_or_fingerprint: the snapshot's tag, or the fingerprint of the newest one with that;
+                or a stored snapshot, as `freeze` has returned it.
             name: the graph's; it may be left out if one graph alone has such a tag or snapshot.
             dry_run: change nothing, and say what would change and who or what would be in the way.
             reason: why, in free text, for the log.

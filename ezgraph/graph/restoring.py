@@ -17,6 +17,8 @@ from ezgraph.errors import (
 from ezgraph.names import key_of
 from ezgraph.protocol.events import Event, SettingsOwed, SettingsSettled
 from ezgraph.protocol.fingerprints import Fingerprint
+from ezgraph.protocol.graphs import Snapshot
+from ezgraph.protocol.listing import SnapshotInfo
 from ezgraph.protocol.replies import RestoreReport, StoredPage
 from ezgraph.protocol.stored_commands import Listed, ReadStored, Restore
 
@@ -31,7 +33,7 @@ _WAY_BACK = 0.9
 
 async def restore(
     session: AnySession,
-    tag_or_fingerprint: str | Fingerprint,
+    tag_or_fingerprint: str | Fingerprint | Snapshot | SnapshotInfo,
     *,
     name: str | None,
     dry_run: bool,
@@ -41,6 +43,9 @@ async def restore(
 ) -> RestoreReport:
     """Restore a snapshot, or say what that would do; see `GraphContext.restore`."""
     deadline = Deadline(timeout)
+    if isinstance(tag_or_fingerprint, Snapshot | SnapshotInfo):
+        name = tag_or_fingerprint.name if name is None else name
+        tag_or_fingerprint = tag_or_fingerprint.fingerprint
     tag, fingerprint = named(tag_or_fingerprint)
     if name is None:
         name = await _graph_with(session, tag, fingerprint, deadline)

@@ -106,7 +106,7 @@ def test_the_blocking_form_does_the_same(broker: GraphServer) -> None:
             frozen = ctx.freeze("stage", tag="home")
             ctx.update_setting(STAGE, "cutoff", 12.0)
 
-            report = ctx.restore(frozen.fingerprint, name="stage", dry_run=False)
+            report = ctx.restore(frozen, dry_run=False)
 
             assert host.settings == FilterSettings()
             assert report.owed == []
