@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ezgraph.client.watch import Compacted, Progress
 from ezgraph.errors import EzGraphError
 from ezgraph.protocol.events import Event
-from ezgraph.protocol.replies import ConfigChanged, Done, Refusal
+from ezgraph.protocol.replies import ConfigChanged, Done, Refusal, Serving
 from ezgraph.verify.calls import CallSeen, check_effect, check_ended
 from ezgraph.verify.effects import is_true
 from ezgraph.verify.findings import BrokenPromiseError, Place, demand_none
@@ -114,7 +114,7 @@ def _outcome(result: object) -> Outcome | None:
     match result:
         case Done():
             return result
-        case ConfigChanged(seq=seq):
+        case ConfigChanged(seq=seq) | Serving(seq=seq):
             return Done(seq)
         case EzGraphError():
             return Refusal(result.code, str(result))

@@ -34,7 +34,7 @@ from ezgraph.clock import Clock, SystemClock
 from ezgraph.config import DEFAULT_TIMEOUT_S
 from ezgraph.errors import EzGraphError
 from ezgraph.protocol.commands import Goodbye
-from ezgraph.protocol.replies import ConfigChanged, Done, EventRange
+from ezgraph.protocol.replies import ConfigChanged, Done, EventRange, Serving
 from ezgraph.verify.calls import shown
 from ezgraph.verify.effects import CHANGES
 from ezgraph.verify.records import (
@@ -82,7 +82,7 @@ log = logging.getLogger(__name__)
 FINGERPRINT_EVERY_S = 0.5
 _FINGERPRINT_SHARE = 0.05
 _DIGEST_BYTES = 8
-_DONE = (Done, ConfigChanged)
+_DONE = (Done, ConfigChanged, Serving)
 
 
 def digest_of(event: Event) -> str:
