@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
 
 from ezgraph.nodes import ArrayNode
 from ezgraph.nodes.progress_bar import LEAST_BYTES, progress_bar
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Terminal(io.StringIO):
