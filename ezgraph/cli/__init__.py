@@ -1,4 +1,4 @@
-"""The command line: ``ezgraph serve | status | ls | settings | graph | watch | log | connect | …``.
+"""The command line: ``ezgraph serve | status | ls | nodes | settings | graph | watch | log | …``.
 
 Exit codes
     =====  ==========================================================================
