@@ -76,6 +76,7 @@ from ezgraph.protocol.stored_commands import (
     Restore,
 )
 from ezgraph.wire import codec, frames, values
+from ezgraph.wire.tickets import ticket_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -717,14 +718,15 @@ class BrokerEngine:
     def _find_graphs(
         self, command: FindGraph, scope: ReadScope, identity: Identity | None
     ) -> Graphs:
-        vouching = Vouching(
-            scope,
-            identity,
-            self.core.admission.ticket_secret,
-            self._wall,
-            self.config.limits.ticket_life_s,
-            self.relay_port(),
-        )
+        life_s = self.config.limits.ticket_life_s
+        who = identity.name if identity is not None else None
+        reads = [str(pattern) for pattern in scope.patterns]
+
+        def ticket_for(name: str, owner: str, incarnation: str) -> bytes:
+            secret = self.core.admission.ticket_secret(name, owner, incarnation)
+            return ticket_bytes(secret, who, reads, self._wall + life_s)
+
+        vouching = Vouching(scope, ticket_for, life_s, self.relay_port())
         return find(self.state.served, command, self.state.seq, vouching)
 
     def _status(self, now: float, scope: ReadScope) -> StatusReport:

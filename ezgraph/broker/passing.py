@@ -47,6 +47,7 @@ _MONITOR_EVENT = struct.Struct("=Hi")
 _BATCH = 64
 _IDLE_MS = 250
 _BLOCKED_MS = 1
+_STUCK_S, _STUCK_MS = 0.2, 20
 _SMALL_BYTES = 16 << 10
 """Below that pyzmq copies, and copying is the quicker way."""
 _AHEAD = 2
@@ -72,6 +73,8 @@ class RelayLimits(NamedTuple):
             is always let through to a reader that has none on its way.
         asked_bytes: on their way to one host from one reader.
         connect_s: how long a host may take to be reached, and then to shake hands.
+        dead_after_s: how long a reader may take nothing of what is on its way to it, and a host
+            nothing of what it is asked.
         grown_bytes: by how much this process has grown when it is looked for messages without end.
     """
 
@@ -82,11 +85,13 @@ class RelayLimits(NamedTuple):
     asked_bytes: int = 8 << 20
     connect_s: float = 2.0
     idle_s: float = 60.0
+    dead_after_s: float = 60.0
     grown_bytes: int = 64 << 20
 
 
-def keep_alive(sock: Socket) -> None:
-    """Have the system find out where the other host has gone without a word."""
+def keep_alive(sock: Socket, dead_after_s: float) -> None:
+    """Have the system find out where the other host has gone without a word, or reads no more."""
+    sock.set(zmq.TCP_MAXRT, int(dead_after_s * 1000))
     sock.set(zmq.TCP_KEEPALIVE, 1)
     sock.set(zmq.TCP_KEEPALIVE_IDLE, 10)
     sock.set(zmq.TCP_KEEPALIVE_INTVL, 5)
@@ -228,8 +233,12 @@ class Passing:
             self._look_at_memory(now)
 
     def _patience_ms(self) -> int:
-        waits = any(not pair.is_polled for pair in self._pairs.values())
-        return _BLOCKED_MS if waits else _IDLE_MS
+        """Return how long to wait; who does not take anything for long is looked at less often."""
+        stuck = [pair.used_at for pair in self._pairs.values() if not pair.is_polled]
+        if not stuck:
+            return _IDLE_MS
+        is_new = self._clock.monotonic() - max(stuck) < _STUCK_S
+        return _BLOCKED_MS if is_new else _STUCK_MS
 
     # --- who may ---
 
@@ -309,10 +318,11 @@ class Passing:
             raise _Refused(f"nobody serves {whom[0]!r} as {whom[1]!r}")
         descriptor = (fd, self._peers.generations.get(fd, 0))
         is_secured = found.public_key is not None
+        dealer = self._new_dealer(found.public_key)
         try:
-            dealer = self._new_dealer(found.public_key)
             pair = _Pair(reader, descriptor, whom, dealer, now, is_secured=is_secured)
         except zmq.ZMQError as error:
+            dealer.close(linger=0)
             raise _Refused(f"there is no socket for it: {error}") from error
         self._pairs[reader] = pair
         self._poll(pair)
@@ -333,7 +343,10 @@ class Passing:
 
     def _new_dealer(self, host_key: bytes | None) -> Socket:
         """Return a socket for the connection to a host, which is made once."""
-        dealer = self._context.socket(zmq.DEALER)
+        try:
+            dealer = self._context.socket(zmq.DEALER)
+        except zmq.ZMQError as error:
+            raise _Refused(f"there is no socket for it: {error}") from error
         dealer.set(zmq.LINGER, 0)
         dealer.set(zmq.SNDHWM, 1_000)
         dealer.set(zmq.RCVHWM, _AHEAD)
@@ -341,7 +354,7 @@ class Passing:
         dealer.set(zmq.RECONNECT_IVL, -1)
         dealer.set(zmq.CONNECT_TIMEOUT, int(self._limits.connect_s * 1000))
         dealer.set(zmq.HANDSHAKE_IVL, int(self._limits.connect_s * 1000))
-        keep_alive(dealer)
+        keep_alive(dealer, self._limits.dead_after_s)
         if host_key is not None:
             dial_with(dealer, host_key)
         return dealer

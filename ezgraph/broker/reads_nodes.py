@@ -12,31 +12,28 @@ from typing import TYPE_CHECKING, NamedTuple
 from ezgraph.protocol.events import in_words
 from ezgraph.protocol.replies import Graphs
 from ezgraph.protocol.served import ROOM, FoundGraph, FoundHost
-from ezgraph.wire.tickets import ticket_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ezgraph.protocol.commands import FindGraph
-    from ezgraph.protocol.roles import Identity, ReadScope
+    from ezgraph.protocol.roles import ReadScope
     from ezgraph.state.nodes import HostEntry, NodesState
 
-    SecretOf = Callable[[str, str, str], bytes]
+    TicketFor = Callable[[str, str, str], bytes]
 
 GRAPHS_PER_REPLY = 100
 EXAMINED_PER_REPLY = 1_000
 
 
 class Vouching(NamedTuple):
-    """What tickets are made with: whose they are, and until when they are good.
+    """Who asks: what it may read, and how tickets are made for it, which are good for so long.
 
-    ``secret_of(name, owner, incarnation)`` is the secret shared with one host.
+    ``ticket_for(name, owner, incarnation)`` is for one host.
     """
 
     scope: ReadScope
-    identity: Identity | None
-    secret_of: SecretOf
-    wall: float
+    ticket_for: TicketFor
     life_s: float
     relay_port: int | None
 
@@ -87,17 +84,11 @@ def _each_once(hosts: list[HostEntry]) -> list[HostEntry]:
 
 def _host(entry: HostEntry, vouching: Vouching) -> FoundHost:
     told = entry.served
-    secret = vouching.secret_of(told.name, told.owner, told.incarnation)
     return FoundHost(
         told.owner,
         in_words(entry.source),
         told.incarnation,
         told.endpoints,
         told.public_key,
-        ticket_bytes(
-            secret,
-            vouching.identity.name if vouching.identity is not None else None,
-            [str(pattern) for pattern in vouching.scope.patterns],
-            vouching.wall + vouching.life_s,
-        ),
+        vouching.ticket_for(told.name, told.owner, told.incarnation),
     )

@@ -149,7 +149,7 @@ class Relay:
         context.set(zmq.MAX_SOCKETS, 64 + 4 * self._limits.pairs)
         try:
             gate = None if self._new_gate is None else self._new_gate(context)
-            front = _front(context, gate)
+            front = _front(context, gate, self._limits)
             self.port = self._bind(front)
         except BaseException:
             context.destroy(linger=0)
@@ -183,7 +183,7 @@ class Relay:
             passing.stop()
 
 
-def _front(context: zmq.Context[Socket], gate: Gate | None) -> Socket:
+def _front(context: zmq.Context[Socket], gate: Gate | None, limits: RelayLimits) -> Socket:
     front = context.socket(zmq.ROUTER)
     front.set(zmq.LINGER, 0)
     front.set(zmq.ROUTER_MANDATORY, 1)
@@ -191,7 +191,7 @@ def _front(context: zmq.Context[Socket], gate: Gate | None) -> Socket:
     front.set(zmq.RCVHWM, 1_000)
     front.set(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
     front.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
-    keep_alive(front)
+    keep_alive(front, limits.dead_after_s)
     if gate is not None:
         gate.guard(front, None)
     return front

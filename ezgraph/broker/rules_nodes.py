@@ -197,7 +197,8 @@ def _refuse_malformed(command: ServeGraph, limits: Limits) -> None:
     if len(command.endpoints) > limits.max_endpoints_per_graph:
         raise LimitError(
             f"{len(command.endpoints)} endpoints for one host, and it may name "
-            f"{limits.max_endpoints_per_graph} here (max_endpoints_per_graph)"
+            f"{limits.max_endpoints_per_graph} here (max_endpoints_per_graph); name those that "
+            f"readers can dial"
         )
     for endpoint in command.endpoints:
         _check_endpoint(endpoint)

@@ -14,6 +14,9 @@ With keys (`ezgraph.broker.gate`) every frame also tells the key its connection 
 each read scope has an XPUB of its own, on the next ports. When the allow-list changes, whoever lost
 something by it is cut off at once, on commands and events alike; who is still admitted comes back.
 
+Readers of data nodes who cannot dial the hosts of these are served on another port, by another
+thread, with sockets of another context: `ezgraph.broker.relay`.
+
 Nobody makes the others wait: see `ezgraph.broker.inbox`. A connection that floods, or that sends up
 an event socket what is no subscription, is told why where that is possible, and cut off.
 """

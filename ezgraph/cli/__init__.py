@@ -1,4 +1,4 @@
-"""The command line: ``ezgraph serve | status | ls | settings | graph | watch | diff | …``.
+"""The command line: ``ezgraph serve | status | ls | settings | graph | watch | diff | nodes | …``.
 
 Exit codes
     =====  ==========================================================================

@@ -26,8 +26,10 @@ def graph_at(address: str, broker: Target) -> Iterator[RootNode]:
         NodeHostGoneError: nobody serves nodes there.
     """
     from ezgraph.nodes import RemoteTree, RootNode
+    from ezgraph.nodes.client import GRACE_S
 
-    with RemoteTree(address, timeout=_patience_s(broker)) as tree:
+    patience_s = _patience_s(broker)
+    with RemoteTree(address, timeout=patience_s, grace_s=min(GRACE_S, patience_s)) as tree:
         yield RootNode(tree)
 
 

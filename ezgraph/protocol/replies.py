@@ -500,3 +500,14 @@ Reply = (
     | SeqFound
     | RecordingStored
 )
+
+ChangeReply = (
+    Done
+    | ConfigChanged
+    | Serving
+    | Frozen
+    | PartitionsStored
+    | RecordingStored
+    | RestoreReport
+)
+"""What a command that may change something is answered when it was done; each says its ``seq``."""

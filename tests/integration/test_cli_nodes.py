@@ -232,7 +232,8 @@ def test_what_goes_wrong_is_one_line_and_a_code(
 
 
 def test_where_nobody_serves_nodes_is_said_in_time() -> None:
-    done = CliRunner().invoke(app, ["nodes", "tree", "--at", "127.0.0.1:1"])
+    words = ["nodes", "tree", "--at", "127.0.0.1:1", "--timeout", "0.2"]
+    done = CliRunner().invoke(app, words)
 
     assert done.exit_code == 1
     assert "is gone, or was never there" in done.stderr

@@ -27,6 +27,7 @@ from ezgraph.nodes.sources.base import SourceLayout
 from ezgraph.protocol.events import Event, GraphWithdrawn, NodeWithdrawn
 from tests.integration import node_host
 from tests.integration.bus_host import NUMBERS, BusHost
+from tests.integration.uninvited.conftest import Tap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +101,22 @@ def test_a_host_that_cannot_be_dialled_is_read_through_the_relay_at_once(
         assert RootNode(tree)["g1"][3].read().size == 200
 
     assert monotonic() - begin < 2.0
+
+
+@pytest.mark.parametrize("is_relayed", [False, True], ids=["directly", "relayed"])
+def test_nothing_of_what_is_read_passes_the_socket_of_commands(
+    server: GraphServer, is_relayed: bool
+) -> None:
+    array = np.random.default_rng(0).integers(0, 256, 32 << 20, dtype="u1")
+    tap = Tap(server.address)
+    try:
+        with sync.GraphContext(tap.address, program="acquire") as ctx:
+            ctx.serve(RootNode(edges={"bulk": ArrayNode(array)}), NAME)
+            with read_from(server.address, is_relayed=is_relayed) as graph:
+                np.testing.assert_array_equal(graph["bulk"].read(), array)
+            assert len(tap.up) < 64 << 10
+    finally:
+        tap.close()
 
 
 # --- hosts that die ---

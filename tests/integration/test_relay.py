@@ -237,7 +237,7 @@ def test_who_does_not_read_what_it_asked_for_is_sent_little_and_holds_up_nobody(
     root = RootNode(uid="root", edges={"a": ArrayNode(array, uid="a", chunks=(CHUNK,))})
     with (
         served(root) as (_, hosts),
-        through_relay(hosts, unsent_bytes=4 * CHUNK) as (relay, through),
+        through_relay(hosts, unsent_bytes=4 * CHUNK, dead_after_s=1.0) as (relay, through),
         stranger(relay) as greedy,
         RemoteTree([through("me")]) as tree,
     ):
@@ -253,6 +253,7 @@ def test_who_does_not_read_what_it_asked_for_is_sent_little_and_holds_up_nobody(
 
         assert RootNode(tree)["a"].read().nbytes == array.nbytes
         assert _unsent(relay) <= 4 * CHUNK
+        until(lambda: "pairs=1" in repr(relay))  # who reads nothing for long is taken for dead
 
 
 def _unsent(relay: Any) -> int:
