@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 from uuid import UUID
 
@@ -609,8 +610,12 @@ class GraphContext:
             wait=wait,
             timeout=timeout,
         )
-        if (replica := self._replica) is not None and not dry_run:
-            await replica.reach(report.seq, timeout=max(deadline.left(), _AT_LEAST_S))
+        if not dry_run:
+            left = max(deadline.left(), _AT_LEAST_S)
+            get = partial(self.config.get, default=None, timeout=left)
+            await restoring.note_restored(self._declared, report, get)
+            if (replica := self._replica) is not None:
+                await replica.reach(report.seq, timeout=left)
         return report
 
     async def process_request(

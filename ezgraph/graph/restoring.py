@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ezgraph.clock import Deadline
 from ezgraph.errors import (
     DeadlineError,
+    EzGraphError,
     InvalidCommandError,
     InvalidValueError,
     MalformedMessageError,
@@ -15,6 +17,8 @@ from ezgraph.errors import (
     UnknownTagError,
 )
 from ezgraph.names import key_of
+from ezgraph.protocol.commands import ChangeConfig, Disconnect
+from ezgraph.protocol.config import ConfigDelete, ConfigPut, parse_config_key
 from ezgraph.protocol.events import Event, SettingsOwed, SettingsSettled
 from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.graphs import Snapshot
@@ -23,9 +27,11 @@ from ezgraph.protocol.replies import RestoreReport, StoredPage
 from ezgraph.protocol.stored_commands import Listed, ReadStored, Restore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from ezgraph.graph.declared import Declared
     from ezgraph.graph.sessions import AnySession, AnySubscription
+    from ezgraph.protocol.config import ConfigKey
 
 _WAY_BACK = 0.9
 """The part of a call's time that owners are given to agree; the rest is for the way back."""
@@ -113,6 +119,27 @@ async def _rows(
         for key, _ in page.rows:
             yield key_of(key)
         after = page.next_after
+
+
+async def note_restored(
+    declared: Declared,
+    report: RestoreReport,
+    value_of: Callable[[str, ConfigKey], Awaitable[object]],
+) -> None:
+    """Take note of what a restore has changed of what its asker had declared.
+
+    ``value_of`` returns what an entry of the configuration is now.
+    """
+    for edge in report.edges_removed:
+        declared.note(Disconnect(*edge))
+    gone = [ConfigDelete(kind, parse_config_key(key)) for kind, key in report.config_deleted]
+    declared.note(ChangeConfig(deletes=gone))
+    for kind, text in report.config_set:
+        key = parse_config_key(text)
+        if declared.has_entry(kind, key):  # it stays the asker's, with the value that it had then
+            with suppress(EzGraphError):  # the restore is done, whatever becomes of this
+                put = ConfigPut(kind, key, await value_of(kind, key), ephemeral=True)
+                declared.note(ChangeConfig(puts=[put]))
 
 
 # --- what owners are asked to take ---

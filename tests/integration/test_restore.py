@@ -17,6 +17,7 @@ from ezgraph import (
     sync,
 )
 from ezgraph.errors import InvalidCommandError, UnknownTagError
+from ezgraph.protocol.commands import ChangeConfig, Connect
 from ezgraph.protocol.events import Event, SettingsSettled, StateRestored
 from ezgraph.settings import Setting, Settings, SettingsHost
 
@@ -197,6 +198,29 @@ def test_a_blocking_program_is_asked_in_a_thread_and_its_check_may_veto(
 
             assert [each[0] for each in report.vetoed] == [STAGE]
             assert report.vetoed[0][2] == "not one"
+
+
+@awaited
+async def test_what_a_restore_took_from_its_asker_is_not_declared_again(
+    broker: GraphServer,
+) -> None:
+    async with GraphContext(broker.address) as ctx:
+        await ctx.config.put("filter", "mine", 1, ephemeral=True)
+        frozen = await ctx.freeze("rig", tag="mine")
+        await ctx.connect("MINE", "SINCE")
+        await ctx.config.put("filter", "mine", 2, ephemeral=True)
+        await ctx.config.put("filter", "later", 2, ephemeral=True)
+        await ctx.restore(frozen, dry_run=False)
+
+        declared = list(ctx._declared.commands(is_new=True))
+        await ctx.redeclare()
+        now = await ctx.state()
+
+        puts = [put for each in declared if isinstance(each, ChangeConfig) for put in each.puts]
+        assert [(put.key, put.value) for put in puts] == [(("mine",), 1)]
+        assert not any(isinstance(each, Connect) for each in declared)
+        assert now.content_fingerprint() == frozen.fingerprint
+        assert now.config.owners == {ctx.session_id}
 
 
 @awaited
