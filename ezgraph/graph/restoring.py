@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ezgraph.client.watch import Compacted
 from ezgraph.clock import Deadline
 from ezgraph.errors import (
     DeadlineError,
@@ -176,16 +177,21 @@ class _Following:
         while self._waiting and (item := self.subscription.take_arrived()) is not None:
             if isinstance(item, Event):
                 self._take(item.body)
+            elif isinstance(item, Compacted) and item.snapshot is not None:  # then it tells it
+                for address in self._waiting - item.snapshot.owed.keys():
+                    self._settle(address, None)
         return not self._waiting
 
     def _take(self, body: object) -> None:
         match body:
             case SettingsSettled(address=address, why_not=why_not):
-                pass
+                self._settle(address, why_not)
             case SettingsOwed(address=address):
-                why_not = "another restore took its place"
+                self._settle(address, "another restore took its place")
             case _:
-                return
+                pass
+
+    def _settle(self, address: str, why_not: str | None) -> None:
         if address in self._waiting:
             self._waiting.discard(address)
             self.settled.add(address)
