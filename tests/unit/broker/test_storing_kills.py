@@ -10,6 +10,7 @@ import pytest
 
 from ezgraph.backends import SQLiteBackend
 from ezgraph.backends.sqlite import open_reader
+from ezgraph.broker import freezing, storing
 from ezgraph.errors import UnknownTagError
 from ezgraph.protocol.events import SnapshotFrozen
 from ezgraph.protocol.replies import Done, Frozen, Reply
@@ -107,13 +108,15 @@ def seen(path: Path) -> Seen:
     ("work", "new"), [(freeze, FROZEN), (tag, TAGGED)], ids=["freeze", "tag"]
 )
 def test_killed_at_any_step_it_leaves_the_old_or_the_new_and_never_a_third(
-    start: Path, work: Callable[[Path], Reply], new: Seen
+    start: Path, work: Callable[[Path], Reply], new: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(storing, "_UNITS_PER_PASS", 2)  # so that appends come in between
+    monkeypatch.setattr(freezing, "_STORED_BYTES", 1)
     found: list[Seen] = []
     answered: list[bool] = []
     step = 0
     while True:
-        step += 3
+        step += 7
         folder = start.with_name(f"{step}")
         shutil.copytree(start, folder)
         path, told = folder / "rig.db", folder / "told"
@@ -133,7 +136,7 @@ def test_killed_at_any_step_it_leaves_the_old_or_the_new_and_never_a_third(
         if not was_killed:
             break
 
-    assert step > 60
+    assert step > 70
     assert found == sorted(found)  # once it is there, it stays there
     assert set(found) == {OLD, new}
     assert all(each == new for each, was in zip(found, answered, strict=True) if was)
