@@ -114,7 +114,7 @@ def test_killed_at_any_step_it_leaves_the_old_or_the_new_and_never_a_third(
     new: Seen,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(storing, "_UNITS_PER_PASS", 2)  # so that appends come in between
+    monkeypatch.setattr(storing, "_UNITS_PER_PASS", 1)  # so that appends come in between
     monkeypatch.setattr(freezing, "_STORED_BYTES", 1)
     found: list[Seen] = []
     answered: list[bool] = []
