@@ -609,8 +609,12 @@ def test_a_recording_that_has_ended_stays_as_it_is(conn: Connection) -> None:
     again = conn.write_recording(done)
     with pytest.raises(RecordingEndedError, match=r"recording 1 of 'raw'.*seq 9.*begin another"):
         conn.write_recording(replace(done, last_seq=10))
+    for late in ([written_in("mon", 8, start)], ()), ((), [RecordedChange(8, "AMP")]):
+        with pytest.raises(RecordingEndedError):
+            conn.write_recording(done, *late)
 
     assert again == done
+    assert conn.read_artifact_partitions(RAW) == ()
     assert conn.read_recording("rig", "raw", 1).info == done
 
 
