@@ -43,6 +43,7 @@
     │   ├── InvalidCommandError           a field outside the grammar or the limits
     │   ├── LiveSessionsError             shutdown refused: sessions are alive
     │   ├── ForbiddenError                the key's role does not allow it
+    │   │   └── TicketNeededError         a host of nodes was shown no ticket, or one that ran out
     │   ├── LimitError                    a configured bound is reached
     │   │   └── FloodError                so much was sent that the broker hung up
     │   ├── WrongClusterError             the broker at this address keeps another history
@@ -389,6 +390,12 @@ class ForbiddenError(RefusedError):
     """The role of the client's key does not allow this; the message names key, verb and what."""
 
     code = "forbidden"
+
+
+class TicketNeededError(ForbiddenError):
+    """A host of nodes was shown no ticket, or one that ran out; the broker gives new ones."""
+
+    code = "ticket_needed"
 
 
 class WrongClusterError(RefusedError):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 from ezgraph.errors import ForbiddenError, LiveSessionsError, SchemaViolationError, from_code
 from ezgraph.protocol.artifacts import Artifact
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     ChangeConfig,
     ChangeSettings,
     Connect,
@@ -21,14 +22,17 @@ from ezgraph.protocol.commands import (
     ReportSettings,
     RequestProcess,
     Revert,
+    ServeGraph,
     SetConfigSchema,
     SetPause,
     Shutdown,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import ROOM as CONFIG
 from ezgraph.protocol.key_text import key_text
 from ezgraph.protocol.roles import FULL_SCOPE
+from ezgraph.protocol.served import ROOM as NODE
 from ezgraph.protocol.stored_commands import (
     DeleteRecording,
     DeleteStored,
@@ -69,6 +73,9 @@ Judged = (
     | SetConfigSchema
     | StoreCommand
     | Restore
+    | ServeGraph
+    | AnnounceNodes
+    | WithdrawGraph
 )
 _TELLING = frozenset(
     {
@@ -114,6 +121,8 @@ def demands(command: Judged) -> Iterator[tuple[str, Key]]:
         case SetConfigSchema():
             yield "config", (CONFIG, command.type)
             yield "read", (CONFIG, command.type)
+        case ServeGraph() | AnnounceNodes() | WithdrawGraph():
+            yield "serve", (NODE, command.name)
         case Revert():
             return  # one's own
         case Restore():

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ezgraph.errors import RequestTooOldError
 from ezgraph.protocol.replies import (
     Answered,
+    ChangeReply,
     ConfigChanged,
     Done,
     Frozen,
@@ -93,7 +94,7 @@ class Answers:
         done = {
             number: (reply.seq, reply.changed if isinstance(reply, ConfigChanged) else 0)
             for number, reply in self._by_request.items()
-            if isinstance(reply, Done | ConfigChanged | _TELLING) and not _is_dry(reply)
+            if isinstance(reply, ChangeReply) and not _is_dry(reply)
         }
         seqs, changes = [seq for seq, _ in done.values()], [count for _, count in done.values()]
         stored = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from ezgraph.protocol.events import (
     AccessRefused,
@@ -19,7 +19,11 @@ from ezgraph.protocol.events import (
     EndReason,
     GraphRegistered,
     GraphRemoved,
+    GraphServed,
+    GraphWithdrawn,
     HistoryCompacted,
+    NodeAnnounced,
+    NodeWithdrawn,
     PartitionsWritten,
     PauseChanged,
     ProcessClosed,
@@ -42,16 +46,30 @@ from ezgraph.protocol.events import (
     TagSet,
     in_words,
 )
+from ezgraph.protocol.served import node_path_text
 from ezgraph.protocol.settings import SettingsEventType
+from ezgraph.protocol.value_text import inner, short, size
 from ezgraph.protocol.wiring import visible
 
 if TYPE_CHECKING:
     from ezgraph.protocol.events import Source
     from ezgraph.protocol.settings import SettingsSnapshotValue
 
+__all__ = [
+    "Told",
+    "age",
+    "count",
+    "fields_of",
+    "inner",
+    "moment",
+    "setting",
+    "short",
+    "size",
+    "tell",
+    "who",
+]
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_KIB = 1024
-SMALL_ARRAY = 8
 _LINE = 500
 
 
@@ -69,17 +87,6 @@ def age(seconds: float) -> str:
     if whole < _DAY:
         return f"{whole // _HOUR}h {whole % _HOUR // _MINUTE}m"
     return f"{whole // _DAY}d {whole % _DAY // _HOUR}h"
-
-
-def size(size_bytes: float) -> str:
-    """Return a size in binary units: ``812 B``, ``12.3 MiB``."""
-    if size_bytes < _KIB:
-        return f"{size_bytes:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        size_bytes /= _KIB
-        if size_bytes < _KIB - 0.05:
-            return f"{size_bytes:.1f} {unit}"
-    return f"{size_bytes / _KIB:.1f} TiB"
 
 
 def count(number: int, noun: str) -> str:
@@ -123,29 +130,6 @@ def fields_of(value: SettingsSnapshotValue) -> dict[str, str]:
     if isinstance(shown, Mapping):
         return {visible(str(name)): inner(item) for name, item in shown.items()}
     return {"": short(shown)}
-
-
-def short(value: Any) -> str:  # noqa: ANN401
-    """Return a value on one line; large arrays by their type and shape."""
-    if isinstance(value, Mapping):
-        return " ".join(f"{visible(str(name))}={inner(item)}" for name, item in value.items())
-    return visible(value) if isinstance(value, str) else inner(value)
-
-
-def inner(value: Any) -> str:  # noqa: ANN401
-    """Return a value on one line as it stands within others: text in quotes."""
-    if isinstance(value, Mapping):
-        inside = ", ".join(f"{visible(str(name))}={inner(item)}" for name, item in value.items())
-        return f"{{{inside}}}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(inner(item) for item in value)}]"
-    if isinstance(value, bytes | bytearray):
-        return f"<{size(len(value))}>"
-    if hasattr(value, "dtype") and hasattr(value, "tolist"):
-        if value.size <= SMALL_ARRAY:
-            return inner(value.tolist())
-        return f"<{value.dtype} {'x'.join(map(str, value.shape))}>"
-    return visible(repr(value))
 
 
 # --- events ---
@@ -194,6 +178,17 @@ def tell(body: Body) -> Told:
         case ConfigSchemaSet():
             what = "has a schema" if body.schema is not None else "has no schema any more"
             return Told("changed", CHANGED, what)
+        case GraphServed():
+            where = ", ".join(map(visible, body.endpoints)) or "nowhere that can be dialled"
+            return Told("served", ADDED, _cut(f"at {where} by {visible(body.owner)}"))
+        case GraphWithdrawn():
+            rest = "" if body.is_last else ", others still serve it"
+            return Told("withdrawn", GONE, f"by {visible(body.owner)}{rest}")
+        case NodeAnnounced():
+            path = node_path_text(body.path) + "/…" * (body.depth > len(body.path))
+            return Told("added", ADDED, _cut(visible(f"{path}  {body.summary}")))
+        case NodeWithdrawn():
+            return Told("removed", GONE, "")
         case PauseChanged():
             return Told("paused" if body.paused else "resumed", CHANGED, "")
         case HistoryCompacted():

@@ -17,7 +17,11 @@ from ezgraph.protocol.events import (
     EndReason,
     GraphRegistered,
     GraphRemoved,
+    GraphServed,
+    GraphWithdrawn,
     HistoryCompacted,
+    NodeAnnounced,
+    NodeWithdrawn,
     PartitionsWritten,
     PauseChanged,
     ProcessClosed,
@@ -105,6 +109,14 @@ def describe(event: Event, before: GraphState) -> Wording:
             return Wording("-", f"configuration {body.type} {config_key_text(body.key)} is gone")
         case ConfigSchemaSet():
             return Wording("~", f"configuration {body.type} has another schema")
+        case GraphServed():
+            return Wording("+", f"{event.source.program} serves the data of {body.name}")
+        case GraphWithdrawn():
+            return Wording("-", f"{event.source.program} serves the data of {body.name} no longer")
+        case NodeAnnounced():
+            return Wording("+", f"{body.name} has a node: {body.summary}")
+        case NodeWithdrawn():
+            return Wording("-", f"{body.name} has a node less")
         case PauseChanged():
             return Wording("~", "publishers pause" if body.paused else "publishers go on")
         case HistoryCompacted():

@@ -9,8 +9,11 @@ Invariants between events of a transaction's end:
 * the edges form a DAG; every owner in it is persistent or an open session;
 * a component's session is open; a unit's process is open;
 * an entry of the configuration is persistent, or its session is open;
+* a served graph of data nodes is served by sessions or processes that are open, and has one root;
 * the effective settings of an address are the live value a process reported, else the initial
-  value of its component; an address with neither has no entry.
+  value of its component; an address with neither has no entry;
+* what is *owed* at an address is what a restore wants its settings to be, and their owner has not
+  reported yet: it is no part of the effective settings.
 
 A state may be *filtered*: folded from the part of the events that a role lets one read. Then what
 belongs to a session or process that one may not see is there without it.
@@ -34,7 +37,11 @@ from ezgraph.protocol.events import (
     Event,
     GraphRegistered,
     GraphRemoved,
+    GraphServed,
+    GraphWithdrawn,
     HistoryCompacted,
+    NodeAnnounced,
+    NodeWithdrawn,
     PartitionsWritten,
     PauseChanged,
     ProcessClosed,
@@ -76,6 +83,7 @@ from ezgraph.protocol.snapshot import (
 from ezgraph.state.config import ConfigState
 from ezgraph.state.content import Content, settings_at
 from ezgraph.state.dag import DAG
+from ezgraph.state.nodes import NodesState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -146,17 +154,19 @@ class GraphState:
         self.settings: dict[str, SettingEntry] = {}
         self.config = ConfigState()
         self.owed: dict[str, SettingsOwed] = {}
+        self.served = NodesState()
         self.paused = False
         self.filtered = False
         self._content: Content | None = None  # once somebody has asked for its fingerprint
 
     def __repr__(self) -> str:
         config = f" config={len(self.config)}" if len(self.config) else ""
+        served = f" graphs={len(self.served)}" if len(self.served) else ""
         return (
             f"<GraphState epoch={self.epoch} seq={self.seq} sessions={len(self.sessions)} "
             f"processes={len(self.processes)} edges={len(self.dag.edge_owners)} "
             f"components={len(self.components)} settings={len(self.settings)}"
-            f"{config}>"
+            f"{config}{served}>"
         )
 
     @classmethod
@@ -231,6 +241,14 @@ class GraphState:
                 self.processes.pop(body.process_id, None)
             case ConfigSchemaSet():
                 self.config.set_schema(body)
+            case NodeAnnounced():
+                self.served.announce(body)
+            case NodeWithdrawn():
+                self.served.remove(body)
+            case GraphServed():
+                self.served.serve(event, body)
+            case GraphWithdrawn():
+                self.served.withdraw(body)
             case PauseChanged():
                 self.paused = body.paused
             case SettingsOwed():
@@ -365,6 +383,7 @@ class GraphState:
             },
             settings=self._settings_with_initial(),
             config=self.config.by_type(),
+            graphs=self.served.shown(),
             paused=self.paused,
             filtered=self.filtered,
         )
@@ -390,6 +409,7 @@ class GraphState:
         """
         config = [self.config.entries, self.config.schemas]
         owed = [self.owed] if self.owed else []
+        served = [self.served.hosts, self.served.nodes]
         return fingerprint(
             "ezgraph.state",
             [
@@ -405,6 +425,7 @@ class GraphState:
                 self.settings,
                 *(config if any(config) else ()),  # without any: as it was before there was any
                 *owed,
+                *(served if any(served) else ()),
             ],
         )
 

@@ -23,12 +23,14 @@ from ezgraph.config import BrokerConfig, Retention
 from ezgraph.names import key_of, topic_of
 from ezgraph.protocol.artifacts import Artifact, Partition, Producer
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     AnswerRequest,
     ChangeConfig,
     ChangeSettings,
     Command,
     Connect,
     Disconnect,
+    FindGraph,
     GetStatus,
     Goodbye,
     Heartbeat,
@@ -43,11 +45,13 @@ from ezgraph.protocol.commands import (
     ReportSettings,
     RequestProcess,
     Revert,
+    ServeGraph,
     SetConfigSchema,
     SetPause,
     Shutdown,
     Sync,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import (
     ConfigAbsent,
@@ -96,6 +100,7 @@ from ezgraph.protocol.replies import (
     StretchChunk,
 )
 from ezgraph.protocol.routed import ProcessControlRequest, Routed, SettingsCheckRequest
+from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.snapshot import Edge
 from ezgraph.protocol.stored_commands import (
@@ -321,6 +326,7 @@ def recorded() -> Recording:
     say(guest, Connect("p", "q"), SetPause(paused=True), SetPause(paused=False))
     _configure(recording, session, guest, say)
     _store(recording, session, guest, say)
+    _serve(session, guest, say)
     for client in (session, process):
         client.commands.cut()
     network.run(1.0)
@@ -457,6 +463,19 @@ RARE: list[Body] = [
     SettingsSettled("SYS/A", "vetoed"),
 ]
 """What only brokers with keys, a validator or owners that can restore come to say."""
+
+
+def _serve(session: _Recorded, guest: _Recorded, say: Callable[..., None]) -> None:
+    """Graphs that are served, found and withdrawn, also by who may not; nodes that come and go."""
+    session.watch(("node",), with_state=False)
+    serve = ServeGraph("run 4/2", "r", "i1", ["10.0.0.1:4000", "[::1]:4000"], bytes(range(32)))
+    cards = [NodeCard("r", [], 0, "m.Root"), NodeCard("é%", ["a/b", -3], 5, "m.Node", "f4 (2,)")]
+    say(guest, serve, FindGraph())
+    say(session, serve, replace(serve, root_uid="other"), replace(serve, endpoints=["nowhere"]))
+    say(session, AnnounceNodes("run 4/2", cards), AnnounceNodes("run 4/2", cards[:1], ["r"]))
+    say(session, replace(serve, root_uid="r"), AnnounceNodes("run 4/2", cards))
+    say(guest, FindGraph("run 4/2"), FindGraph("none"), FindGraph(after="a"), WithdrawGraph("x"))
+    say(session, AnnounceNodes("run 4/2", [], ["r"]), WithdrawGraph("run 4/2"), serve)
 
 
 def _read_all(recording: Recording, broker: SimulatedBroker) -> None:

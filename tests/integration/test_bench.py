@@ -192,7 +192,14 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+LONGER = "bfhikmno"
+"""Sections of many processes, whose parts the other sections run too: each takes some seconds."""
+
+
+@pytest.mark.parametrize(
+    "section",
+    [pytest.param(each, marks=[pytest.mark.soak] * (each in LONGER)) for each in SECTIONS],
+)
 def test_each_section_gives_its_rows_to_people_and_to_machines(
     section: str, tmp_path: Path
 ) -> None:

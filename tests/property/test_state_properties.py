@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from ezgraph.protocol.events import Event
     from ezgraph.testing.strategies import Step
 
-slow = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=150)
-few = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=50)
+slow = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=80)
+few = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=30)
 
 
 def fold(events: list[Event]) -> GraphState:

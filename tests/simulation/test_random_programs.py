@@ -33,19 +33,24 @@ from ezgraph.errors import DivergedError
 from ezgraph.names import topic_of
 from ezgraph.protocol.artifacts import Artifact, Partition
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
+    AnswerRequest,
     ChangeConfig,
     Command,
     Connect,
     Disconnect,
+    FindGraph,
     ListClients,
     ListConfigTypes,
     ReadConfig,
     RegisterMetadata,
     ReportSettings,
     Revert,
+    ServeGraph,
     SetPause,
     Sync,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import ConfigAbsent, ConfigDelete, ConfigPresent, ConfigPut
 from ezgraph.protocol.events import RecordingDeleted, RecordingWritten, TagRemoved, TagSet
@@ -53,6 +58,8 @@ from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import DynamicSettingsMetadata, GraphMetadata, UnitMetadata
 from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
 from ezgraph.protocol.replies import Done, Frozen, PartitionsStored, RecordingStored
+from ezgraph.protocol.routed import SettingsChangeRequest
+from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.stored_commands import (
     Deletable,
@@ -63,6 +70,7 @@ from ezgraph.protocol.stored_commands import (
     NewSnapshot,
     ReadStored,
     RemoveTag,
+    Restore,
     SetTag,
     StoreCommand,
     TagAt,
@@ -92,6 +100,7 @@ if TYPE_CHECKING:
     from ezgraph.backends.store import Store
     from ezgraph.protocol.events import Event
     from ezgraph.protocol.fingerprints import Fingerprint
+    from ezgraph.protocol.routed import Routed
     from ezgraph.testing.client import WatchRecord
     from ezgraph.testing.journal import Disk
     from ezgraph.testing.network import CommandLink, Direction, EventLink
@@ -113,6 +122,7 @@ PREFIXES = [
     ("config", "flow"),
     ("config", "flow", "a"),
     ("tag", "rig"),
+    ("owed",),
     ("nobody", "writes", "here"),
 ]
 DONE = (Done, Frozen, PartitionsStored, RecordingStored)
@@ -127,7 +137,7 @@ RETENTIONS = [
     Retention(events=30, max_pinned_events=5),
     Retention(age_s=1.0),
 ]
-BATCHES = 10
+BATCHES = 6
 SEEDS_PER_BATCH = 150
 PROGRAM_S = 3.0
 HOURS_S = 1e6
@@ -220,6 +230,7 @@ class Program:
             resume=None if predecessor is None else predecessor.resume_token,
         )
         client.fingerprint_every = self.random.choice([3, 20])
+        client.engine.on_handed = lambda request: self.attend(client, request)
         self.clients.append(client.start())
         for _ in range(self.random.randint(0, 2)):
             self.watch(client)
@@ -282,20 +293,24 @@ class Program:
             lambda: Connect(a, b), lambda: Connect(a, b), lambda: Disconnect(a, b),
         ]
         by_kind: dict[str, list[Callable[[], Command]]] = {
-            "session": [*edges, self.metadata, self.metadata, self.config, self.config, Revert],
+            "session": [
+                *edges, self.metadata, self.metadata, self.config, self.config, self.serving,
+                Revert,
+            ],
             "process": [
                 lambda: UpdateUnits(random.sample(ADDRESSES, 2), random.sample(ADDRESSES, 1)),
                 lambda: UpdateUnits([address], []),
                 lambda: ReportSettings(address, SettingsSnapshotValue(None, {"gain": a})),
                 lambda: ReportSettings(address, SettingsSnapshotValue(b"x", "text")),
                 self.config,
+                self.serving,
             ],
             "guest": [*edges, lambda: SetPause(random.random() < 0.5), self.config],
         }
         if kind != "process":
-            by_kind[kind].append(self.stored)
+            by_kind[kind] += [self.stored, self.past, self.past]
         reads: list[Callable[[], Command]] = [
-            Sync, ListClients, ListConfigTypes, lambda: ReadConfig("flow"),
+            Sync, ListClients, ListConfigTypes, lambda: ReadConfig("flow"), FindGraph,
             lambda: ReadStored(Listed("tag")), lambda: ReadStored(TagAt("rig", "a")),
         ]  # fmt: skip
         chosen = random.choice([*by_kind[kind] * 3, *reads])
@@ -337,6 +352,33 @@ class Program:
             lambda: DeleteStored(Deletable.PARTITIONS, artifact=RAW, partitions=partitions),
         ]
         return random.choice(choices)()
+
+    def past(self) -> Restore:
+        """Going back to what one of the tags points to."""
+        random = self.random
+        return Restore("rig", random.choice("ab"), dry_run=random.random() < 0.3, timeout_s=0.5)
+
+    def attend(self, client: SimulatedClient, request: Routed) -> None:
+        """Answer what an owner is asked: mostly agree, and mostly do as was agreed."""
+        agrees = self.random.random() < 0.9
+        match request:
+            case SettingsChangeRequest() if agrees:
+                value = SettingsSnapshotValue(None, request.changes, request.changes)
+                told: Command = ReportSettings(request.address, value, answers=request.request_id)
+            case _:
+                told = AnswerRequest(request.request_id, ok=agrees, error="no")
+        client.call(told)
+
+    def serving(self) -> Command:
+        """Few names, of equal and other roots; nodes that come and go."""
+        random = self.random
+        name, uid = random.choice(["run", "run2"]), random.choice(["root", "n1", "n2"])
+        host = random.choice(["i1", "i2"])
+        serve = ServeGraph(name, random.choice(["root", "root", uid]), host, ["127.0.0.1:4000"])
+        announce = AnnounceNodes(name, [NodeCard(uid, [uid], 1, "lab.Node", host)])
+        gone = AnnounceNodes(name, [], [uid])
+        commands: list[Command] = [serve, serve, announce, announce, gone, WithdrawGraph(name)]
+        return random.choice(commands)
 
     def recorded(self, partitions: list[Partition]) -> WriteRecording | DeleteRecording:
         """A step of a recording; few of them, so that they meet."""
@@ -790,7 +832,7 @@ def given_to_all(program: Program) -> list[object]:
 
 def test_random_programs_reach_what_they_are_meant_to_try() -> None:
     """A simulation that never crashes, drops, refuses or compacts would prove nothing."""
-    programs = [run_seed(seed) for seed in range(40, 140)]
+    programs = [run_seed(seed) for seed in range(100, 200)]
     clients = [client for program in programs for client in program.clients]
     calls = [call for client in clients for call in client.calls]
     records = [record for client in clients for record in client.watches]
@@ -809,9 +851,11 @@ def test_random_programs_reach_what_they_are_meant_to_try() -> None:
     assert any(program.broker.lost_history is not None for program in programs)
     assert any(item for record in records for item in record.items if told_of_restore(item))
     assert {"HistoryCompacted", "SessionTakenOver", "ProcessTakenOver"} <= kinds
+    assert {"StateRestored", "SettingsOwed"} <= kinds
     assert {"ConfigValueSet", "ConfigValueDeleted"} <= kinds
     assert {"SnapshotFrozen", "TagSet", "TagRemoved", "PartitionsWritten"} <= kinds
     assert {"StoredDeleted", "RecordingWritten", "RecordingDeleted"} <= kinds
+    assert {"GraphServed", "GraphWithdrawn", "NodeAnnounced", "NodeWithdrawn"} <= kinds
     ends = [
         [event.kind for event in events]
         for program in programs
@@ -819,6 +863,7 @@ def test_random_programs_reach_what_they_are_meant_to_try() -> None:
         if events[-1].kind == "SessionClosed"
     ]
     assert any("ConfigValueDeleted" in kinds for kinds in ends)
+    assert any({"NodeWithdrawn", "GraphWithdrawn"} <= set(kinds) for kinds in ends)
     assert sum(len(program.broker.history().events) for program in programs) > 1_000
     assert sum(len(client.fingerprints) for client in clients) > 50
     assert isinstance(programs[0].broker.engine, BrokerEngine)

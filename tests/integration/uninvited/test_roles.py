@@ -16,12 +16,14 @@ import zmq
 from ezgraph.names import note_topic, prefix_of_note, topic_of
 from ezgraph.protocol.artifacts import Artifact, Partition
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     AnswerRequest,
     ChangeConfig,
     ChangeSettings,
     Command,
     Connect,
     Disconnect,
+    FindGraph,
     GetStatus,
     Goodbye,
     Heartbeat,
@@ -39,12 +41,14 @@ from ezgraph.protocol.commands import (
     RequestProcess,
     Resume,
     Revert,
+    ServeGraph,
     SetConfigSchema,
     SetPause,
     Shutdown,
     Sync,
     TakeOver,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import ConfigPresent, ConfigPut, as_config_match
 from ezgraph.protocol.events import AccessRefused
@@ -64,6 +68,7 @@ from ezgraph.protocol.replies import (
     StatusReport,
 )
 from ezgraph.protocol.roles import VERBS
+from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.snapshot import Edge
 from ezgraph.protocol.stored import GraphRow
@@ -143,6 +148,10 @@ NEEDS: dict[type, tuple[str, ...]] = {
     ReadCheckpoint: ("read",),
     ReadStretch: ("read",),
     FindSeq: ("read",),
+    ServeGraph: ("serve",),
+    AnnounceNodes: ("serve",),
+    WithdrawGraph: ("serve",),
+    FindGraph: ("read",),
     Shutdown: ("shutdown",),
 }
 """The verbs that each command is refused without; of those without one, some tell less."""
@@ -152,7 +161,7 @@ PART_OF_A_TYPE = {"owner": "config", "part": "read", "blind": "read"}
 """Who has a verb on some keys of each type, and so not on the type as a whole (or on all)."""
 
 ANYWHERE = frozenset(VERBS)
-OWN = frozenset({"connect", "register", "run", "report", "set", "request", "config"})
+OWN = frozenset({"connect", "register", "run", "report", "set", "request", "config", "serve"})
 GRANTED: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "admin": (ANYWHERE, ANYWHERE),
     "operator": (ANYWHERE - {"shutdown"}, ANYWHERE - {"shutdown"}),
@@ -230,6 +239,10 @@ def every_command(place: str, peer: Peer, text: str) -> list[Asked]:
         Asked(ReadCheckpoint(0)),
         Asked(ReadStretch(0, 0)),
         Asked(FindSeq(1e9)),
+        Asked(ServeGraph(address, f"root-of-{text}", "i", ["127.0.0.1:9"])),
+        Asked(AnnounceNodes(address, [NodeCard(text, [text], 1, "m.Node", text)])),
+        Asked(FindGraph(address)),
+        Asked(WithdrawGraph(address)),
         Asked(Shutdown()),
         Asked(token),
         Asked(TakeOver(hello, token.client, token.token, token.cluster_id)),
@@ -288,7 +301,7 @@ def test_a_role_allows_what_it_grants_and_what_it_forbids_changes_nothing(
 
     refused = [each.body for each in audited if isinstance(each.body, AccessRefused)]
     assert {each.what for each in refused if each.code == "forbidden"} == forbidden
-    assert len(refused) == len(forbidden) <= len(VERBS) + 18
+    assert len(refused) == len(forbidden) <= sum(map(bool, NEEDS.values()))
     assert not {each.kind for each in changes} & kinds_without(may)
     for secret in secrets_of(rig, peers["session"]):
         assert secret not in str(audited)
@@ -331,6 +344,7 @@ def kinds_without(may: frozenset[str]) -> set[str]:
         "register": {"GraphRegistered", "ComponentRegistered"},
         "run": {"ProcessUnitsChanged"},
         "pause": {"PauseChanged"},
+        "serve": {"GraphServed", "GraphWithdrawn", "NodeAnnounced", "NodeWithdrawn"},
         "config": {"ConfigValueSet", "ConfigValueDeleted", "ConfigSchemaSet"},
         "store": {
             "SnapshotFrozen", "TagSet", "TagRemoved", "PartitionsWritten", "StoredDeleted",

@@ -25,6 +25,7 @@ from ezgraph.errors import (
 )
 from ezgraph.protocol.artifacts import Artifact
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     ChangeConfig,
     ChangeSettings,
     Command,
@@ -34,10 +35,12 @@ from ezgraph.protocol.commands import (
     ReportSettings,
     RequestProcess,
     Revert,
+    ServeGraph,
     SetConfigSchema,
     SetPause,
     Shutdown,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import ConfigDelete, ConfigPresent, ConfigPut
 from ezgraph.protocol.fingerprints import Fingerprint
@@ -121,6 +124,9 @@ NEEDED: list[tuple[Command, list[tuple[str, tuple[str, ...]]]]] = [
         SetConfigSchema("flow", {}),
         [("config", ("config", "flow")), ("read", ("config", "flow"))],
     ),
+    (ServeGraph("run", "r", "i", ["h:1"]), [("serve", ("node", "run"))]),
+    (AnnounceNodes("run", [], ["n"]), [("serve", ("node", "run"))]),
+    (WithdrawGraph("run"), [("serve", ("node", "run"))]),
     (Shutdown(), [("shutdown", ("control", "broker"))]),
     (Revert(), []),
     (Freeze("rig"), [("store", ("snapshot", "rig"))]),
