@@ -62,8 +62,8 @@ The store
     `RecordingStored`, until one says that it has ended.
 
 The past
-    The state at a seq is pulled: `ReadCheckpoint` gives the newest checkpoint at or before it, blobs
-    before entries, in parts (`CheckpointChunk`); `ReadStretch` gives what counts of the events
+    The state at a seq is pulled: `ReadCheckpoint` gives the newest checkpoint at or before it, in
+    parts, blobs before entries (`CheckpointChunk`); `ReadStretch` gives what counts of the events
     behind that (`StretchChunk`). The fold of both is the state (`ezgraph.state.past`). `FindSeq`
     says which seq a time stands for (`SeqFound`), and where the broker's clock went back across it.
 """
