@@ -365,22 +365,41 @@ def _access(keys: tuple[bytes, ...]) -> Access:
     return Access([Identity(f"key{n}", key.hex(), ADMIN) for n, key in enumerate(keys)])
 
 
+def gate_of(admitted: Admitted) -> Callable[[Any], Gate]:
+    return lambda context: Gate(context, BROKER_PUBLIC, BROKER_SECRET, admitted)
+
+
+def secure_as(public: bytes, secret: bytes) -> Any:
+    def secure(sock: Any, _: Address) -> None:
+        sock.set(zmq.CURVE_PUBLICKEY, public)
+        sock.set(zmq.CURVE_SECRETKEY, secret)
+        sock.set(zmq.CURVE_SERVERKEY, BROKER_PUBLIC)
+
+    return secure
+
+
+def test_of_one_key_there_are_so_many_readers_and_others_have_their_own() -> None:
+    mine, other = new_pair(), new_pair()
+    gate = gate_of(Admitted(mine[0], other[0]))
+    with served() as (_, hosts), through_relay(hosts, gate, pairs_per_key=1) as (_, through):
+        options: dict[str, Any] = {"grace_s": 0.3, "timeout": 3.0}
+        with (
+            RemoteTree([through("me")], secure=secure_as(*mine), **options) as first,
+            RemoteTree([through("me")], secure=secure_as(*mine), **options) as second,
+            RemoteTree([through("me")], secure=secure_as(*other), **options) as third,
+        ):
+            graph = RootNode(first)
+            with pytest.raises(NodeHostGoneError):
+                RootNode(second)
+
+            assert graph["g1"][3].read().size == 200
+            assert RootNode(third)["g1"][3].read().size == 200
+
+
 def test_an_unknown_key_is_not_let_in_and_one_that_is_revoked_is_hung_up_on() -> None:
     (mine, my_secret), (other, other_secret) = new_pair(), new_pair()
     admitted = Admitted(mine)
-
-    def new_gate(context: Any) -> Gate:
-        return Gate(context, BROKER_PUBLIC, BROKER_SECRET, admitted)
-
-    def secure_as(public: bytes, secret: bytes) -> Any:
-        def secure(sock: Any, _: Address) -> None:
-            sock.set(zmq.CURVE_PUBLICKEY, public)
-            sock.set(zmq.CURVE_SECRETKEY, secret)
-            sock.set(zmq.CURVE_SERVERKEY, BROKER_PUBLIC)
-
-        return secure
-
-    with served() as (_, hosts), through_relay(hosts, new_gate) as (relay, through):
+    with served() as (_, hosts), through_relay(hosts, gate_of(admitted)) as (relay, through):
         options: dict[str, Any] = {"grace_s": 0.3, "timeout": 3.0}
         with RemoteTree(
             [through("me")], secure=secure_as(mine, my_secret), **options
