@@ -214,7 +214,7 @@ class Passing:
             while not self._is_stopping:
                 self._run_pass()
         except Exception:
-            log.exception("the relay ends by an error of its own")
+            log.exception("the relay fails by an error of its own")
         finally:
             self._close()
 

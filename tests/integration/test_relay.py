@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from time import monotonic
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +16,14 @@ import pytest
 import zmq
 
 from ezgraph.broker.gate import Gate
-from ezgraph.broker.relay import Relay, RelayLimits, ServedAt
+from ezgraph.broker.relay import Relay, RelayLimits, ServedAt, StandbyRelay
 from ezgraph.config import Address
 from ezgraph.errors import NodeHostGoneError
 from ezgraph.keys.curve import new_pair, serve_with
 from ezgraph.nodes import ArrayNode, NodeHost, NodeServer, RemoteTree, RootNode
 from ezgraph.nodes.endpoint import Endpoint
 from ezgraph.protocol.roles import ADMIN, Access, Identity
+from ezgraph.state.nodes import HostEntry, NodesState
 from ezgraph.wire import relaying
 from ezgraph.wire.nodes import request_frame
 from tests.fuzz import zmtp
@@ -80,13 +82,14 @@ def until(is_so: Callable[[], bool], seconds: float = 5.0) -> None:
 
 
 @contextmanager
-def stranger(relay: Relay) -> Iterator[zmq.Socket[bytes]]:
+def stranger(relay: Relay | StandbyRelay) -> Iterator[zmq.Socket[bytes]]:
     """A socket that says whatever it likes, and hears when it is hung up on."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = context.socket(zmq.DEALER)
     dealer.set(zmq.RECONNECT_IVL, -1)
     dealer.set(zmq.SNDTIMEO, 5_000)
-    dealer.connect(f"tcp://127.0.0.1:{relay.port}")
+    port = relay.port() if isinstance(relay, StandbyRelay) else relay.port
+    dealer.connect(f"tcp://127.0.0.1:{port}")
     try:
         yield dealer
     finally:
@@ -341,6 +344,52 @@ def test_a_message_without_end_is_hung_up_on() -> None:
 def _send_all(sock: socket.socket, part: bytes, times: int) -> None:
     for _ in range(times):
         sock.sendall(part)
+
+
+# --- the broker's own ---
+
+
+class Served(NodesState):
+    """Served graphs that cannot be looked at the first time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+
+    def __len__(self) -> int:
+        return 1
+
+    def host(self, name: str, owner: str) -> HostEntry | None:
+        self.looks += 1
+        if self.looks == 1:
+            raise RuntimeError("a fault of our own")
+        return None
+
+
+def test_a_relay_that_fails_is_started_anew(caplog: pytest.LogCaptureFixture) -> None:
+    state: Any = SimpleNamespace(served=Served())
+    relay = StandbyRelay("127.0.0.1", lambda: state, new_gate=None)
+    try:
+        relay.mind(31_000, now=0.0)
+        with stranger(relay) as reader:
+            reader.send(relaying.relay_frame(NAME, "me"))
+            until(lambda: "fails" in caplog.text)
+        until(lambda: _mind(relay, 1.0) is None)
+        assert _mind(relay, 2.0) is None  # not at once, as it may fail again
+        assert _mind(relay, 20.0) is not None
+        with stranger(relay) as reader:
+            ends = reader.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            reader.send(relaying.relay_frame(NAME, "me"))
+            assert ends.poll(5_000)
+            reader.disable_monitor()
+            ends.close()
+    finally:
+        relay.stop()
+
+
+def _mind(relay: StandbyRelay, now: float) -> int | None:
+    relay.mind(31_000, now)
+    return relay.port()
 
 
 # --- keys ---
