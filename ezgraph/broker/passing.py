@@ -13,7 +13,7 @@ import zmq
 from ezgraph.broker.backlog import received_bytes, resident_bytes, wire_bytes
 from ezgraph.broker.descriptors import Descriptors
 from ezgraph.clock import SystemClock
-from ezgraph.config import parse_address
+from ezgraph.config import Address, parse_address
 from ezgraph.errors import MalformedMessageError
 from ezgraph.keys.curve import dial_with
 from ezgraph.unsent import Unsent
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ezgraph.broker.connections import Descriptor
     from ezgraph.broker.gate import Gate
+    from ezgraph.broker.resolving import Resolver
 
     Socket = zmq.Socket[bytes]
 
@@ -168,7 +169,9 @@ class Passing:
         gate: Gate | None,
         find: Callable[[str, str], ServedAt | None],
         limits: RelayLimits,
+        resolver: Resolver,
     ) -> None:
+        self._resolver = resolver
         self._context = context
         self._front = front
         self._gate = gate
@@ -324,6 +327,7 @@ class Passing:
         found = self._find(*whom)
         if found is None or not found.endpoints:
             raise _Refused(f"nobody serves {whom[0]!r} as {whom[1]!r}")
+        address = self._address_of(whom, found.endpoints, now)
         self._refuse_crowd(key, now)
         descriptor = (fd, self._peers.generations.get(fd, 0))
         is_secured = found.public_key is not None
@@ -336,7 +340,7 @@ class Passing:
         self._poll(pair)
         self._polled[pair.monitor] = pair
         self._poller.register(pair.monitor, zmq.POLLIN)
-        self._dial(pair, found.endpoints)
+        self._dial(pair, address)
 
     def _refuse_crowd(self, key: str | None, now: float) -> None:
         of_key = 0 if key is None else sum(each.key == key for each in self._pairs.values())
@@ -344,9 +348,18 @@ class Passing:
         has_room = len(self._pairs) < self._limits.pairs or self._make_room(now)
         _refuse_unless(has_room, f"{len(self._pairs)} readers, as many as there may be")
 
-    def _dial(self, pair: _Pair, endpoints: Sequence[str]) -> None:
+    def _address_of(
+        self, whom: tuple[str, str], endpoints: Sequence[str], now: float
+    ) -> Address:
+        """Return where to dial a host, in digits; after a failure its next endpoint is tried."""
+        host, port = parse_address(endpoints[self._tries.get(whom, 0) % len(endpoints)])
+        numeric = self._resolver.address_of(host, now)
+        if numeric is None:
+            raise _Refused(f"the name {host!r} is unknown here, or not known yet")
+        return Address(numeric, port)
+
+    def _dial(self, pair: _Pair, address: Address) -> None:
         """Connect to a host; one that cannot be reached says so at once, to the monitor."""
-        address = parse_address(endpoints[self._tries.get(pair.whom, 0) % len(endpoints)])
         try:
             pair.dealer.set(zmq.IPV6, int(":" in address.host))
             pair.dealer.connect(address.endpoint)

@@ -17,6 +17,7 @@ import zmq
 
 from ezgraph.broker.gate import Gate
 from ezgraph.broker.relay import Relay, RelayLimits, ServedAt, StandbyRelay
+from ezgraph.broker.resolving import Resolver
 from ezgraph.config import Address
 from ezgraph.errors import NodeHostGoneError
 from ezgraph.keys.curve import new_pair, serve_with
@@ -50,11 +51,13 @@ class Hosts(dict[str, ServedAt]):
 
 @contextmanager
 def through_relay(
-    hosts: Hosts, new_gate: Any = None, **limits: float
+    hosts: Hosts, new_gate: Any = None, resolver: Resolver | None = None, **limits: float
 ) -> Iterator[tuple[Relay, Callable[[str], Endpoint]]]:
     """Have a relay, and what makes the way through it to one owner's host."""
     chosen = RelayLimits()._replace(**limits)  # type: ignore[arg-type]
-    relay = Relay("127.0.0.1", 31_000, hosts.find, new_gate=new_gate, limits=chosen)
+    relay = Relay(
+        "127.0.0.1", 31_000, hosts.find, new_gate=new_gate, limits=chosen, resolver=resolver
+    )
     address = Address("127.0.0.1", relay.start())
 
     def through(owner: str) -> Endpoint:
@@ -219,6 +222,37 @@ def test_a_host_that_does_not_answer_is_given_up(is_full: bool) -> None:
             ):
                 RootNode(tree)
             until(lambda: "pairs=0" in repr(relay))
+
+
+def test_a_name_that_is_looked_up_for_long_holds_up_only_who_needs_it() -> None:
+    answers = threading.Event()
+
+    def look_up(host: str) -> str:
+        if host != "slow.lab":
+            raise OSError(f"{host} is unknown")
+        assert answers.wait(10.0)
+        return "127.0.0.1"
+
+    with served() as (host, hosts):
+        for name in ("slow", "unknown"):
+            hosts[name] = ServedAt([f"{name}.lab:{host.address.port}"], None)
+        with (
+            through_relay(hosts, resolver=Resolver(look_up)) as (_, through),
+            RemoteTree([through("slow")], grace_s=10.0) as slow,
+            RemoteTree([through("unknown")], grace_s=0.3) as unknown,
+            RemoteTree([through("me")]) as other,
+        ):
+            found: list[RootNode] = []
+            reader = threading.Thread(target=lambda: found.append(RootNode(slow)))
+            reader.start()
+
+            assert RootNode(other)["g1"][3].read().size == 200
+            with pytest.raises(NodeHostGoneError):
+                RootNode(unknown)
+            assert found == []
+            answers.set()
+            reader.join()
+            assert found[0]["g1"][3].read().size == 200
 
 
 def test_a_reader_that_leaves_leaves_nothing_at_the_relay_or_the_host() -> None:
