@@ -561,8 +561,9 @@ def test_one_who_has_a_ticket_does_not_lend_it_to_who_comes_after(lab: Admitted)
         rig.serve(secret_graph(), "run")
         (found,) = watcher.nodes.found()
         shown = [PREAMBLE + found.hosts[0].ticket]
-        assert raw_answer(found, b"taken", shown)[21:22] != b"E"
-        for _ in range(3):
+        assert b"ticket_needed" not in raw_answer(found, b"taken", shown)
+        for _ in range(10):  # most come in on the same descriptor, too
+            raw_answer(found, b"taken", shown)
             assert b"ticket_needed" in raw_answer(found, b"taken", [])
 
 
