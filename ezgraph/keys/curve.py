@@ -40,9 +40,14 @@ def _check_built() -> None:
         )
 
 
-def dial_with(socket: zmq.Socket[bytes], server_key: bytes) -> None:
-    """Have a socket encrypt what it says to who holds ``server_key``, as nobody in particular."""
-    public, secret = new_pair()
+def dial_with(
+    socket: zmq.Socket[bytes], server_key: bytes, pair: tuple[bytes, bytes] | None = None
+) -> None:
+    """Have a socket encrypt what it says to who holds ``server_key``.
+
+    It shows ``pair``, a public key and its secret; None: a new one, as nobody in particular.
+    """
+    public, secret = pair or new_pair()
     socket.set(zmq.CURVE_SERVERKEY, server_key)
     socket.set(zmq.CURVE_PUBLICKEY, public)
     socket.set(zmq.CURVE_SECRETKEY, secret)

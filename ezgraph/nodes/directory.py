@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ezgraph.client.blocking import Session, run
@@ -25,14 +25,15 @@ from ezgraph.nodes.kinds import RootNode
 from ezgraph.protocol.commands import FindGraph
 from ezgraph.protocol.nodes import NodeVerb
 from ezgraph.protocol.replies import Graphs
-from ezgraph.wire import values
+from ezgraph.wire.relaying import relay_frame
 from ezgraph.wire.tickets import PREAMBLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from ezgraph.client.broker_choice import Broker
-    from ezgraph.protocol.served import FoundGraph, FoundHost
+    from ezgraph.config import ClientKeys
+    from ezgraph.protocol.served import FoundGraph
 
     Ask = Callable[[FindGraph, float], Awaitable[object]]
 
@@ -80,12 +81,13 @@ def _shown(names: list[str]) -> str:
 _SHOWN = 8
 
 
-def way_to(found: FoundGraph, broker: Address, broker_key: bytes | None = None) -> Way:
+def way_to(found: FoundGraph, broker: Address, keys: ClientKeys | None = None) -> Way:
     """Return how a graph is read by who has reached the broker at ``broker``.
 
     First where its hosts can be dialled themselves, then through the broker's host, if that passes
-    on what it is asked. A host that listens on loopback only is dialled by who dials the broker
-    there too: elsewhere it would be another program.
+    on what it is asked: there ``keys`` are shown, as they are to the broker. A host that listens on
+    loopback only is dialled by who dials the broker there too: elsewhere it would be another
+    program.
 
     Raises:
         NodeHostGoneError: there is no way.
@@ -99,7 +101,18 @@ def way_to(found: FoundGraph, broker: Address, broker_key: bytes | None = None) 
     ]
     if found.relay_port is not None:
         relay = Address(broker.host, found.relay_port)
-        endpoints += [_relayed(found, host, relay, broker_key) for host in found.hosts]
+        plain = Endpoint(relay, note=f"relayed by {relay}")
+        if keys is not None:
+            pair = keys.public, keys.secret
+            plain = replace(plain, server_key=keys.brokers.get(broker), pair=pair)
+        endpoints += [
+            replace(
+                plain,
+                ticket=PREAMBLE + host.ticket,
+                route=relay_frame(found.name, host.owner),
+            )
+            for host in found.hosts
+        ]
     if not endpoints:
         where = ", ".join(text for host in found.hosts for text in host.endpoints) or "nowhere"
         raise NodeHostGoneError(
@@ -108,27 +121,6 @@ def way_to(found: FoundGraph, broker: Address, broker_key: bytes | None = None) 
             f"computer"
         )
     return Way(endpoints, found.ticket_life_s)
-
-
-def _relayed(
-    found: FoundGraph, host: FoundHost, relay: Address, broker_key: bytes | None
-) -> Endpoint:
-    return Endpoint(
-        relay,
-        broker_key,
-        PREAMBLE + host.ticket,
-        route_frame(found.name, host.owner),
-        f"relayed by {relay}",
-    )
-
-
-ROUTE = b"eZy\1"
-"""What a frame begins with that says to a relay which host of which graph is meant."""
-
-
-def route_frame(name: str, owner: str) -> bytes:
-    """Return what is said first to a relay: the graph, and which of those who serve it."""
-    return ROUTE + values.pack([name, owner])
 
 
 class Directory:
@@ -164,8 +156,7 @@ class Directory:
 
     def way(self, found: FoundGraph, address: Address) -> Way:
         """Return how a graph is read by who has reached the broker at an address."""
-        keys = self._broker.keys
-        return way_to(found, address, None if keys is None else keys.brokers.get(address))
+        return way_to(found, address, self._broker.keys)
 
     def tree(self, found: FoundGraph, way: Way) -> RemoteTree:
         """Return what reads a graph that was found, and keeps its tickets fresh."""

@@ -22,6 +22,8 @@ class Endpoint:
         ticket: what is shown to the host before anything is asked, and again when there is a newer
             one (`ezgraph.wire.tickets`); None: this host wants none.
         route: what is said before that, to who passes on what follows; None: nobody does.
+        pair: what is shown at ``server_key``, a public key and its secret; None: a new one, where
+            any will do.
         note: how nodes are reached this way, in words, if not directly.
     """
 
@@ -30,6 +32,7 @@ class Endpoint:
     ticket: bytes | None = field(default=None, repr=False)
     route: bytes | None = field(default=None, repr=False)
     note: str = ""
+    pair: tuple[bytes, bytes] | None = field(default=None, repr=False)
 
     @property
     def opening(self) -> list[bytes]:

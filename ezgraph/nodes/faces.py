@@ -29,7 +29,7 @@ def print_tree(node: BaseNode, *, depth: int, lines: int) -> None:
 
 def tree_text(node: BaseNode, *, depth: int = 20, lines: int = 500) -> str:
     """Return the nodes below as lines; says what was left out."""
-    rows = _rows(node, min(_MOST_ROWS, 4 * lines + 100))
+    rows = rows_of(node, min(_MOST_ROWS, 4 * lines + 100))
     below: dict[int, list[int]] = {}
     for number, row in enumerate(rows[1:], 1):
         below.setdefault(row.parent, []).append(number)
@@ -39,13 +39,18 @@ def tree_text(node: BaseNode, *, depth: int = 20, lines: int = 500) -> str:
     return "\n".join(told)
 
 
-def _rows(node: BaseNode, most: int) -> list[TreeRow]:
+def rows_of(node: BaseNode, most: int, *, start: int = 0) -> list[TreeRow]:
+    """Return at most so many rows of the walk below a node, from number ``start`` on.
+
+    Row 0 is the node itself; the next are its edges, then those of the nodes that these lead to.
+    """
     if node.server is None:
-        return tree_rows(walk(node), 0, most)
+        return tree_rows(walk(node), start, most)
     makers, server = node._makers, node._home  # noqa: SLF001 - its own way to its server
     rows: list[TreeRow] = []
     while len(rows) < most:
-        page = makers.get_tree(server, node.uid, start=len(rows), limit=_PAGE)
+        limit = min(_PAGE, most - len(rows))
+        page = makers.get_tree(server, node.uid, start=start + len(rows), limit=limit)
         rows += page.rows
         if page.is_last:
             break

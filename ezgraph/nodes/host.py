@@ -31,6 +31,7 @@ from ezgraph.errors import (
 )
 from ezgraph.nodes.waker import Waker
 from ezgraph.protocol.nodes import NodeVerb, parse_request
+from ezgraph.unsent import Unsent
 from ezgraph.wire.nodes import answer_frames, error_frame, read_request, read_request_id
 
 if TYPE_CHECKING:
@@ -67,8 +68,7 @@ class _Peer:
     descriptor: int
     asker: str | None
     asked: deque[bytes] = field(default_factory=deque)
-    unsent: deque[tuple[zmq.MessageTracker, int]] = field(default_factory=deque)
-    unsent_bytes: int = 0
+    unsent: Unsent = field(default_factory=Unsent)
     held: list[Any] | None = None
     """An answer that ZeroMQ did not take: this reader has so many unread that it gets no more."""
 
@@ -81,11 +81,6 @@ class _Peer:
     def is_idle(self) -> bool:
         """Whether nothing need be known of it."""
         return not self.asked and not self.unsent and self.held is None
-
-    def settle(self) -> None:
-        """Forget what ZeroMQ has sent."""
-        while self.unsent and self.unsent[0][0].done:
-            self.unsent_bytes -= self.unsent.popleft()[1]
 
 
 @dataclass
@@ -346,13 +341,13 @@ class _Service:
 
     def _may_be_answered(self, sender: bytes, peer: _Peer) -> bool:
         """Whether a reader asks for something, and takes what it asked for before."""
-        peer.settle()
+        peer.unsent.settle()
         if (held := peer.held) is not None:
             peer.held = None
             self._send(sender, peer, held)
         if not peer.asked or not peer.takes_answers:
             return False
-        return peer.unsent_bytes < self._limits.max_unsent_bytes
+        return peer.unsent.size_bytes < self._limits.max_unsent_bytes
 
     def _answer(self, sender: bytes, peer: _Peer, asked: bytes) -> None:
         try:
@@ -392,8 +387,7 @@ class _Service:
             self._peers.pop(sender, None)
             return
         if tracker is not None and peer is not None:
-            peer.unsent.append((tracker, size := _size(frames[-1])))
-            peer.unsent_bytes += size
+            peer.unsent.add(tracker, _size(frames[-1]))
 
     def _send_frames(self, sender: bytes, frames: list[Any]) -> zmq.MessageTracker | None:
         """Send an answer; return what tells when its last frame has left, if that is large."""

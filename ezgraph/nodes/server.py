@@ -32,7 +32,8 @@ from ezgraph.protocol.nodes import (
     check_label,
     parse_request,
 )
-from ezgraph.wire.nodes import MAX_REQUEST_BYTES, encode_answer
+from ezgraph.wire.nodes import encode_answer
+from ezgraph.wire.relaying import MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

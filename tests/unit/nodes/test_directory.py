@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ezgraph.config import Address
+from ezgraph.config import Address, ClientKeys
 from ezgraph.errors import NodeHostGoneError
-from ezgraph.nodes.directory import ROUTE, way_to
+from ezgraph.nodes.directory import way_to
 from ezgraph.protocol.served import FoundGraph, FoundHost
-from ezgraph.wire import values
+from ezgraph.wire.relaying import read_relay_frame
 from ezgraph.wire.tickets import PREAMBLE
 
 KEY = b"k" * 32
@@ -46,14 +46,14 @@ def test_a_loopback_address_is_only_dialled_by_who_dials_the_broker_there() -> N
 def test_the_brokers_host_passes_on_where_nothing_else_is_left() -> None:
     found = graph(host("a", "127.0.0.1:1"), relay_port=25981)
 
-    (relayed,) = way_to(found, THERE, KEY).endpoints
+    keys = ClientKeys("anna", b"p" * 32, b"s" * 32, {THERE: KEY})
+    (relayed,) = way_to(found, THERE, keys).endpoints
 
     assert relayed.address == Address("10.0.0.1", 25981)
-    assert relayed.server_key == KEY
+    assert (relayed.server_key, relayed.pair) == (KEY, (keys.public, keys.secret))
     assert relayed.note == "relayed by 10.0.0.1:25981"
     route, ticket = relayed.opening
-    assert route.startswith(ROUTE)
-    assert values.unpack(route[len(ROUTE) :]) == ["run", "a"]
+    assert read_relay_frame(route) == ("run", "a")
     assert ticket == PREAMBLE + b"a"
 
 
