@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ezgraph.errors import (
         AddressCollisionError,
         AddressInUseError,
+        AmbiguousTimeWarning,
         BrokerUnreachableError,
         ChangeOverdueError,
         ChunkCorruptError,
@@ -87,8 +88,10 @@ if TYPE_CHECKING:
         ProcessRequestError,
         ProtocolVersionError,
         ReadOnlyFieldError,
+        RecordingEndedError,
         RefusedError,
         RequestTooOldError,
+        RestoreRefusedError,
         SchemaVersionError,
         SchemaViolationError,
         SessionError,
@@ -107,6 +110,7 @@ if TYPE_CHECKING:
         UnknownGraphError,
         UnknownLabelError,
         UnknownNodeError,
+        UnknownRecordingError,
         UnknownSnapshotError,
         UnknownTagError,
         UnsupportedError,
@@ -189,9 +193,16 @@ if TYPE_CHECKING:
         TopicMetadata,
         UnitMetadata,
     )
+    from ezgraph.protocol.recordings import (
+        RecordedChange,
+        RecordedPartition,
+        Recording,
+        RecordingInfo,
+    )
     from ezgraph.protocol.replies import (
         ConfigChanged,
         Lost,
+        RestoreReport,
         StatusReport,
     )
     from ezgraph.protocol.routed import (
@@ -202,6 +213,7 @@ if TYPE_CHECKING:
         ProcessPing,
         ProcessStats,
         SettingsChangeRequest,
+        SettingsCheckRequest,
     )
     from ezgraph.protocol.settings import (
         SettingsChangedEvent,
@@ -255,6 +267,7 @@ _HOME = {
     "UnknownConfigKeyError": "ezgraph.errors",
     "ClientKeys": "ezgraph.config",
     "SettingsChangeRequest": "ezgraph.protocol.routed",
+    "SettingsCheckRequest": "ezgraph.protocol.routed",
     "ProcessStats": "ezgraph.protocol.routed",
     "ProcessPing": "ezgraph.protocol.routed",
     "ProcessControlResponse": "ezgraph.protocol.routed",
@@ -381,6 +394,8 @@ _HOME = {
     "Partition": "ezgraph.protocol.artifacts",
     "PartitionKey": "ezgraph.protocol.artifacts",
     "Producer": "ezgraph.protocol.artifacts",
+    "RestoreRefusedError": "ezgraph.errors",
+    "RestoreReport": "ezgraph.protocol.replies",
     "Snapshot": "ezgraph.protocol.graphs",
     "StillReferencedError": "ezgraph.errors",
     "StoragePartitions": "ezgraph.protocol.artifacts",
@@ -388,6 +403,13 @@ _HOME = {
     "UnknownGraphError": "ezgraph.errors",
     "UnknownSnapshotError": "ezgraph.errors",
     "UnknownTagError": "ezgraph.errors",
+    "AmbiguousTimeWarning": "ezgraph.errors",
+    "RecordedChange": "ezgraph.protocol.recordings",
+    "RecordedPartition": "ezgraph.protocol.recordings",
+    "Recording": "ezgraph.protocol.recordings",
+    "RecordingEndedError": "ezgraph.errors",
+    "RecordingInfo": "ezgraph.protocol.recordings",
+    "UnknownRecordingError": "ezgraph.errors",
 }
 
 __all__ = [
@@ -395,6 +417,7 @@ __all__ = [
     "Address",
     "AddressCollisionError",
     "AddressInUseError",
+    "AmbiguousTimeWarning",
     "Artifact",
     "Backend",
     "BrokerConfig",
@@ -494,9 +517,16 @@ __all__ = [
     "Progress",
     "ProtocolVersionError",
     "ReadOnlyFieldError",
+    "RecordedChange",
+    "RecordedPartition",
+    "Recording",
+    "RecordingEndedError",
+    "RecordingInfo",
     "RefusedError",
     "Replica",
     "RequestTooOldError",
+    "RestoreRefusedError",
+    "RestoreReport",
     "ResumeToken",
     "Resumed",
     "Retention",
@@ -509,6 +539,7 @@ __all__ = [
     "SessionTakenOverError",
     "SettingsChangeRequest",
     "SettingsChangedEvent",
+    "SettingsCheckRequest",
     "SettingsEventType",
     "SettingsEvents",
     "SettingsFieldMetadata",
@@ -541,6 +572,7 @@ __all__ = [
     "UnknownGraphError",
     "UnknownLabelError",
     "UnknownNodeError",
+    "UnknownRecordingError",
     "UnknownSnapshotError",
     "UnknownTagError",
     "UnsupportedError",

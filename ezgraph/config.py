@@ -248,6 +248,13 @@ class Limits:
     max_config_schemas: int = 1_000
     max_config_schema_bytes: int = 64 << 10
     max_config_judged: int = 5_000
+    max_partitions_per_command: int = 2_000
+    max_graph_pieces: int = 200_000
+    max_piece_bytes: int = 16 << 20
+    max_pieces_waiting_bytes: int = 256 << 20
+    max_pieces_waiting_bytes_of_all: int = 1 << 30
+    max_long_commands: int = 100
+    max_long_commands_per_client: int = 4
     max_graphs_per_lease: int = 100
     max_announced_nodes_per_lease: int = 20_000
     max_announced_nodes_per_command: int = 1_000

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 
 from ezgraph.client import blocking
 from ezgraph.client.blocking import run
@@ -19,6 +19,7 @@ from ezgraph.flows.blocking import FlowProcessor, start_flow, stop_flow
 from ezgraph.graph import context, process, service
 from ezgraph.graph.attendant import is_answered_by_itself
 from ezgraph.graph.config_blocking import ConfigKeys
+from ezgraph.graph.time_machine import DEFAULT_GRAPH
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -32,16 +33,24 @@ if TYPE_CHECKING:
     from ezgraph.graph import serving
     from ezgraph.graph.attendant import Attendant
     from ezgraph.graph.changes import Holdable
+    from ezgraph.graph.recorders import BlockingRecorder
+    from ezgraph.graph.rigs import Rig
     from ezgraph.graph.server import GraphServer
     from ezgraph.graph.streams import EventStream, SettingsEvents
+    from ezgraph.graph.time_machine import When
     from ezgraph.nodes.base import BaseNode
     from ezgraph.nodes.directory import Nodes
     from ezgraph.nodes.kinds import RootNode
     from ezgraph.nodes.server import MaySee, NodeServer
+    from ezgraph.protocol.artifacts import Artifact
+    from ezgraph.protocol.differences import GraphDiff
     from ezgraph.protocol.drawing import Direction
     from ezgraph.protocol.events import Event
+    from ezgraph.protocol.fingerprints import Fingerprint
+    from ezgraph.protocol.graphs import Snapshot
+    from ezgraph.protocol.listing import SnapshotInfo
     from ezgraph.protocol.metadata import GraphMetadata
-    from ezgraph.protocol.replies import StatusReport
+    from ezgraph.protocol.replies import RestoreReport, StatusReport
     from ezgraph.protocol.routed import (
         ProcessControlOperation,
         ProcessControlRequest,
@@ -50,6 +59,7 @@ if TYPE_CHECKING:
         ProcessStats,
         Routed,
         SettingsChangeRequest,
+        SettingsCheckRequest,
     )
     from ezgraph.protocol.settings import SettingsChangedEvent, SettingsSnapshotValue
     from ezgraph.protocol.snapshot import ClientInfo, GraphSnapshot, TopologyChangedEvent
@@ -475,6 +485,28 @@ class GraphContext:
             )
         )
 
+    def restore(
+        self,
+        tag_or_fingerprint: str | Fingerprint,
+        *,
+        name: str | None = None,
+        dry_run: bool = True,
+        reason: str | None = None,
+        wait: bool = True,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> RestoreReport:
+        """Have the rig be as it was in a snapshot, or say what that would change."""
+        return run(
+            self._context.restore(
+                tag_or_fingerprint,
+                name=name,
+                dry_run=dry_run,
+                reason=reason,
+                wait=wait,
+                timeout=timeout,
+            )
+        )
+
     def process_request(
         self,
         unit: str,
@@ -493,6 +525,82 @@ class GraphContext:
     def process_stats(self, unit: str, *, timeout: float = DEFAULT_TIMEOUT_S) -> ProcessStats:
         """Return how the process that runs a unit is."""
         return run(self._context.process_stats(unit, timeout=timeout))
+
+    def at(self, when: When, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphState:
+        """Return the state of the rig as it was at a seq or a time."""
+        return run(self._context.at(when, timeout=timeout))
+
+    @overload
+    def freeze(
+        self,
+        name: str = ...,
+        tag: str | None = ...,
+        reason: str = ...,
+        *,
+        overwrite: bool = ...,
+        fetch: Literal[True] = ...,
+        timeout: float = ...,
+    ) -> Snapshot: ...
+    @overload
+    def freeze(
+        self,
+        name: str = ...,
+        tag: str | None = ...,
+        reason: str = ...,
+        *,
+        overwrite: bool = ...,
+        fetch: Literal[False],
+        timeout: float = ...,
+    ) -> SnapshotInfo: ...
+    def freeze(
+        self,
+        name: str = DEFAULT_GRAPH,
+        tag: str | None = None,
+        reason: str = "",
+        *,
+        overwrite: bool = False,
+        fetch: bool = True,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> Snapshot | SnapshotInfo:
+        """Store what is live as a snapshot of a graph, and return it."""
+        freeze = self._context.freeze
+        if fetch:
+            return run(freeze(name, tag, reason, overwrite=overwrite, timeout=timeout))
+        return run(freeze(name, tag, reason, overwrite=overwrite, fetch=False, timeout=timeout))
+
+    def diff(
+        self,
+        old: Rig,
+        new: Rig = "live",
+        *,
+        name: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> GraphDiff:
+        """Return what differs between two rigs: at tags, seqs, times, or live."""
+        return run(self._context.diff(old, new, name=name, timeout=timeout))
+
+    def record(
+        self,
+        artifact: Artifact,
+        name: str = DEFAULT_GRAPH,
+        key: str | None = None,
+        *,
+        reason: str = "",
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> BlockingRecorder:
+        """Return a recording of an artifact, to be used with ``with``."""
+        from ezgraph.graph.recorders import BlockingRecorder  # few programs record
+
+        context = self._context
+        return BlockingRecorder(
+            context._active(),  # noqa: SLF001 - its twin
+            artifact,
+            name,
+            key,
+            reason=reason,
+            reached=context._reached,  # noqa: SLF001
+            timeout=timeout,
+        )
 
     @property
     def config(self) -> ConfigKeys:
@@ -598,8 +706,11 @@ class ProcessControlClient:
         *,
         timeout_s: float = DEFAULT_CHANGE_TIMEOUT_S,
         lock: Holdable | None = None,
+        check: Callable[[SettingsCheckRequest], object] | None = None,
     ) -> None:
         """Have a plain function make changes of a unit's settings, in a thread.
+
+        ``check`` says, by raising, that one would be refused; see the async twin.
 
         ``lock`` is held while a change is made and reported. A program that changes these settings
         in other threads too holds it there, while it reports them: so the last report is of the
@@ -611,7 +722,11 @@ class ProcessControlClient:
         reported then, however late.
         """
         self._client._attendant.take_changes(  # noqa: SLF001 - its twin
-            address, _never_suspending(changer), timeout_s=timeout_s, lock=lock
+            address,
+            _never_suspending(changer),
+            timeout_s=timeout_s,
+            lock=lock,
+            check=None if check is None else _never_suspending(check),
         )
 
     def take_no_changes(self, address: str) -> None:

@@ -83,6 +83,7 @@ ENTRY_POINTS = "ezgraph.backends"
 _BUILT_IN = {
     "memory": "ezgraph.backends.memory:MemoryBackend",
     "sqlite": "ezgraph.backends.sqlite:SQLiteBackend",
+    "ezgraph": "ezgraph.client.backend:BrokerBackend",
 }
 
 

@@ -12,9 +12,28 @@ from abc import abstractmethod
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from ezgraph.backends import stored_deletion, stored_graphs, stored_partitions, stored_tags
+from ezgraph.backends import (
+    stored_deletion,
+    stored_graphs,
+    stored_partitions,
+    stored_recordings,
+    stored_tags,
+)
 from ezgraph.backends.connection import LISTED, NO_FILTER, Connection
 from ezgraph.backends.contents import with_content_fingerprint
+from ezgraph.backends.given import (
+    a_recording,
+    a_snapshot,
+    an_artifact,
+    check_name_or_none,
+    check_recording,
+    check_recordings_of,
+    check_tag,
+    recorded_changes,
+    recorded_partitions,
+    scope_within,
+    some_partitions,
+)
 from ezgraph.backends.stored_graphs import Written
 from ezgraph.clock import SystemClock
 from ezgraph.config import login_name, program_name
@@ -44,6 +63,12 @@ if TYPE_CHECKING:
         TagChange,
         TagInfo,
     )
+    from ezgraph.protocol.recordings import (
+        RecordedChange,
+        RecordedPartition,
+        Recording,
+        RecordingInfo,
+    )
 
 T = TypeVar("T")
 
@@ -67,7 +92,7 @@ class LocalConnection(Connection):
         input_fingerprints: Mapping[PartitionKey, Fingerprint] = NO_FILTER,
     ) -> StoragePartitions:
         """See `Connection.read_artifact_partitions`."""
-        scope = stored_partitions.of_artifact(_artifact(artifact))
+        scope = stored_partitions.of_artifact(an_artifact(artifact))
         wanted = input_filter(input_fingerprints)
         return self._read(lambda store: stored_partitions.read_partitions(store, scope, wanted))
 
@@ -75,14 +100,14 @@ class LocalConnection(Connection):
         self, artifact: Artifact, partitions: Iterable[Partition]
     ) -> StoragePartitions:
         """See `Connection.write_artifact_partitions`."""
-        scope = stored_partitions.of_artifact(_artifact(artifact))
+        scope = stored_partitions.of_artifact(an_artifact(artifact))
         return self._write_partitions(None, [scope], partitions)
 
     def read_snapshot_partitions(
         self, snapshot: Snapshot, artifact_key: str, artifact: Artifact
     ) -> StoragePartitions:
         """See `Connection.read_snapshot_partitions`."""
-        scope = _in_snapshot(snapshot, artifact_key, artifact)
+        scope = scope_within(snapshot, artifact_key, artifact)
 
         def ask(store: Store) -> StoragePartitions:
             stored_graphs.check_snapshot(store, snapshot.name, snapshot.fingerprint)
@@ -98,7 +123,7 @@ class LocalConnection(Connection):
         partitions: Iterable[Partition],
     ) -> StoragePartitions:
         """See `Connection.write_snapshot_partitions`."""
-        scope = _in_snapshot(snapshot, artifact_key, artifact)
+        scope = scope_within(snapshot, artifact_key, artifact)
         return self._write_partitions(snapshot, [scope], partitions)
 
     def write_artifact_and_graph_partitions(
@@ -110,15 +135,15 @@ class LocalConnection(Connection):
     ) -> StoragePartitions:
         """See `Connection.write_artifact_and_graph_partitions`."""
         scopes = [
-            stored_partitions.of_artifact(_artifact(artifact)),
-            _in_snapshot(snapshot, artifact_key, artifact),
+            stored_partitions.of_artifact(an_artifact(artifact)),
+            scope_within(snapshot, artifact_key, artifact),
         ]
         return self._write_partitions(snapshot, scopes, partitions)
 
     def _write_partitions(
         self, snapshot: Snapshot | None, scopes: list[Scope], partitions: Iterable[Partition]
     ) -> StoragePartitions:
-        kept = tuple(map(with_content_fingerprint, _partitions(partitions)))
+        kept = tuple(map(with_content_fingerprint, some_partitions(partitions)))
         written = _written()
 
         def change(store: Store) -> StoragePartitions:
@@ -132,29 +157,15 @@ class LocalConnection(Connection):
 
     def find_snapshots(self, artifact: Artifact, partition: Partition) -> list[SnapshotInfo]:
         """See `Connection.find_snapshots`."""
-        _artifact(artifact)
-        (wanted,) = map(with_content_fingerprint, _partitions([partition]))
-
-        def ask(store: Store) -> list[SnapshotInfo]:
-            found = {
-                key
-                for name, fingerprint, _ in stored_partitions.snapshots_with(
-                    store, artifact, wanted
-                )
-                for key in stored_graphs.snapshots_of(store, name, fingerprint)
-            }
-            return [
-                stored_graphs.snapshot_info(key, stored_graphs.snapshot_row(store, key))
-                for key in sorted(found)
-            ]
-
-        return self._read(ask)
+        an_artifact(artifact)
+        (wanted,) = map(with_content_fingerprint, some_partitions([partition]))
+        return self._read(lambda store: stored_partitions.find_snapshots(store, artifact, wanted))
 
     def list_partitions(
         self, artifact: Artifact, *, after: str | None = None, limit: int = LISTED
     ) -> Page[PartitionInfo]:
         """See `Connection.list_partitions`."""
-        scope = stored_partitions.of_artifact(_artifact(artifact))
+        scope = stored_partitions.of_artifact(an_artifact(artifact))
         return self._read(
             lambda store: stored_partitions.list_partitions(store, scope, after, limit)
         )
@@ -163,9 +174,55 @@ class LocalConnection(Connection):
         self, artifact: Artifact, partitions: Iterable[Partition]
     ) -> None:
         """See `Connection.delete_artifact_partitions`."""
-        _artifact(artifact)
-        going = [with_content_fingerprint(each) for each in _partitions(partitions)]
+        an_artifact(artifact)
+        going = [with_content_fingerprint(each) for each in some_partitions(partitions)]
         self._write(lambda store: stored_deletion.delete_partitions(store, artifact, going))
+
+    # --- recordings ---
+
+    def write_recording(
+        self,
+        info: RecordingInfo,
+        partitions: Iterable[RecordedPartition] = (),
+        changes: Iterable[RecordedChange] = (),
+    ) -> RecordingInfo:
+        """See `Connection.write_recording`."""
+        a_recording(info)
+        kept, noted = recorded_partitions(partitions), recorded_changes(changes)
+        written = _written()
+        return self._write(
+            lambda store: stored_recordings.write_recording(store, info, kept, noted, written)
+        )
+
+    def read_recording(self, name: str, artifact_key: str, number: int) -> Recording:
+        """See `Connection.read_recording`."""
+        check_recording(name, artifact_key, number)
+        return self._read(
+            lambda store: stored_recordings.read_recording(store, name, artifact_key, number)
+        )
+
+    def list_recordings(
+        self,
+        name: str | None = None,
+        artifact_key: str | None = None,
+        *,
+        after: str | None = None,
+        limit: int = LISTED,
+    ) -> Page[RecordingInfo]:
+        """See `Connection.list_recordings`."""
+        check_recordings_of(name, artifact_key)
+        return self._read(
+            lambda store: stored_recordings.list_recordings(
+                store, name, artifact_key, after, limit
+            )
+        )
+
+    def delete_recording(self, name: str, artifact_key: str, number: int) -> None:
+        """See `Connection.delete_recording`."""
+        check_recording(name, artifact_key, number)
+        self._write(
+            lambda store: stored_recordings.delete_recording(store, name, artifact_key, number)
+        )
 
     # --- graphs and snapshots ---
 
@@ -186,7 +243,7 @@ class LocalConnection(Connection):
         self, name: str | None = None, *, after: str | None = None, limit: int = LISTED
     ) -> Page[GraphInfo]:
         """See `Connection.list_graphs`."""
-        _name_or_none(name)
+        check_name_or_none(name)
         return self._read(lambda store: stored_graphs.list_graphs(store, name, after, limit))
 
     def delete_graph(self, name: str, fingerprint: Fingerprint | str) -> None:
@@ -203,7 +260,7 @@ class LocalConnection(Connection):
 
     def write_snapshot(self, snapshot: Snapshot) -> None:
         """See `Connection.write_snapshot`."""
-        _snapshot(snapshot)
+        a_snapshot(snapshot)
         written = _written()
         self._write(lambda store: stored_graphs.write_snapshot(store, snapshot, written))
 
@@ -211,7 +268,7 @@ class LocalConnection(Connection):
         self, name: str | None = None, *, after: str | None = None, limit: int = LISTED
     ) -> Page[SnapshotInfo]:
         """See `Connection.list_snapshots`."""
-        _name_or_none(name)
+        check_name_or_none(name)
         return self._read(lambda store: stored_graphs.list_snapshots(store, name, after, limit))
 
     def delete_snapshot(self, name: str, fingerprint: Fingerprint | str) -> None:
@@ -224,19 +281,19 @@ class LocalConnection(Connection):
 
     def read_snapshot_tag(self, name: str, tag: str) -> Snapshot:
         """See `Connection.read_snapshot_tag`."""
-        _tag(name, tag)
+        check_tag(name, tag)
         return self._read(lambda store: stored_tags.read_tag(store, name, tag))
 
     def write_snapshot_tag(self, snapshot: Snapshot, tag: str, *, overwrite: bool = False) -> None:
         """See `Connection.write_snapshot_tag`."""
-        _tag(_snapshot(snapshot).name, tag)
+        check_tag(a_snapshot(snapshot).name, tag)
         written = _written()
         write = stored_tags.move_tag if overwrite else stored_tags.write_tag
         self._write(lambda store: write(store, snapshot, tag, written))
 
     def untag(self, name: str, tag: str) -> None:
         """See `Connection.untag`."""
-        _tag(name, tag)
+        check_tag(name, tag)
         written = _written()
         self._write(lambda store: stored_tags.remove_tag(store, name, tag, written))
 
@@ -244,14 +301,14 @@ class LocalConnection(Connection):
         self, name: str | None = None, *, after: str | None = None, limit: int = LISTED
     ) -> Page[TagInfo]:
         """See `Connection.list_tags`."""
-        _name_or_none(name)
+        check_name_or_none(name)
         return self._read(lambda store: stored_tags.list_tags(store, name, after, limit))
 
     def tag_history(
         self, name: str, tag: str, *, after: str | None = None, limit: int = LISTED
     ) -> Page[TagChange]:
         """See `Connection.tag_history`."""
-        _tag(name, tag)
+        check_tag(name, tag)
         return self._read(lambda store: stored_tags.tag_history(store, name, tag, after, limit))
 
 
@@ -263,41 +320,3 @@ def _written() -> Written:
 def _author(pid: int) -> str:
     program, host = program_name(), socket.gethostname()
     return in_words(Source(program=program, host=host, pid=pid, login=login_name()))
-
-
-def _artifact(given: object) -> Artifact:
-    if not isinstance(given, Artifact):
-        raise InvalidValueError(f"{given!r:.60} is no Artifact")
-    return given
-
-
-def _snapshot(given: object) -> Snapshot:
-    if not isinstance(given, Snapshot):
-        raise InvalidValueError(f"{given!r:.60} is no Snapshot")
-    return given
-
-
-def _in_snapshot(snapshot: Snapshot, artifact_key: str, artifact: Artifact) -> Scope:
-    check_name(artifact_key, "an artifact")
-    at = _snapshot(snapshot)
-    return stored_partitions.of_snapshot(at.name, at.fingerprint, artifact_key, _artifact(artifact))
-
-
-def _partitions(given: Iterable[Partition]) -> list[Partition]:
-    if isinstance(given, Partition):
-        raise InvalidValueError(f"{given!r:.60} is one Partition; give a sequence of them")
-    found = list(given)
-    for each in found:
-        if not isinstance(each, Partition):
-            raise InvalidValueError(f"{each!r:.60}, among the partitions, is no Partition")
-    return found
-
-
-def _name_or_none(name: str | None) -> None:
-    if name is not None:
-        check_name(name, "a graph")
-
-
-def _tag(name: str, tag: str) -> None:
-    check_name(name, "a graph")
-    check_name(tag, "a tag")

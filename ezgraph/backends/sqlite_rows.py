@@ -204,11 +204,11 @@ class SQLiteRows(Store):
                 [(rows[key], self._checksum(key, rows[key]), key) for key in there],
             )
 
-    def add(self, rows: Mapping[bytes, bytes]) -> None:
-        """Have these values where nothing is; as `put`."""
+    def add(self, rows: Mapping[bytes, bytes]) -> int:
+        """Have these values where nothing is; as `put`. Return how many were new."""
         self._change()
         with reading(self._path, "written"):
-            self._insert(rows)
+            return len(rows) - len(self._insert(rows))
 
     def _insert(self, rows: Mapping[bytes, bytes]) -> list[bytes]:
         """Insert what is new; return the keys that were there."""

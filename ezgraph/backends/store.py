@@ -46,8 +46,11 @@ class Store(ABC):
         """Have these values at these keys, in place of those that are there."""
 
     @abstractmethod
-    def add(self, rows: Mapping[bytes, bytes]) -> None:
-        """Have these values at those of the keys where nothing is; the others stay as they are."""
+    def add(self, rows: Mapping[bytes, bytes]) -> int:
+        """Have these values at those of the keys where nothing is; return how many these are.
+
+        The others stay as they are.
+        """
 
     @abstractmethod
     def remove(self, keys: Iterable[bytes]) -> None:
@@ -109,9 +112,11 @@ class MemoryRows(Store):
         for key, value in rows.items():
             self._change(key, value)
 
-    def add(self, rows: Mapping[bytes, bytes]) -> None:
-        """Have these values where nothing is."""
-        self.put({key: value for key, value in rows.items() if key not in self._values})
+    def add(self, rows: Mapping[bytes, bytes]) -> int:
+        """Have these values where nothing is; return how many were new."""
+        new = {key: value for key, value in rows.items() if key not in self._values}
+        self.put(new)
+        return len(new)
 
     def remove(self, keys: Iterable[bytes]) -> None:
         """Have nothing at these keys."""

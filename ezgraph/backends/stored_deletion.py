@@ -1,6 +1,7 @@
 """What may be deleted from a store: what nothing that stays refers to.
 
-A snapshot refers to its graph and to the partitions it has, a tag to its snapshot.
+A snapshot refers to its graph and to the partitions it has, a tag to its snapshot, a recording to
+the snapshots that were in force in it.
 """
 
 from __future__ import annotations
@@ -22,19 +23,24 @@ from ezgraph.backends.stored_partitions import (
     remove_partitions,
     snapshots_with,
 )
+from ezgraph.backends.stored_recordings import recordings_of
 from ezgraph.backends.stored_tags import tags_of
 from ezgraph.errors import StillReferencedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ezgraph.backends.store import Store
     from ezgraph.protocol.artifacts import Artifact, Partition
     from ezgraph.protocol.fingerprints import Fingerprint
 
 
-def delete_graph(store: Store, name: str, fingerprint: Fingerprint) -> None:
+def delete_graph(
+    store: Store, name: str, fingerprint: Fingerprint, *, kept: Iterable[bytes] = ()
+) -> None:
     """Delete a graph, and what it consists of as far as no other one does.
+
+    ``kept`` are the names of pieces of graphs that are just being stored.
 
     Raises:
         UnknownGraphError: there is none.
@@ -47,7 +53,7 @@ def delete_graph(store: Store, name: str, fingerprint: Fingerprint) -> None:
             f"graph {name!r} {fingerprint} is still that of a snapshot (at seq {seqs}); delete "
             f"that first: delete_snapshot({name!r}, {str(fingerprint)!r})"
         )
-    remove_graph(store, name, fingerprint)
+    remove_graph(store, name, fingerprint, kept=kept)
 
 
 def delete_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> None:
@@ -57,7 +63,7 @@ def delete_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> None:
 
     Raises:
         UnknownSnapshotError: there is none.
-        StillReferencedError: a tag points to one.
+        StillReferencedError: a tag points to one, or a recording names it.
     """
     check_snapshot(store, name, fingerprint)
     if tags := tags_of(store, name, snapshots_of(store, name, fingerprint)):
@@ -65,12 +71,19 @@ def delete_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> None:
             f"snapshot {fingerprint} of graph {name!r} is still tagged {some(tags)}; remove the "
             f"tag first: untag({name!r}, {tags[0]!r})"
         )
+    if recordings := recordings_of(store, name, fingerprint):
+        artifact_key, number = recordings[0]
+        raise StillReferencedError(
+            f"snapshot {fingerprint} of graph {name!r} was in force in recording {number} of "
+            f"{artifact_key!r}; forget that first: delete_recording({name!r}, {artifact_key!r}, "
+            f"{number})"
+        )
     remove_of_snapshot(store, name, fingerprint)
     remove_snapshots(store, name, fingerprint)
 
 
-def delete_partitions(store: Store, artifact: Artifact, partitions: Sequence[Partition]) -> None:
-    """Forget partitions of an artifact's storage; those that are not known are left out.
+def delete_partitions(store: Store, artifact: Artifact, partitions: Sequence[Partition]) -> int:
+    """Forget partitions of an artifact's storage, and return how many were known.
 
     Raises:
         StillReferencedError: a snapshot has one of them.
@@ -83,4 +96,4 @@ def delete_partitions(store: Store, artifact: Artifact, partitions: Sequence[Par
                 f"snapshot {fingerprint} of graph {name!r}; delete that first: "
                 f"delete_snapshot({name!r}, {str(fingerprint)!r})"
             )
-    remove_partitions(store, of_artifact(artifact), partitions)
+    return remove_partitions(store, of_artifact(artifact), partitions)

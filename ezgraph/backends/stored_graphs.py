@@ -75,11 +75,25 @@ class Written(NamedTuple):
 
 def write_graph(store: Store, graph: Graph, written: Written) -> None:
     """Store a graph with everything in it; one that is stored stays as it is."""
-    key = _graph_key(graph.name, graph.fingerprint)
-    if store.get(key) is None:
+    if not has_graph(store, graph.name, graph.fingerprint):
         row, pieces = cut(graph, written)
-        store.put({_piece_key(name): piece for name, piece in pieces.items()})
-        store.put({key: codec.encode(row)})
+        add_pieces(store, pieces)
+        put_graph(store, graph.name, graph.fingerprint, row)
+
+
+def has_graph(store: Store, name: str, fingerprint: Fingerprint) -> bool:
+    """Return whether a graph is stored."""
+    return store.get(graph_key(name, fingerprint)) is not None
+
+
+def add_pieces(store: Store, pieces: Mapping[bytes, bytes]) -> int:
+    """Store pieces by their names, and return how many were not there; nothing refers to them."""
+    return store.add({piece_key(name): piece for name, piece in pieces.items()})
+
+
+def put_graph(store: Store, name: str, fingerprint: Fingerprint, row: GraphRow) -> None:
+    """Store the row of a graph whose pieces are stored."""
+    store.put({graph_key(name, fingerprint): codec.encode(row)})
 
 
 def cut(graph: Graph, written: Written) -> tuple[GraphRow, dict[bytes, bytes]]:
@@ -95,7 +109,7 @@ class Pages:
     def __init__(self) -> None:
         self._pages: list[bytes] = []
         self._blobs: set[bytes] = set()
-        self._counts = dict.fromkeys(_COUNTS.values(), 0)
+        self._counts = dict.fromkeys(COUNTS.values(), 0)
 
     def __repr__(self) -> str:
         return f"<Pages {len(self._pages)} {self._counts}>"
@@ -114,7 +128,7 @@ class Pages:
             page.append(packed)
             pieces.update(blobs)
             size += len(packed)
-            self._counts[_COUNTS[type(part)]] += 1
+            self._counts[COUNTS[type(part)]] += 1
             is_last = zlib.crc32(name.encode(errors="surrogatepass")) % _PARTS_PER_PAGE == 0
             if is_last or size >= _PAGE_BYTES:
                 yield self._ended(page, pieces)
@@ -140,7 +154,7 @@ class Pages:
         )
 
 
-_COUNTS: dict[type, str] = {
+COUNTS: dict[type, str] = {
     EdgePart: "edges",
     ComponentPart: "components",
     SettingsPart: "settings",
@@ -148,6 +162,7 @@ _COUNTS: dict[type, str] = {
     ArtifactPart: "artifacts",
     ProducerPart: "producers",
 }
+"""Which field of a row counts the parts of a kind."""
 
 
 def graph_parts(graph: Graph) -> Iterator[tuple[str, Part]]:
@@ -173,17 +188,31 @@ def read_graph(store: Store, name: str, fingerprint: Fingerprint) -> Graph:
     Raises:
         UnknownGraphError: there is none of this name and fingerprint.
     """
-    key = _graph_key(name, fingerprint)
-    packed = store.get(key)
-    if packed is None:
-        raise _unknown_graph(store, name, fingerprint)
-    graph = _joined(store, name, row_of(key, packed, GraphRow))
+    graph = _joined(store, name, graph_row(store, name, fingerprint))
     remember_fingerprint(graph, fingerprint)
     return graph
 
 
+def graph_row(store: Store, name: str, fingerprint: Fingerprint) -> GraphRow:
+    """Return the row of a stored graph, or raise as `read_graph`."""
+    key = graph_key(name, fingerprint)
+    packed = store.get(key)
+    if packed is None:
+        raise unknown_graph(store, name, fingerprint)
+    return row_of(key, packed, GraphRow)
+
+
 def _joined(store: Store, name: str, row: GraphRow) -> Graph:
-    blobs = {each: _piece(store, each) for each in _names(row.blobs)}
+    blobs = {each: stored_piece(store, each) for each in names_in(row.blobs)}
+    return graph_from(name, _parts_of(store, row, blobs))
+
+
+def graph_from(name: str, parts: Iterable[Part]) -> Graph:
+    """Return the graph that consists of these parts.
+
+    Raises:
+        InvalidValueError: there is no such graph.
+    """
     edges: list[Edge] = []
     producers = []
     fields: dict[str, dict[str, Any]] = {
@@ -192,7 +221,7 @@ def _joined(store: Store, name: str, row: GraphRow) -> Graph:
         "settings": {},
         "config": {},
     }
-    for part in _parts_of(store, row, blobs):
+    for part in parts:
         match part:
             case EdgePart():
                 edges.append(Edge(part.from_topic, part.to_topic))
@@ -212,21 +241,33 @@ def _joined(store: Store, name: str, row: GraphRow) -> Graph:
 
 
 def _parts_of(store: Store, row: GraphRow, blobs: Mapping[bytes, bytes]) -> Iterator[Part]:
-    for name in _names(row.pages):
-        yield from understood(_piece_key(name), partial(_page, _piece(store, name), blobs))
+    for name in names_in(row.pages):
+        page = partial(parts_of_page, stored_piece(store, name), blobs)
+        yield from understood(piece_key(name), page)
 
 
-def _page(packed: bytes, blobs: Mapping[bytes, bytes]) -> list[Part]:
+def parts_of_page(packed: bytes, blobs: Mapping[bytes, bytes]) -> list[Part]:
+    """Return the parts that a page holds, with the blobs they refer to.
+
+    Raises:
+        MalformedMessageError: it is none.
+    """
     return [codec.decode_apart(each, blobs, Part) for each in values.unpack(packed)]
 
 
-def _names(joined: bytes) -> list[bytes]:
+def names_in(joined: bytes) -> list[bytes]:
+    """Return the names of pieces that stand one after the other."""
     starts = range(0, len(joined), FINGERPRINT_BYTES)
     return [joined[start : start + FINGERPRINT_BYTES] for start in starts]
 
 
-def _piece(store: Store, name: bytes) -> bytes:
-    piece = store.get(_piece_key(name))
+def stored_piece(store: Store, name: bytes) -> bytes:
+    """Return a piece that a stored graph consists of.
+
+    Raises:
+        JournalCorruptError: it is missing, or is not what it was.
+    """
+    piece = store.get(piece_key(name))
     if piece is None or content_hash(piece) != name:
         raise JournalCorruptError(
             f"piece {name.hex()} of a stored graph is missing or is not what it was; nothing was "
@@ -242,7 +283,7 @@ def list_graphs(store: Store, name: str | None, after: str | None, limit: int) -
     def info(key: bytes, packed: bytes) -> GraphInfo:
         row = row_of(key, packed, GraphRow)
         _, graph_name, fingerprint = key_of(key)
-        counts = {each: getattr(row, each) for each in _COUNTS.values()}
+        counts = {each: getattr(row, each) for each in COUNTS.values()}
         return GraphInfo(
             graph_name, Fingerprint.from_hex(fingerprint), row.wall_time, row.author, **counts
         )
@@ -250,10 +291,15 @@ def list_graphs(store: Store, name: str | None, after: str | None, limit: int) -
     return page_of(store, prefix, after, limit, info)
 
 
-def remove_graph(store: Store, name: str, fingerprint: Fingerprint) -> None:
-    """Remove a graph of which there is no snapshot, and the pieces that no other one needs."""
-    store.remove([_graph_key(name, fingerprint)])
-    needed: set[bytes] = set()
+def remove_graph(
+    store: Store, name: str, fingerprint: Fingerprint, *, kept: Iterable[bytes] = ()
+) -> None:
+    """Remove a graph of which there is no snapshot, and the pieces that no other one needs.
+
+    ``kept`` are the names of pieces of graphs that are just being stored.
+    """
+    store.remove([graph_key(name, fingerprint)])
+    needed = set(map(piece_key, kept))
     for key, packed in store.each(topic_of(("graph",))):
         needed.update(pieces_of(row_of(key, packed, GraphRow)))
     store.remove([key for key, _ in store.each(topic_of(("piece",))) if key not in needed])
@@ -261,24 +307,49 @@ def remove_graph(store: Store, name: str, fingerprint: Fingerprint) -> None:
 
 def pieces_of(row: GraphRow) -> list[bytes]:
     """Return the keys of the pieces that a graph consists of."""
-    return [_piece_key(each) for each in (*_names(row.blobs), *_names(row.pages))]
+    return [piece_key(each) for each in names_of(row)]
+
+
+def names_of(row: GraphRow) -> list[bytes]:
+    """Return the names of the pieces that a graph consists of."""
+    return [*names_in(row.blobs), *names_in(row.pages)]
+
+
+def graph_row_in(rows: Mapping[bytes, bytes]) -> GraphRow:
+    """Return the row of the graph that is among these rows.
+
+    Raises:
+        JournalCorruptError: there is none.
+    """
+    for key, packed in rows.items():
+        if key.startswith(b"graph/"):
+            return row_of(key, packed, GraphRow)
+    raise JournalCorruptError("no graph is among the rows that came for one; report this")
+
+
+def piece_of(store: Store, name: bytes) -> bytes | None:
+    """Return a stored piece; None: it is not stored."""
+    return store.get(piece_key(name))
 
 
 def check_graph(store: Store, name: str, fingerprint: Fingerprint) -> None:
     """Raise `UnknownGraphError` unless there is this graph."""
-    if store.get(_graph_key(name, fingerprint)) is None:
-        raise _unknown_graph(store, name, fingerprint)
+    if store.get(graph_key(name, fingerprint)) is None:
+        raise unknown_graph(store, name, fingerprint)
 
 
-def _graph_key(name: str, fingerprint: Fingerprint) -> bytes:
+def graph_key(name: str, fingerprint: Fingerprint) -> bytes:
+    """Return the key of a graph's row."""
     return topic_of(("graph", name, str(fingerprint)))
 
 
-def _piece_key(name: bytes) -> bytes:
+def piece_key(name: bytes) -> bytes:
+    """Return the key of a piece's row."""
     return topic_of(("piece", name.hex()))
 
 
-def _unknown_graph(store: Store, name: str, fingerprint: Fingerprint) -> UnknownGraphError:
+def unknown_graph(store: Store, name: str, fingerprint: Fingerprint) -> UnknownGraphError:
+    """Return the error for a graph that is not stored; it names those there are."""
     known = store.scan(topic_of(("graph", name)), limit=_SHOWN + 1)
     shown = some([key_of(each)[2] for each, _ in known])
     return UnknownGraphError(
@@ -293,29 +364,26 @@ def _unknown_graph(store: Store, name: str, fingerprint: Fingerprint) -> Unknown
 def write_snapshot(store: Store, snapshot: Snapshot, written: Written) -> bytes:
     """Store a snapshot and its graph, unless they are stored; return the snapshot's key."""
     write_graph(store, snapshot.graph, written)
-    key = snapshot_key(snapshot)
+    row = SnapshotRow(
+        fingerprint=snapshot.fingerprint,
+        epoch=snapshot.epoch,
+        seq=snapshot.seq,
+        time=snapshot.time,
+        reason=snapshot.reason,
+        wall_time=written.wall_time,
+        author=written.author,
+    )
+    return add_snapshot(store, snapshot.name, row)
+
+
+def add_snapshot(store: Store, name: str, row: SnapshotRow) -> bytes:
+    """Store a snapshot of a stored graph, unless it is stored; return its key."""
+    mark = str(Fingerprint.of((row.time, row.reason), "ezgraph.mark"))[:16]
+    epoch, seq, fingerprint = f"{row.epoch:016x}", f"{row.seq:016x}", str(row.fingerprint)
+    key = topic_of(("snapshot", name, epoch, seq, fingerprint, mark))
     if store.get(key) is None:
-        row = SnapshotRow(
-            fingerprint=snapshot.fingerprint,
-            epoch=snapshot.epoch,
-            seq=snapshot.seq,
-            time=snapshot.time,
-            reason=snapshot.reason,
-            wall_time=written.wall_time,
-            author=written.author,
-        )
-        _, name, epoch, seq, fingerprint, mark = key_of(key)
-        found_by = topic_of(("frozen", name, fingerprint, epoch, seq, mark))
-        store.put({key: codec.encode(row), found_by: b""})
+        store.put({key: codec.encode(row), frozen_key(key): b""})
     return key
-
-
-def snapshot_key(snapshot: Snapshot) -> bytes:
-    """Return the key of a snapshot's row."""
-    mark = Fingerprint.of((snapshot.time, snapshot.reason), "ezgraph.mark")
-    place = f"{snapshot.epoch:016x}", f"{snapshot.seq:016x}"
-    fingerprint = str(snapshot.fingerprint)
-    return topic_of(("snapshot", snapshot.name, *place, fingerprint, str(mark)[:16]))
 
 
 def read_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> Snapshot:
@@ -327,13 +395,34 @@ def read_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> Snapshot
     return snapshot_at(store, newest(store, name, fingerprint))
 
 
-def newest(store: Store, name: str, fingerprint: Fingerprint) -> bytes:
-    """Return the key of the newest snapshot with this fingerprint, or raise as `read_snapshot`."""
-    found = store.last(_frozen_prefix(name, fingerprint))
+def newest(
+    store: Store,
+    name: str,
+    fingerprint: Fingerprint,
+    epoch: int | None = None,
+    seq: int | None = None,
+) -> bytes:
+    """Return the key of the newest snapshot with this fingerprint, or raise as `read_snapshot`.
+
+    ``epoch`` and ``seq``: of those there, if given.
+    """
+    place = () if epoch is None or seq is None else (f"{epoch:016x}", f"{seq:016x}")
+    found = store.last(topic_of(("frozen", name, str(fingerprint), *place)))
     if found is None:
         raise _unknown_snapshot(store, name, fingerprint)
-    _, _, _, epoch, seq, mark = key_of(found[0])
-    return topic_of(("snapshot", name, epoch, seq, str(fingerprint), mark))
+    return frozen_snapshot(found[0])
+
+
+def frozen_snapshot(found_by: bytes) -> bytes:
+    """Return the key of the snapshot that a row ``frozen/…`` finds."""
+    _, name, fingerprint, epoch, seq, mark = key_of(found_by)
+    return topic_of(("snapshot", name, epoch, seq, fingerprint, mark))
+
+
+def frozen_key(snapshot_key: bytes) -> bytes:
+    """Return the key of the row that finds a snapshot."""
+    _, name, epoch, seq, fingerprint, mark = key_of(snapshot_key)
+    return topic_of(("frozen", name, fingerprint, epoch, seq, mark))
 
 
 def snapshot_at(store: Store, key: bytes) -> Snapshot:
@@ -391,11 +480,7 @@ def list_snapshots(
 
 def snapshots_of(store: Store, name: str, fingerprint: Fingerprint) -> list[bytes]:
     """Return the keys of all snapshots with this fingerprint, oldest first."""
-    places = (key_of(key)[3:] for key, _ in store.scan(_frozen_prefix(name, fingerprint)))
-    return [
-        topic_of(("snapshot", name, epoch, seq, str(fingerprint), mark))
-        for epoch, seq, mark in places
-    ]
+    return [frozen_snapshot(key) for key, _ in store.scan(_frozen_prefix(name, fingerprint))]
 
 
 def check_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> None:

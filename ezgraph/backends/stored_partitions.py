@@ -17,7 +17,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ezgraph.backends.stored_graphs import page_of, row_of
+from ezgraph.backends.stored_graphs import (
+    page_of,
+    row_of,
+    snapshot_info,
+    snapshot_row,
+    snapshots_of,
+)
 from ezgraph.names import key_of, topic_of
 from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.listing import PartitionInfo
@@ -35,36 +41,48 @@ if TYPE_CHECKING:
         PartitionKey,
         StoragePartitions,
     )
-    from ezgraph.protocol.listing import Page
+    from ezgraph.protocol.listing import Page, SnapshotInfo
 
 Scope = tuple[str, ...]
 
 
 def of_artifact(artifact: Artifact) -> Scope:
     """Return the scope of all known partitions of an artifact's storage."""
-    return ("partition", "artifact", str(artifact.storage_fingerprint))
+    return scope_of_storage(artifact.storage_fingerprint)
+
+
+def scope_of_storage(storage: Fingerprint) -> Scope:
+    """Return the scope of all known partitions of a storage."""
+    return ("partition", "artifact", str(storage))
 
 
 def of_snapshot(
     name: str, fingerprint: Fingerprint, artifact_key: str, artifact: Artifact
 ) -> Scope:
     """Return the scope of an artifact's partitions in one snapshot."""
-    storage = str(artifact.storage_fingerprint)
-    return ("partition", "snapshot", name, str(fingerprint), artifact_key, storage)
+    return scope_in_snapshot(name, fingerprint, artifact_key, artifact.storage_fingerprint)
+
+
+def scope_in_snapshot(
+    name: str, fingerprint: Fingerprint, artifact_key: str, storage: Fingerprint
+) -> Scope:
+    """Return the scope of an artifact's partitions in one snapshot, by the artifact's storage."""
+    return ("partition", "snapshot", name, str(fingerprint), artifact_key, str(storage))
 
 
 def write_partitions(
     store: Store, scope: Scope, partitions: Iterable[Partition], written: Written
-) -> None:
-    """Add partitions to a scope; those that are there stay as they are."""
+) -> int:
+    """Add partitions to a scope, and return how many are new; the others stay as they are."""
     prefix = topic_of(scope)
     rows = {
         prefix + _place(each): codec.encode(PartitionRow(each, written.wall_time, written.author))
         for each in partitions
     }
-    if rows:
-        store.add(rows)
+    new = store.add(rows) if rows else 0
+    if new:
         _note_scope(store, scope)
+    return new
 
 
 def _note_scope(store: Store, scope: Scope) -> None:
@@ -111,10 +129,23 @@ def snapshots_with(
     return found
 
 
-def remove_partitions(store: Store, scope: Scope, partitions: Iterable[Partition]) -> None:
-    """Remove partitions from a scope; those that are not there are left out."""
+def find_snapshots(store: Store, artifact: Artifact, partition: Partition) -> list[SnapshotInfo]:
+    """Return the snapshots that have a partition, oldest first."""
+    found = {
+        key
+        for name, fingerprint, _ in snapshots_with(store, artifact, partition)
+        for key in snapshots_of(store, name, fingerprint)
+    }
+    return [snapshot_info(key, snapshot_row(store, key)) for key in sorted(found)]
+
+
+def remove_partitions(store: Store, scope: Scope, partitions: Iterable[Partition]) -> int:
+    """Remove partitions from a scope, and return how many were there."""
     prefix = topic_of(scope)
-    store.remove([prefix + _place(each) for each in partitions])
+    going = {prefix + _place(each) for each in partitions}
+    there = [key for key in sorted(going) if store.get(key) is not None]
+    store.remove(there)
+    return len(there)
 
 
 def remove_of_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> None:
@@ -130,5 +161,9 @@ def remove_of_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> Non
 
 
 def _place(partition: Partition) -> bytes:
-    inputs = str(partition.input_fingerprint)
-    return topic_of((partition.key.text, inputs, str(partition.fingerprint)))
+    return place_of(partition.key.text, partition.input_fingerprint, partition.fingerprint)
+
+
+def place_of(key: str, inputs: Fingerprint, fingerprint: Fingerprint) -> bytes:
+    """Return where in a scope a partition stands."""
+    return topic_of((key, str(inputs), str(fingerprint)))

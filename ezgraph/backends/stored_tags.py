@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ezgraph.backends.store import Store
     from ezgraph.backends.stored_graphs import Written
     from ezgraph.protocol.graphs import Snapshot
-    from ezgraph.protocol.listing import Page
+    from ezgraph.protocol.listing import Page, SnapshotInfo
 
 _SHOWN = 4
 
@@ -42,24 +42,39 @@ def write_tag(store: Store, snapshot: Snapshot, tag: str, written: Written) -> N
     Raises:
         TagExistsError: it points to one already.
     """
-    found = _found(store, snapshot.name, tag)
-    if found is not None and found.snapshot is not None:
-        at = found.snapshot
-        raise TagExistsError(
-            f"tag {tag!r} of graph {snapshot.name!r} points to the snapshot {at.fingerprint} at "
-            f"seq {at.seq} already (set by {found.author}); give overwrite=True to move it, or "
-            f"choose another tag",
-            fingerprint=str(at.fingerprint),
-        )
+    check_free(store, snapshot.name, tag)
     move_tag(store, snapshot, tag, written)
 
 
 def move_tag(store: Store, snapshot: Snapshot, tag: str, written: Written) -> None:
     """Have a tag, new or not, point to a snapshot, which is stored if it is not."""
-    key = write_snapshot(store, snapshot, written)
+    point(store, snapshot.name, tag, write_snapshot(store, snapshot, written), written)
+
+
+def check_free(store: Store, name: str, tag: str) -> None:
+    """Raise `TagExistsError` if a tag points to a snapshot."""
+    found = _found(store, name, tag)
+    if found is None or found.snapshot is None:
+        return
+    at = found.snapshot
+    raise TagExistsError(
+        f"tag {tag!r} of graph {name!r} points to the snapshot {at.fingerprint} at seq {at.seq} "
+        f"already (set by {found.author}); give overwrite=True to move it, or choose another tag",
+        fingerprint=str(at.fingerprint),
+    )
+
+
+def pointed_to(store: Store, name: str, tag: str) -> SnapshotInfo | None:
+    """Return the snapshot that a tag points to; None: there is no such tag."""
+    found = _found(store, name, tag)
+    return None if found is None else found.snapshot
+
+
+def point(store: Store, name: str, tag: str, key: bytes, written: Written) -> None:
+    """Have a tag, new or not, point to the stored snapshot with this key."""
     info = snapshot_info(key, snapshot_row(store, key))
     row = codec.encode(TagRow(key, info, written.wall_time, written.author))
-    store.put({_tag_key(snapshot.name, tag): row, _next(store, snapshot.name, tag): row})
+    store.put({tag_key(name, tag): row, _next(store, name, tag): row})
 
 
 def remove_tag(store: Store, name: str, tag: str, written: Written) -> None:
@@ -70,7 +85,7 @@ def remove_tag(store: Store, name: str, tag: str, written: Written) -> None:
     """
     tag_row(store, name, tag)
     row = codec.encode(TagRow(None, None, written.wall_time, written.author))
-    store.remove([_tag_key(name, tag)])
+    store.remove([tag_key(name, tag)])
     store.put({_next(store, name, tag): row})
 
 
@@ -132,7 +147,7 @@ def tag_history(
 
 
 def _found(store: Store, name: str, tag: str) -> TagRow | None:
-    key = _tag_key(name, tag)
+    key = tag_key(name, tag)
     packed = store.get(key)
     return None if packed is None else row_of(key, packed, TagRow)
 
@@ -143,7 +158,8 @@ def _next(store: Store, name: str, tag: str) -> bytes:
     return topic_of(("tagged", name, tag, f"{number:016x}"))
 
 
-def _tag_key(name: str, tag: str) -> bytes:
+def tag_key(name: str, tag: str) -> bytes:
+    """Return the key of a tag's row."""
     return topic_of(("tag", name, tag))
 
 

@@ -13,14 +13,18 @@ from uuid import UUID
 
 from ezgraph.backends.base import Backend, Checkpoint, Record
 from ezgraph.broker.live import LiveSet
+from ezgraph.config import BrokerConfig
 from ezgraph.names import topic_of
 from ezgraph.protocol.events import (
     Body,
+    ComponentRegistered,
     EndReason,
     Event,
+    GraphRegistered,
     ProcessClosed,
     ProcessOpened,
     ProcessUnitsChanged,
+    SessionOpened,
     SettingsChanged,
     SettingsLayer,
     Source,
@@ -30,9 +34,10 @@ from ezgraph.protocol.settings import SettingsEventType, SettingsSnapshotValue
 from ezgraph.wire import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ezgraph.backends.base import Journal
+    from ezgraph.protocol.metadata import ComponentMetadata
 
 _UNITS = 16
 _BATCH = 5_000
@@ -77,6 +82,49 @@ def _checkpoint(seq: int, live: LiveSet) -> Checkpoint:
     entries = [entry for _, entry in live.freeze()]
     blobs = {digest: blob for each in entries for digest, blob in each.blobs.items()}
     return Checkpoint(seq, tuple(each.entry for each in entries), blobs)
+
+
+def write_past(url: str, count: int, *, components: Iterable[ComponentMetadata]) -> None:
+    """Put ``count`` events into a new journal: components, then changes of their settings in turn.
+
+    There are checkpoints where a broker writes them, thinned out as it thins them out.
+    """
+    live, every = LiveSet(), BrokerConfig().checkpoint_events
+    with Backend.from_url(url).connect() as connection, connection.open_journal() as journal:
+        events = _changes(count, journal.epoch, list(components))
+        while journal.head < count:
+            _append(journal, itertools.islice(events, every), live)
+            journal.write_checkpoint(_checkpoint(journal.head, live))
+
+
+def _changes(
+    count: int, epoch: int, components: Sequence[ComponentMetadata]
+) -> Iterator[Event]:
+    """Yield a session, its components, a process that runs them, and its reports."""
+    units = [each.address for each in components]
+    bodies: Iterator[Body] = itertools.chain(
+        (SessionOpened("bench", 6.0), GraphRegistered("bench", 1, "RIG")),
+        (ComponentRegistered("bench", each) for each in components),
+        (ProcessOpened(_PROCESS, 6.0), ProcessUnitsChanged(_PROCESS, units, units, [])),
+        (
+            _settings(unit, number, SettingsEventType.SETTINGS_UPDATED)
+            for number, unit in enumerate(itertools.cycle(units))
+        ),
+    )
+    for seq, body in enumerate(itertools.islice(bodies, count), start=1):
+        yield Event(
+            epoch=epoch,
+            seq=seq,
+            prev=seq - 1,
+            txn_first=seq,
+            txn_last=seq,
+            wall_time=_WALL + seq / 100,
+            mono_time=seq / 100,
+            key=key_of(body),
+            source=_SOURCE,
+            request_id=seq,
+            body=body,
+        )
 
 
 def history(count: int, *, epoch: int = 1) -> Iterator[Event]:

@@ -29,6 +29,7 @@ from ezgraph.bench.scale import quick as quick_scale
 from ezgraph.bench.scopes import publish_in_scopes
 from ezgraph.bench.sessions import end_sessions, hold_sessions
 from ezgraph.bench.snapshots import take_snapshots
+from ezgraph.bench.time_machine import keep_the_past
 from ezgraph.bench.watched import publish_beside_watches
 from ezgraph.bench.wiring import build_graphs
 from ezgraph.errors import ConfigError, EzGraphError
@@ -64,6 +65,7 @@ SECTIONS: dict[str, Section] = {
     "r": read_and_put,
     "s": publish_beside_watches,
     "t": read_nodes,
+    "u": keep_the_past,
 }
 _FAILURES = (EzGraphError, OSError, ValueError, ExceptionGroup, subprocess.CalledProcessError)
 

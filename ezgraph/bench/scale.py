@@ -40,6 +40,7 @@ class Scale:
     slices: int = 200
     children: int = 10_000
     flow_bytes: int = 1 << 30
+    partitions: int = 100_000
 
 
 def full(rounds: int) -> Scale:
@@ -71,4 +72,5 @@ def quick(rounds: int) -> Scale:
         chunks=8,
         slices=50,
         flow_bytes=1 << 28,
+        partitions=20_000,
     )

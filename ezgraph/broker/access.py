@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from ezgraph.errors import ForbiddenError, LiveSessionsError, SchemaViolationError, from_code
+from ezgraph.protocol.artifacts import Artifact
 from ezgraph.protocol.commands import (
     AnnounceNodes,
     ChangeConfig,
@@ -32,6 +33,22 @@ from ezgraph.protocol.config import ROOM as CONFIG
 from ezgraph.protocol.key_text import key_text
 from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.protocol.served import ROOM as NODE
+from ezgraph.protocol.stored_commands import (
+    DeleteRecording,
+    DeleteStored,
+    Freeze,
+    Listed,
+    RemoveTag,
+    Restore,
+    SetTag,
+    SnapshotRef,
+    StoreCommand,
+    StoreGraph,
+    StorePieces,
+    StoreSnapshot,
+    WritePartitions,
+    WriteRecording,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +56,7 @@ if TYPE_CHECKING:
     from ezgraph.errors import EzGraphError
     from ezgraph.names import Key
     from ezgraph.protocol.roles import Access, Identity, ReadScope
+    from ezgraph.protocol.stored_commands import Question
 
 Judged = (
     Connect
@@ -53,12 +71,18 @@ Judged = (
     | RequestProcess
     | ChangeConfig
     | SetConfigSchema
+    | StoreCommand
+    | Restore
     | ServeGraph
     | AnnounceNodes
     | WithdrawGraph
 )
 _TELLING = frozenset(
-    {"cyclic", "foreign_edge", "unknown_edge", "address_collision", "not_owner", "live_sessions"}
+    {
+        "cyclic", "foreign_edge", "unknown_edge", "address_collision", "not_owner", "live_sessions",
+        "unknown_graph", "unknown_snapshot", "unknown_tag", "unknown_recording", "tag_exists",
+        "still_referenced", "restore_refused",
+    }
 )
 
 
@@ -101,6 +125,36 @@ def demands(command: Judged) -> Iterator[tuple[str, Key]]:
             yield "serve", (NODE, command.name)
         case Revert():
             return  # one's own
+        case Restore():
+            yield "restore", ("snapshot", command.name)  # and the verbs for what its plan changes
+        case Freeze():
+            yield "store", ("snapshot", command.name)
+            if command.tag is not None:
+                yield "store", ("tag", command.name, command.tag)
+        case StorePieces():
+            yield "store", ("snapshot",)
+        case StoreGraph() | StoreSnapshot():
+            yield "store", ("snapshot", command.name)
+        case SetTag():
+            yield "store", ("tag", command.name, command.tag)
+            if not isinstance(command.snapshot, SnapshotRef):
+                yield "store", ("snapshot", command.name)
+        case RemoveTag():
+            yield "store", ("tag", command.name, command.tag)
+        case WritePartitions():
+            yield "store", ("partitions", command.artifact.key)
+            if command.snapshot is not None:
+                yield "store", ("snapshot", command.name or "")
+        case WriteRecording(recording=told):
+            yield "store", ("recording", told.name, told.artifact_key)
+            yield "store", ("partitions", told.artifact.key)
+            yield "store", ("snapshot", told.name)
+        case DeleteRecording():
+            yield "store", ("recording", command.name, command.artifact_key)
+        case DeleteStored(artifact=Artifact() as artifact):
+            yield "store", ("partitions", artifact.key)
+        case DeleteStored():
+            yield "store", ("snapshot", command.name or "")
         case _:
             assert_never(command)
 
@@ -126,6 +180,29 @@ def refuse_unreadable(identity: Identity, scope: ReadScope, prefix: Key) -> None
     """
     if not scope.touches(prefix):
         raise _forbidden(identity, f"read {_shown(prefix)} (it reads {scope})")
+
+
+def refuse_stored(identity: Identity, scope: ReadScope, question: Question) -> None:
+    """Refuse to read of the store what tells of more than the role lets one read.
+
+    A graph is all of a rig, and an artifact's partitions are found by where they are, whatever it
+    is called: both are for those who read everything. Tags are listed as far as they may be read.
+
+    Raises:
+        ForbiddenError: says what it may read.
+    """
+    if not (isinstance(question, Listed) and question.room in ("tag", "tagged")):
+        refuse_partial(identity, scope, "graphs and partitions")
+
+
+def refuse_partial(identity: Identity, scope: ReadScope, what: str) -> None:
+    """Refuse to read what tells of everything, unless the role lets one read everything.
+
+    Raises:
+        ForbiddenError: says what it may read.
+    """
+    if not scope.is_full:
+        raise _forbidden(identity, f"read {what} (it reads {scope})")
 
 
 def refuse_hidden(identity: Identity, scope: ReadScope, key: Key) -> None:

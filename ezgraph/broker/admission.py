@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ezgraph._version import __version__
 from ezgraph.broker.ended import EndedLeases
 from ezgraph.broker.leases import Answers, Lease, Leases
+from ezgraph.broker.restored import reports_in
 from ezgraph.broker.routes import asker_of
 from ezgraph.errors import (
     DivergedError,
@@ -39,15 +40,28 @@ from ezgraph.errors import (
 from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.events import (
     EndReason,
+    PartitionsWritten,
     ProcessOpened,
     ProcessTakenOver,
+    RecordingWritten,
     SessionOpened,
     SessionTakenOver,
     SettingsChanged,
+    SnapshotFrozen,
     Source,
+    TagSet,
+    in_words,
 )
 from ezgraph.protocol.fingerprints import canonical
-from ezgraph.protocol.replies import Done, SettingsSet
+from ezgraph.protocol.listing import SnapshotInfo
+from ezgraph.protocol.replies import (
+    Done,
+    Frozen,
+    PartitionsStored,
+    RecordingStored,
+    RestoreReport,
+    SettingsSet,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -56,7 +70,7 @@ if TYPE_CHECKING:
     from ezgraph.ids import IdSource
     from ezgraph.protocol.commands import Hello, Resume, TakeOver
     from ezgraph.protocol.events import Event
-    from ezgraph.protocol.replies import Answered
+    from ezgraph.protocol.replies import Answered, Reply
     from ezgraph.protocol.roles import Identity
     from ezgraph.state.graph import GraphState, ProcessEntry, SessionEntry
 
@@ -339,8 +353,15 @@ class Admission:
             if client is None or event.request_id is None:
                 continue
             if (answers := self._answers_of(client)) is not None:
-                answers.remember(event.request_id, Done(event.txn_last), first=event.txn_first)
+                reply = told_by(event, answers.known(event.request_id))
+                answers.remember(event.request_id, reply, first=event.txn_first)
             self._forget_absent()
+        for begun, report in reports_in(history):
+            answers = self._answers_of(begun.source.client or "")
+            if answers is None or begun.request_id is None:
+                continue
+            if not isinstance(answers.known(begun.request_id), RestoreReport):  # it says less
+                answers.remember(begun.request_id, report, first=begun.txn_first)
         self.ended.restore(history)
         self._restore_spent(history)
 
@@ -392,6 +413,30 @@ class Admission:
             for client, answers in (*held, *self._absent.items())
             if answers.next_id > 1
         ]
+
+
+def told_by(event: Event, before: Reply | None) -> Reply:
+    """Return what was answered to the request that an event tells of, as far as that shows.
+
+    ``before`` is what the events before it in its transaction, or a checkpoint, told.
+    """
+    body, seq = event.body, event.txn_last
+    match body:
+        case SnapshotFrozen():
+            author = in_words(event.source)
+            place = body.at_epoch, body.at_seq, body.at_time, body.reason, event.wall_time, author
+            tag = before.tag if isinstance(before, Frozen) else None
+            return Frozen(seq, SnapshotInfo(body.name, body.fingerprint, *place), tag)
+        case TagSet() if isinstance(before, Frozen):
+            return replace(before, tag=body.tag)
+        case PartitionsWritten():
+            return PartitionsStored(seq, body.count)
+        case RecordingWritten():
+            return RecordingStored(seq, body.number, body.first_written, body.author)
+        case _ if isinstance(before, RestoreReport):
+            return before
+        case _:
+            return Done(seq)
 
 
 def holder_of(nonce: str, public: str | None = None) -> str:

@@ -9,7 +9,8 @@ the journal.
 
 Requests that read stored bytes, or much of the state (`ReadEvents`, `OpenSnapshot`, `ReadSnapshot`,
 `GetStatus`, `ListClients`, `ReadConfig` and its like), are let through here; the shell, which has
-the bytes, answers by turns.
+the bytes, answers by turns. Changes of the store, whose rows the shell has too, are admitted here
+and decided there (`ezgraph.broker.asked`).
 
 States of a connection: unbound -> bound (HELLO, RESUME or TAKEOVER) -> unbound when its lease ends
 or is taken over.
@@ -38,16 +39,21 @@ from ezgraph.broker import (
 from ezgraph.broker.access import (
     refuse_forbidden,
     refuse_hidden,
+    refuse_partial,
+    refuse_stored,
     refuse_unreadable,
     scope_of,
     withheld,
 )
 from ezgraph.broker.admission import Admission, Cluster, ForeignTokenError, holder_of
+from ezgraph.broker.asked import StoreAsked
 from ezgraph.broker.audit import Audit
 from ezgraph.broker.connections import Connections, Descriptor
 from ezgraph.broker.quotas import refuse_beyond
 from ezgraph.broker.reads_config import wanted_under
-from ezgraph.broker.routing import Addressed, Routing
+from ezgraph.broker.restores import Restores, Restoring
+from ezgraph.broker.restoring import Asker
+from ezgraph.broker.routing import Addressed, Routing, timeout_of
 from ezgraph.broker.rules_config import ValueChecks
 from ezgraph.errors import (
     EzGraphError,
@@ -122,11 +128,30 @@ from ezgraph.protocol.replies import (
 from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.protocol.served import ROOM as NODE
 from ezgraph.protocol.snapshot import ClientInfo
+from ezgraph.protocol.stored_commands import (
+    DeleteRecording,
+    DeleteStored,
+    FindSeq,
+    Freeze,
+    PastQuestion,
+    ReadCheckpoint,
+    ReadStored,
+    ReadStretch,
+    RemoveTag,
+    Restore,
+    SetTag,
+    StoreGraph,
+    StorePieces,
+    StoreSnapshot,
+    WritePartitions,
+    WriteRecording,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
+    from ezgraph.broker.asked import Decided
     from ezgraph.broker.connections import Connection
     from ezgraph.broker.leases import Lease
     from ezgraph.broker.reads_config import ConfigReadCommand
@@ -136,6 +161,7 @@ if TYPE_CHECKING:
     from ezgraph.protocol.commands import Command
     from ezgraph.protocol.replies import Answered
     from ezgraph.protocol.roles import Access, Identity, ReadScope
+    from ezgraph.protocol.stored_commands import StoreCommand
     from ezgraph.state.graph import GraphState
 
 _MAX_MESSAGE = 4_000
@@ -168,6 +194,9 @@ ReadCommand = (
     | ReadConfig
     | ListConfigTypes
     | ReadConfigSchema
+    | Restore
+    | PastQuestion
+    | ReadStored
     | FindGraph
 )
 
@@ -176,6 +205,7 @@ class Outcome(NamedTuple):
     """What follows from one request: an answer, or a read for the shell, and a transaction.
 
     ``client`` is whose read it is. ``can_wait``: who is answered by ``reply`` is in no hurry.
+    ``store``: a change of the store, for the shell to decide on; then `BrokerCore.stored`.
     """
 
     reply: Reply | None = None
@@ -184,6 +214,7 @@ class Outcome(NamedTuple):
     stop: bool = False
     client: str = ""
     can_wait: bool = False
+    store: StoreAsked | None = None
 
 
 class BrokerCore:
@@ -216,6 +247,16 @@ class BrokerCore:
         self.admission = Admission(cluster, config, ids, epoch_ends or {})
         self.leases = self.admission.leases
         self.routing = Routing(state, self.leases, config.limits, secret=cluster.secret)
+        self.restores = Restores(
+            state,
+            self.routing,
+            self.leases,
+            config.limits,
+            checks,
+            transact=self._transaction,
+            refused=self._refused,
+            identity_of=self._identity_of,
+        )
         self._checks = checks
         self._config = config
         self._cluster_id = cluster.cluster_id
@@ -329,10 +370,14 @@ class BrokerCore:
             )
         if isinstance(command, _ROUTED):
             return self._route(lease, came, request.request_id, command, now)
-        return self._execute(lease, request, came.identity, now=now, wall=wall)
+        if isinstance(command, Restore):
+            return self._begin_restore(lease, came, request.request_id, command, now)
+        return self._execute(lease, request, came, now=now, wall=wall)
 
     def _is_under_way(self, lease: Lease, request: Request) -> bool:
         command = request.command
+        if isinstance(command, Restore):
+            return self.restores.is_under_way(lease.client, request.request_id)
         if not isinstance(command, _ROUTED):
             return False
         return self.routing.is_under_way(lease, request.request_id, command)
@@ -356,12 +401,12 @@ class BrokerCore:
         self,
         lease: Lease,
         request: Request,
-        identity: Identity | None,
+        came: _Came,
         *,
         now: float,
         wall: float,
     ) -> Outcome:
-        command = request.command
+        command, identity = request.command, came.identity
         match command:  # what changes nothing
             case Sync():
                 return self._told_the_head(lease, request)
@@ -387,9 +432,31 @@ class BrokerCore:
                 return Outcome(read=command, client=lease.client)
             case OpenSnapshot() | ReadSnapshot() | GetStatus() | ListClients():
                 return Outcome(read=command, client=lease.client)
+            case ReadCheckpoint() | ReadStretch() | FindSeq():
+                if identity is not None:
+                    scope = scope_of(self.access, identity)
+                    refuse_partial(identity, scope, "the state as it was")
+                return Outcome(read=command, client=lease.client)
             case ReadConfig() | ListConfigTypes() | ReadConfigSchema():
                 self._refuse_config_read(identity, command)
                 return Outcome(read=command, client=lease.client)
+            case ReadStored():
+                if identity is not None:
+                    refuse_stored(identity, scope_of(self.access, identity), command.question)
+                return Outcome(read=command, client=lease.client)
+            case (
+                Freeze()
+                | StorePieces()
+                | StoreGraph()
+                | StoreSnapshot()
+                | SetTag()
+                | RemoveTag()
+                | WritePartitions()
+                | DeleteStored()
+                | WriteRecording()
+                | DeleteRecording()
+            ):
+                return self._ask_store(lease, came, request.request_id, command, now)
             case FindGraph():
                 if identity is not None and command.name is not None:
                     scope = scope_of(self.access, identity)
@@ -397,7 +464,7 @@ class BrokerCore:
                 return Outcome(read=command, client=lease.client)
             case Hello() | Resume() | TakeOver() | Heartbeat():
                 raise AssertionError("handled before requests are")
-            case RequestProcess() | ChangeSettings():
+            case RequestProcess() | ChangeSettings() | Restore():
                 raise AssertionError("handled before requests are")
             case _:
                 return self._change(lease, request, command, identity, now=now, wall=wall)
@@ -426,6 +493,106 @@ class BrokerCore:
         if reply is not None:
             lease.answers.remember(request_id, reply)
         return Outcome(reply)
+
+    # --- restores ---
+
+    def _begin_restore(
+        self, lease: Lease, came: _Came, request_id: int, command: Restore, now: float
+    ) -> Outcome:
+        """Take a restore up, or up again; it is answered when its owners have been asked."""
+        lease.answers.used(request_id)
+        came_on = (came.peer, came.descriptor)
+        if self.restores.again(lease.client, request_id, came_on):
+            return Outcome()
+        identity, scope = came.identity, scope_of(self.access, came.identity)
+        restore = Restoring(
+            lease.client,
+            request_id,
+            came_on,
+            command,
+            replace(lease.source, reason=command.reason),
+            identity,
+            _asker(lease, identity),
+            now + timeout_of(command.timeout_s),
+        )
+        try:
+            if identity is not None:
+                refuse_forbidden(identity, command)
+                refuse_partial(identity, scope, "all that a snapshot has")
+            refuse_beyond(self.state, lease, command, self._config.limits)
+            self.restores.begin(restore)
+        except EzGraphError as error:
+            return Outcome(self._refused(lease, identity, request_id, command, error, now))
+        return Outcome(read=command, client=lease.client)
+
+    def _identity_of(self, public: str) -> Identity | None:
+        """Return who has a key now; None: nobody that is admitted any more."""
+        return None if self.access is None else self.access.identity(public)
+
+    def _hand_owed(self, command: Change) -> None:
+        """Hand an owner that has come, or has reported something, what it is owed."""
+        match command:
+            case UpdateUnits():
+                for unit in command.added:
+                    self.routing.hand_owed(unit)
+            case ReportSettings():
+                self.routing.hand_owed(command.address)
+            case _:
+                pass
+
+    # --- changes, and what changes nothing ---
+
+    def _ask_store(
+        self, lease: Lease, came: _Came, request_id: int, command: StoreCommand, now: float
+    ) -> Outcome:
+        """Have the store asked for a change that the role and the limits allow."""
+        lease.answers.used(request_id)
+        try:
+            if came.identity is not None:
+                refuse_forbidden(came.identity, command)
+            refuse_beyond(self.state, lease, command, self._config.limits)
+        except EzGraphError as error:
+            return Outcome(self._refused(lease, came.identity, request_id, command, error, now))
+        asked = StoreAsked(
+            command, lease, request_id, came.peer, came.descriptor, came.public
+        )
+        return Outcome(store=asked)
+
+    def stored(
+        self, asked: StoreAsked, result: Decided | EzGraphError, *, now: float, wall: float
+    ) -> Outcome:
+        """Take up what a change of the store came to: number it, and answer it."""
+        lease, request_id = asked.lease, asked.request_id
+        if isinstance(result, EzGraphError):
+            identity = self.access.identity(asked.public) if self.access is not None else None
+            return Outcome(
+                self._refused(lease, identity, request_id, asked.command, result, now)
+            )
+        events: tuple[Event, ...] = ()
+        if result.bodies:
+            source, reason = lease.source, getattr(asked.command, "reason", None)
+            if reason is not None:
+                source = replace(source, reason=reason)
+            events = self._transaction(result.bodies, source, request_id, now=now, wall=wall)
+        reply = result.reply(self.state.seq)
+        lease.answers.remember(request_id, reply)
+        return Outcome(reply, events)
+
+    def _refused(
+        self,
+        lease: Lease,
+        identity: Identity | None,
+        request_id: int,
+        command: Command,
+        error: EzGraphError,
+        now: float,
+    ) -> Refusal:
+        """Return a refusal as its asker may see it; it is written down, and remembered."""
+        if identity is not None:
+            self._audit(identity, command, error, now)
+        refusal = refusal_of(withheld(error, scope_of(self.access, identity)))
+        lease.answers.remember(request_id, refusal)
+        return refusal
 
     def _told_the_head(self, lease: Lease, request: Request) -> Outcome:
         """Answer with the head; repeated, not with a later one: watchers begin there."""
@@ -474,6 +641,8 @@ class BrokerCore:
             outcome = self._commit(lease, bodies, request, now=now, wall=wall)
         if outcome.reply is not None:
             lease.answers.remember(request.request_id, outcome.reply)
+        if self.state.owed and not isinstance(outcome.reply, Refusal):
+            self._hand_owed(command)
         if isinstance(command, ReportSettings) and outcome.events:
             is_answer = self.routing.reported(lease, command, outcome.events[-1].seq)
             return outcome._replace(can_wait=is_answer)
@@ -488,9 +657,10 @@ class BrokerCore:
                 return rules_graph.disconnect(state, command, _owner(lease))
             case ReportSettings():
                 asked_by = self.routing.asked_by(lease, command)
-                return rules_process.report_settings(
+                reported = rules_process.report_settings(
                     state, command, _process_id(lease), asked_by
                 )
+                return (*reported, *rules_process.settle_settings(state, command))
             case RegisterMetadata():
                 return rules_metadata.register(state, command.metadata, _session_id(lease))
             case UpdateUnits():
@@ -577,6 +747,8 @@ class BrokerCore:
             )
             state.apply(event)
             events.append(event)
+            if self.restores:
+                self.restores.touch(body)
         return tuple(events)
 
     def seed(
@@ -637,6 +809,7 @@ class BrokerCore:
         if is_new:  # else it is a repetition
             self._connections.unbind_all_of(lease)
             self.routing.taken_over(lease)
+            self.restores.ended(lease.client)  # that program's, not the next one's
             self.admission.change_holder(lease, command.hello, came.identity)
             body = self._taken_over(lease)
             events = self._transaction((body,), lease.source, None, now=now, wall=wall)
@@ -745,6 +918,7 @@ class BrokerCore:
         self._connections.unbind_all_of(lease)
         events = self._transaction(bodies, lease.source, request_id, now=now, wall=wall)
         self.routing.ended(lease)  # when its units are nobody's
+        self.restores.ended(lease.client)
         self.admission.ended.remember(events)
         return events
 
@@ -765,6 +939,8 @@ class BrokerCore:
     ) -> None:
         """Take up after a restart; see `ezgraph.broker.admission.Admission.restore`."""
         self.admission.restore(self.state, history, answered, now=now)
+        for address in sorted(self.state.owed):
+            self.routing.hand_owed(address)
 
     # --- compaction ---
 
@@ -847,6 +1023,11 @@ class _Came(NamedTuple):
     public: str | None
 
 
+def _asker(lease: Lease, identity: Identity | None) -> Asker:
+    session = lease.client if lease.kind == "session" else None
+    return Asker(session) if identity is None else Asker(session, identity.role.may)
+
+
 def _never_full(scope: ReadScope, prefix: Key) -> None:
     """There is no bound on watches until the shell, which counts them, sets one."""
 
@@ -854,10 +1035,11 @@ def _never_full(scope: ReadScope, prefix: Key) -> None:
 def refusal_of(error: EzGraphError) -> Refusal:
     """Return what travels of an error."""
     floor, lost = getattr(error, "floor", None), getattr(error, "lost", None)
-    message = str(error)
+    fingerprint = getattr(error, "fingerprint", "") or None
+    report, message = getattr(error, "report", None), str(error)
     if len(message) > _MAX_MESSAGE:  # a loop of thousands of topics, for instance
         message = f"{message[: _MAX_MESSAGE // 2]} … {message[-_MAX_MESSAGE // 2 :]}"
-    return Refusal(error.code, message, floor, lost)
+    return Refusal(error.code, message, floor, lost, fingerprint, report)
 
 
 def _reason(lease: Lease) -> EndReason:

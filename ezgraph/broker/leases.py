@@ -15,8 +15,19 @@ from itertools import chain, repeat, takewhile
 from typing import TYPE_CHECKING
 
 from ezgraph.errors import RequestTooOldError
-from ezgraph.protocol.replies import Answered, ConfigChanged, Done, Serving
+from ezgraph.protocol.replies import (
+    Answered,
+    ChangeReply,
+    ConfigChanged,
+    Done,
+    Frozen,
+    PartitionsStored,
+    RecordingStored,
+    RestoreReport,
+)
 
+_TELLING = Frozen | PartitionsStored | RecordingStored | RestoreReport
+"""Answers that say more than a seq, and are kept as they are."""
 GRACE_S = 0.7
 MOST_ENDED = 250
 """How many leases end at a time, so that the others are heard in between."""
@@ -27,6 +38,10 @@ if TYPE_CHECKING:
     from ezgraph.broker.connections import Connection
     from ezgraph.protocol.events import Source
     from ezgraph.protocol.replies import Reply
+
+
+def _is_dry(reply: Reply) -> bool:
+    return isinstance(reply, RestoreReport) and reply.dry_run
 
 
 class Answers:
@@ -79,12 +94,16 @@ class Answers:
         done = {
             number: (reply.seq, reply.changed if isinstance(reply, ConfigChanged) else 0)
             for number, reply in self._by_request.items()
-            if isinstance(reply, Done | ConfigChanged | Serving)
+            if isinstance(reply, ChangeReply) and not _is_dry(reply)
         }
         seqs, changes = [seq for seq, _ in done.values()], [count for _, count in done.values()]
-        return Answered(
-            client, self._lowest, self.highest, list(done), seqs, changes if any(changes) else []
-        )
+        stored = {
+            number: reply
+            for number, reply in self._by_request.items()
+            if isinstance(reply, _TELLING) and not _is_dry(reply)
+        }
+        changes = changes if any(changes) else []
+        return Answered(client, self._lowest, self.highest, list(done), seqs, changes, stored)
 
     def restore(self, kept: Answered) -> None:
         """Remember what a checkpoint kept."""
@@ -92,6 +111,8 @@ class Answers:
         for request_id, seq, changed in zip(kept.requests, kept.seqs, changes, strict=False):
             reply = ConfigChanged(seq, changed, 0) if changed else Done(seq)
             self.remember(request_id, reply)
+        for request_id, told in kept.stored.items():
+            self.remember(request_id, told)
         self.highest = max(self.highest, kept.highest)
         self.forget_below(kept.lowest)
 
@@ -105,6 +126,10 @@ class Answers:
             del self._by_request[request_id]
         if self._first_seqs:
             self._first_seqs = {n: s for n, s in self._first_seqs.items() if n >= lowest_open}
+
+    def known(self, request_id: int) -> Reply | None:
+        """Return what is known to have been answered to a request, forgotten or not."""
+        return self._by_request.get(request_id)
 
     def reply_to(self, request_id: int) -> Reply | None:
         """Return what a request was answered; None if it was not.

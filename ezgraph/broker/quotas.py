@@ -11,6 +11,17 @@ from typing import TYPE_CHECKING
 from ezgraph.errors import LimitError
 from ezgraph.protocol.commands import ChangeConfig, Connect, RegisterMetadata, UpdateUnits
 from ezgraph.protocol.config import config_key_text
+from ezgraph.protocol.fingerprints import FINGERPRINT_BYTES
+from ezgraph.protocol.stored_commands import (
+    DeleteStored,
+    NewSnapshot,
+    SetTag,
+    StoreGraph,
+    StorePieces,
+    StoreSnapshot,
+    WritePartitions,
+    WriteRecording,
+)
 
 if TYPE_CHECKING:
     from ezgraph.broker.leases import Lease
@@ -46,6 +57,13 @@ def refuse_beyond(state: GraphState, lease: Lease, command: Command, limits: Lim
             _refuse_units(state, lease, command, limits)
         case ChangeConfig():
             _refuse_transaction(command, limits)
+        case WriteRecording():
+            _refuse_partitions(command, limits)
+        case WritePartitions() | DeleteStored():
+            _refuse_partitions(command, limits)
+            _refuse_graph(command, limits)
+        case StorePieces() | StoreGraph() | StoreSnapshot() | SetTag():
+            _refuse_graph(command, limits)
         case _:
             pass
 
@@ -77,6 +95,50 @@ def _refuse_units(state: GraphState, lease: Lease, command: UpdateUnits, limits:
             f"{count} units for one process client, and it may run {limits.max_units_per_lease} "
             f"here (max_units_per_lease); let some go, or run several processes"
         )
+
+
+def _refuse_partitions(
+    command: WritePartitions | WriteRecording | DeleteStored, limits: Limits
+) -> None:
+    count = len(command.partitions)
+    if isinstance(command, WriteRecording):
+        count += len(command.changes) + sum(len(each.snapshots) for each in command.partitions)
+    if count > limits.max_partitions_per_command:
+        raise LimitError(
+            f"{count} partitions in one call, and one may have {limits.max_partitions_per_command} "
+            f"here (max_partitions_per_command); share them between several"
+        )
+
+
+def _refuse_graph(command: Command, limits: Limits) -> None:
+    """Refuse a graph of too many pieces, and pieces that are too large."""
+    match command:
+        case StorePieces(pieces=pieces):
+            row = None
+        case StoreGraph(row=row, pieces=pieces):
+            pass
+        case (
+            StoreSnapshot(snapshot=NewSnapshot() as snapshot)
+            | SetTag(snapshot=NewSnapshot() as snapshot)
+            | WritePartitions(snapshot=NewSnapshot() as snapshot)
+        ):
+            row, pieces = snapshot.graph, snapshot.pieces
+        case _:
+            return
+    for piece in pieces.values():
+        if len(piece) > limits.max_piece_bytes:
+            raise LimitError(
+                f"a piece of {len(piece)} bytes of a graph, and one may have "
+                f"{limits.max_piece_bytes} here (max_piece_bytes): a component's metadata, or an "
+                f"entry of the configuration, is too large"
+            )
+    if row is not None:
+        count = (len(row.pages) + len(row.blobs)) // FINGERPRINT_BYTES
+        if count > limits.max_graph_pieces:
+            raise LimitError(
+                f"a graph of {count} pieces, and one may have {limits.max_graph_pieces} here "
+                f"(max_graph_pieces); store it in several graphs"
+            )
 
 
 def _refuse_transaction(command: ChangeConfig, limits: Limits) -> None:

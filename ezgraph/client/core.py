@@ -54,6 +54,8 @@ from ezgraph.errors import (
     EzGraphError,
     FloodError,
     NotAdmittedError,
+    RestoreRefusedError,
+    TagExistsError,
     from_code,
 )
 from ezgraph.protocol import PROTOCOL_VERSION
@@ -531,6 +533,10 @@ def error_of(refusal: Refusal) -> EzGraphError:
         error.floor = refusal.floor  # type: ignore[attr-defined]
     if refusal.lost is not None:
         error.lost = refusal.lost  # type: ignore[attr-defined]
+    if isinstance(error, TagExistsError):
+        error.fingerprint = refusal.fingerprint or ""
+    if isinstance(error, RestoreRefusedError):
+        error.report = refusal.report
     return error
 
 

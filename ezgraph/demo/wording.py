@@ -22,15 +22,25 @@ from ezgraph.protocol.events import (
     HistoryCompacted,
     NodeAnnounced,
     NodeWithdrawn,
+    PartitionsWritten,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
     SettingsChanged,
+    SettingsOwed,
+    SettingsSettled,
+    SnapshotFrozen,
+    StateRestored,
+    StoredDeleted,
+    TagRemoved,
+    TagSet,
 )
 from ezgraph.protocol.settings import SettingsEventType
 
@@ -113,6 +123,28 @@ def describe(event: Event, before: GraphState) -> Wording:
             return Wording("~", f"history before {body.floor} is compacted")
         case AccessRefused():
             return Wording("~", f"{body.who} was refused: {body.what}")
+        case SnapshotFrozen():
+            return Wording("+", f"snapshot of {body.name} as of seq {body.at_seq}")
+        case TagSet():
+            return Wording("~", f"tag {body.name}@{body.tag} is at {body.fingerprint}")
+        case TagRemoved():
+            return Wording("-", f"tag {body.name}@{body.tag} is gone")
+        case PartitionsWritten():
+            return Wording("+", f"{body.count} partitions of {body.artifact_key} are stored")
+        case RecordingWritten(last_seq=None):
+            return Wording("+", f"recording {body.number} of {body.artifact_key} goes on")
+        case RecordingWritten():
+            return Wording("~", f"recording {body.number} of {body.artifact_key} has ended")
+        case RecordingDeleted():
+            return Wording("-", f"recording {body.number} of {body.artifact_key} is forgotten")
+        case StoredDeleted():
+            return Wording("-", f"{body.what} of {body.name} {body.fingerprint} is deleted")
+        case StateRestored():
+            return Wording("~", f"{body.name} is restored to {body.fingerprint}")
+        case SettingsOwed():
+            return Wording("~", f"settings {body.address} are to be restored by their owner")
+        case SettingsSettled():
+            return Wording("~", f"settings {body.address} are restored, or given up")
     assert_never(body)
 
 

@@ -10,6 +10,23 @@ from ezgraph.protocol.metadata import GraphMetadata
 from ezgraph.protocol.patterns import NamePattern
 from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
+from ezgraph.protocol.stored_commands import (
+    DeleteRecording,
+    DeleteStored,
+    FindSeq,
+    Freeze,
+    ReadCheckpoint,
+    ReadStored,
+    ReadStretch,
+    RemoveTag,
+    Restore,
+    SetTag,
+    StoreGraph,
+    StorePieces,
+    StoreSnapshot,
+    WritePartitions,
+    WriteRecording,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +394,21 @@ Command = (
     | ReadConfig
     | ListConfigTypes
     | ReadConfigSchema
+    | Freeze
+    | StorePieces
+    | StoreGraph
+    | StoreSnapshot
+    | SetTag
+    | RemoveTag
+    | WritePartitions
+    | DeleteStored
+    | WriteRecording
+    | DeleteRecording
+    | Restore
+    | ReadStored
+    | ReadCheckpoint
+    | ReadStretch
+    | FindSeq
     | ServeGraph
     | AnnounceNodes
     | WithdrawGraph

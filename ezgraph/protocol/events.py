@@ -14,6 +14,7 @@ from uuid import UUID
 
 from ezgraph.names import Key
 from ezgraph.protocol.config import ROOM as CONFIG_ROOM
+from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.metadata import ComponentMetadata
 from ezgraph.protocol.served import ROOM as NODE_ROOM
 from ezgraph.protocol.settings import SettingsEventType, SettingsSnapshotValue
@@ -314,6 +315,133 @@ class AccessRefused:
     count: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotFrozen:
+    """What was live at ``at_seq`` is stored as a snapshot of the graph ``name``."""
+
+    name: str
+    fingerprint: Fingerprint
+    at_epoch: int
+    at_seq: int
+    at_time: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TagSet:
+    """A tag of the graph ``name`` points to a snapshot; ``previous``: to which it did before."""
+
+    name: str
+    tag: str
+    fingerprint: Fingerprint
+    at_seq: int
+    previous: Fingerprint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TagRemoved:
+    """The graph ``name`` has this tag no longer."""
+
+    name: str
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionsWritten:
+    """``count`` partitions, not known before, were added to a storage, or to a snapshot's.
+
+    ``name`` and ``fingerprint`` are the snapshot's; None: it was to all of the storage only.
+    """
+
+    artifact_key: str
+    storage: Fingerprint
+    count: int
+    name: str | None = None
+    fingerprint: Fingerprint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingWritten:
+    """More is known of recording ``number`` of an artifact in the graph ``name``.
+
+    It began at ``first_seq``, and has ended at ``last_seq``; None: it goes on. ``failed``: an
+    exception ended it. ``partitions``: how many were added now. ``author`` is who wrote the first
+    of it, in words, and ``first_written`` when, in seconds since 1970.
+    """
+
+    name: str
+    artifact_key: str
+    number: int
+    first_seq: int
+    last_seq: int | None = None
+    failed: bool = False
+    partitions: int = 0
+    first_written: float = 0.0
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingDeleted:
+    """Recording ``number`` of an artifact in the graph ``name`` is stored no longer."""
+
+    name: str
+    artifact_key: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDeleted:
+    """A graph, the snapshots of a fingerprint, or partitions are stored no longer.
+
+    ``what`` is ``graph``, ``snapshot`` or ``partitions``; of partitions, ``name`` is the artifact's
+    key and ``fingerprint`` its storage's.
+    """
+
+    what: str
+    name: str
+    fingerprint: Fingerprint
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StateRestored:
+    """A restore of a snapshot: what its transaction, which this is the first of, brings about.
+
+    The counts are of edges, of components whose settings are changed or owed, and of entries of the
+    configuration.
+    """
+
+    name: str
+    fingerprint: Fingerprint
+    edges_added: int
+    edges_removed: int
+    settings: int
+    config: int
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsOwed:
+    """A restore wants the settings at ``address`` to be ``value``; its owner has not made it so.
+
+    ``asked_by`` is who restores, with the reason they gave, and ``asked_in`` the seq of the
+    `StateRestored`. The effective settings are what the owner reported last.
+    """
+
+    address: str
+    value: SettingsSnapshotValue
+    asked_by: Source | None = None
+    asked_in: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsSettled:
+    """Nothing is owed at ``address`` any more; ``why_not``: it was not made so, and why."""
+
+    address: str
+    why_not: str | None = None
+
+
 Body = (
     SessionOpened
     | SessionTakenOver
@@ -339,6 +467,16 @@ Body = (
     | NodeWithdrawn
     | HistoryCompacted
     | AccessRefused
+    | SnapshotFrozen
+    | TagSet
+    | TagRemoved
+    | PartitionsWritten
+    | RecordingWritten
+    | RecordingDeleted
+    | StoredDeleted
+    | StateRestored
+    | SettingsOwed
+    | SettingsSettled
 )
 
 
@@ -400,6 +538,20 @@ def key_of(body: Body) -> Key:
             return ("control", "history")
         case AccessRefused():
             return ("audit", body.who)
+        case SnapshotFrozen() | StateRestored():
+            return ("snapshot", body.name, str(body.fingerprint))
+        case TagSet() | TagRemoved():
+            return ("tag", body.name, body.tag)
+        case PartitionsWritten():
+            return ("partitions", body.artifact_key)
+        case RecordingWritten() | RecordingDeleted():
+            return ("recording", body.name, body.artifact_key)
+        case StoredDeleted(what="partitions"):
+            return ("partitions", body.name)
+        case StoredDeleted():
+            return ("snapshot", body.name, str(body.fingerprint))
+        case SettingsOwed() | SettingsSettled():
+            return ("owed", body.address)
     assert_never(body)
 
 
@@ -432,6 +584,14 @@ def slot_of(body: Body) -> tuple[Slot, bool]:
         case HistoryCompacted() | AccessRefused():
             return key_of(body), False
         case SessionClosed() | ProcessClosed() | GraphRemoved() | ComponentRemoved():
+            return key_of(body), False
+        case SettingsOwed() | SettingsSettled():
+            return key_of(body), isinstance(body, SettingsOwed)
+        case SnapshotFrozen() | TagSet() | TagRemoved() | PartitionsWritten() | StoredDeleted():
+            return key_of(body), False  # the store keeps what they tell of
+        case RecordingWritten() | RecordingDeleted():
+            return key_of(body), False
+        case StateRestored():
             return key_of(body), False
     assert_never(body)
 

@@ -91,7 +91,7 @@ class Graph(JsonValue):
         """The fingerprint of the content; it is computed once."""
         if self._fingerprint.is_empty:
             tree = FingerprintTree(DOMAIN)
-            for slot, content in _contents(self):
+            for slot, content in contents(self):
                 tree.put(slot, content)
             remember_fingerprint(self, tree.fingerprint())
         return self._fingerprint
@@ -285,7 +285,8 @@ NO_CONTENT = content_digest(None)
 """The digest of an edge: it is there."""
 
 
-def _contents(graph: Graph) -> Iterator[tuple[Slot, bytes]]:
+def contents(graph: Graph) -> Iterator[tuple[Slot, bytes]]:
+    """Yield the slots of a graph, each with the digest of its content."""
     memo: Memo = {}
     for edge in graph.topology:
         yield ("edge", *edge), NO_CONTENT

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ezgraph.protocol.config import ConfigEntry, config_key_text
 from ezgraph.protocol.events import EndReason
+from ezgraph.protocol.fingerprints import Fingerprint
+from ezgraph.protocol.json_form import JsonValue
+from ezgraph.protocol.listing import SnapshotInfo
 from ezgraph.protocol.routed import ProcessControlResponse, Routed
 from ezgraph.protocol.served import FoundGraph
 from ezgraph.protocol.settings import SettingsSnapshotValue
@@ -60,16 +64,73 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
+class RestoreReport(JsonValue):
+    """What a restore of a snapshot changes, or would: at ``seq`` it was done, or asked about.
+
+    ``edges_added`` (they have no session to hold them: they become persistent) and
+    ``edges_removed``; ``settings``: the address, the new values by dotted path (of large ones the
+    beginning of their text), and who is to make it so (the process's id; None: nobody runs it now,
+    so it is *owed*); ``config_set`` and ``config_deleted``: type and key as text.
+    ``not_restored``: what a snapshot cannot bring back, such as programs that are gone, and why.
+    ``cannot``: what forbids it: what, why, and whose it is. ``vetoed``: who refused, when they were
+    asked: the address, by whom, and why. ``owed``: the addresses whose owners have not made it so
+    yet. ``refused``: those that an owner had agreed to, and did not make so nevertheless, and why.
+    It is false if there is nothing to change.
+    """
+
+    seq: int
+    name: str
+    fingerprint: Fingerprint
+    dry_run: bool
+    edges_added: list[Edge] = field(default_factory=list)
+    edges_removed: list[Edge] = field(default_factory=list)
+    settings: list[tuple[str, dict[str, Any], str | None]] = field(default_factory=list)
+    config_set: list[tuple[str, str]] = field(default_factory=list)
+    config_deleted: list[tuple[str, str]] = field(default_factory=list)
+    not_restored: list[tuple[str, str]] = field(default_factory=list)
+    cannot: list[tuple[str, str, str]] = field(default_factory=list)
+    vetoed: list[tuple[str, str, str]] = field(default_factory=list)
+    owed: list[str] = field(default_factory=list)
+    tag: str | None = None
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Return whether there is, or was, anything to change."""
+        changes = self.edges_added, self.edges_removed, self.config_set, self.config_deleted
+        return bool(self.settings or any(changes))
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        parts: dict[str, Sequence[object]] = {
+            "edges added": self.edges_added,
+            "edges removed": self.edges_removed,
+            "settings": self.settings,
+            "config entries set": self.config_set,
+            "config entries deleted": self.config_deleted,
+            "in the way": [*self.cannot, *self.vetoed],
+            "owed": self.owed,
+            "refused": self.refused,
+        }
+        told = ", ".join(f"{what}: {len(each)}" for what, each in parts.items() if each)
+        at = f"@{self.tag}" if self.tag is not None else f" {self.fingerprint}"
+        when = " (dry run)" if self.dry_run else ""
+        return f"restore of {self.name}{at}{when}, seq {self.seq}: {told or 'nothing differs'}"
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """The command was judged and refused; nothing changed.
 
-    ``floor`` comes with ``compacted``, ``lost`` with ``session_expired``.
+    ``floor`` comes with ``compacted``, ``lost`` with ``session_expired``, ``fingerprint`` (what the
+    tag points to) with ``tag_exists``, ``report`` with ``restore_refused``.
     """
 
     code: str
     message: str
     floor: int | None = None
     lost: Lost | None = None
+    fingerprint: str | None = None
+    report: RestoreReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +333,92 @@ class ConfigSchemaShown:
 
 
 @dataclass(frozen=True, slots=True)
+class Frozen:
+    """What was live at ``snapshot.seq`` is stored, and tagged if a tag was given."""
+
+    seq: int
+    snapshot: SnapshotInfo
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionsStored:
+    """The partitions are stored; ``new`` of them were not known before, in one place or another."""
+
+    seq: int
+    new: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingStored:
+    """What is known of the recording is stored; ``number`` is the one it has.
+
+    ``author`` is who wrote the first of it, in words, and ``wall_time`` when.
+    """
+
+    seq: int
+    number: int
+    wall_time: float = 0.0
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPage:
+    """Rows of the store, as they are stored, in order of their keys.
+
+    ``next_after`` asks for the rest (``after``); None: there is none. While ``revision`` is the
+    same, pages are as of one state of what was asked for.
+    """
+
+    seq: int
+    revision: int
+    rows: list[tuple[bytes, bytes]] = field(default_factory=list)
+    next_after: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointChunk:
+    """Blobs and entries of the checkpoint ``at`` a seq, as they are stored; the blobs come first.
+
+    ``next_start`` asks for the rest (``start``); None: this was the last chunk. ``at`` None: there
+    is no checkpoint so early, and history begins with seq 1. ``epoch`` is that of the seq that was
+    asked for, ``after`` the seq behind which the events stand that came between the two.
+    """
+
+    at: int | None
+    epoch: int
+    after: int
+    entries: list[bytes] = field(default_factory=list)
+    blobs: dict[bytes, bytes] = field(default_factory=dict)
+    next_start: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StretchChunk:
+    """What counts of the events in (after, ``through``], by their topics, in order of seq.
+
+    Of the events under one topic of which only the last counts, it has the last in this chunk.
+    """
+
+    through: int
+    seqs: list[int] = field(default_factory=list)
+    topics: list[bytes] = field(default_factory=list)
+    events: list[bytes] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class SeqFound:
+    """Which seq a wall time stands for: the last event that was not later.
+
+    ``steps`` are where the wall clock went back across that time: the seq right after it, and the
+    wall times before and after. It was that time more than once, and this is the last of them.
+    """
+
+    seq: int
+    steps: list[tuple[int, float, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """The graph is served, as of ``seq``.
 
@@ -308,7 +455,8 @@ class Answered:
 
     ``seqs[i]`` is the last seq of the transaction that request ``requests[i]`` caused; ids up to
     ``highest`` were used, those below ``lowest`` are done with. ``config_changes[i]`` is how many
-    entries of the configuration that request changed.
+    entries of the configuration that request changed. ``stored`` are answers that say more than a
+    seq, by their requests (which are among ``requests`` too, for older brokers).
     """
 
     client: str
@@ -317,6 +465,9 @@ class Answered:
     requests: list[int]
     seqs: list[int]
     config_changes: list[int] = field(default_factory=list)
+    stored: dict[int, Frozen | PartitionsStored | RecordingStored | RestoreReport] = field(
+        default_factory=dict
+    )
 
 
 HANDED_ID = (1 << 64) - 1
@@ -340,4 +491,23 @@ Reply = (
     | Serving
     | Graphs
     | Handed
+    | Frozen
+    | PartitionsStored
+    | StoredPage
+    | RestoreReport
+    | CheckpointChunk
+    | StretchChunk
+    | SeqFound
+    | RecordingStored
 )
+
+ChangeReply = (
+    Done
+    | ConfigChanged
+    | Serving
+    | Frozen
+    | PartitionsStored
+    | RecordingStored
+    | RestoreReport
+)
+"""What a command that may change something is answered when it was done; each says its ``seq``."""

@@ -13,6 +13,12 @@ report    report the settings of units one runs                 ``settings/ADDRE
 set       have an owner change its settings                     ``settings/ADDRESS``
 request   have a process do what its units understand           ``component/ADDRESS``
 config    put and delete entries of the configuration    ``config/TYPE/NAME/…``
+store     store and delete snapshots, tags, partitions          ``snapshot/NAME``,
+                                                                ``tag/NAME/TAG``,
+                                                                ``partitions/ARTIFACT``,
+                                                                ``recording/NAME/ARTIFACT``
+restore   have the rig be as in a snapshot, by what is one's    ``snapshot/NAME``
+          own to change (this and the verbs for what changes)
 serve     serve graphs of data nodes                            ``node/NAME``
 pause     ask publishers to pause, or to go on                  ``control/pause``
 shutdown  stop the broker                                       ``control/broker``
@@ -20,6 +26,8 @@ shutdown  stop the broker                                       ``control/broker
 
 A schema of configuration is set with ``config`` on all of its type (``config/TYPE``). What a change
 of configuration is to depend on (its conditions), one must be able to read.
+
+The state as it was, and which seq a time stands for, is for who may read everything.
 
 What needs no verb: holding a lease and all that renews, reverts or ends it (``HELLO``, ``RESUME``,
 ``TAKEOVER``, heartbeats, goodbyes), ``SYNC``, and the status (without numbers, for who may not
@@ -49,7 +57,7 @@ if TYPE_CHECKING:
 
 VERBS = (
     "read", "connect", "register", "run", "report", "set", "request", "config", "serve",
-    "pause", "shutdown",
+    "pause", "shutdown", "store", "restore",
 )
 OWNER = "owner:"
 PUBLIC_BYTES = 32
@@ -120,7 +128,10 @@ def _role(name: str, comment: str, grants: dict[str, Patterns]) -> Role:
     return Role(name, MappingProxyType(grants), comment)
 
 
-_CHANGES = ("connect", "register", "run", "report", "set", "request", "config", "serve", "pause")
+_CHANGES = (
+    "connect", "register", "run", "report", "set", "request", "config", "serve", "pause",
+    "store", "restore",
+)
 OBSERVER = _role("observer", "reads everything, changes nothing", {"read": EVERYTHING})
 OPERATOR = _role(
     "operator", "reads and changes everything", dict.fromkeys(("read", *_CHANGES), EVERYTHING)

@@ -102,5 +102,22 @@ class SettingsChangeRequest:
     expected_seq: int | None = None
 
 
-Routed = ProcessControlRequest | SettingsChangeRequest
+@dataclass(frozen=True, slots=True)
+class SettingsCheckRequest:
+    """What the owner of a component is asked whether it would make of its settings.
+
+    Nothing is changed. It answers by `AnswerRequest`: ``ok``, or the reason why it would not. The
+    fields are as in `SettingsChangeRequest`.
+    """
+
+    request_id: str
+    address: str
+    changes: dict[str, Any]
+    base_seq: int = 0
+    asked_by: str = ""
+    reason: str | None = None
+    whole: bool = False
+
+
+Routed = ProcessControlRequest | SettingsChangeRequest | SettingsCheckRequest
 """What is handed to an owner."""

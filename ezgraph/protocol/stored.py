@@ -13,6 +13,7 @@ from ezgraph.protocol.artifacts import Artifact, Partition, Producer
 from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.listing import SnapshotInfo
 from ezgraph.protocol.metadata import ComponentMetadata
+from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
 from ezgraph.protocol.settings import SettingsSnapshotValue
 
 VERSION = 1
@@ -120,4 +121,28 @@ class PartitionRow:
     partition: Partition
     wall_time: float
     author: str
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRow:
+    """A stored recording, apart from what was written in it."""
+
+    recording: RecordingInfo
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPartitionRow:
+    """A partition that was written in a recording."""
+
+    recorded: RecordedPartition
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedChangeRow:
+    """A change of settings during a recording."""
+
+    change: RecordedChange
     version: int = VERSION

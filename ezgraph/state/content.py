@@ -8,6 +8,7 @@ touches, and those alone are digested anew when somebody asks again. Nobody asks
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from ezgraph.protocol.config import config_key_text, parse_config_key
@@ -28,15 +29,25 @@ from ezgraph.protocol.events import (
     HistoryCompacted,
     NodeAnnounced,
     NodeWithdrawn,
+    PartitionsWritten,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
     SettingsChanged,
+    SettingsOwed,
+    SettingsSettled,
+    SnapshotFrozen,
+    StateRestored,
+    StoredDeleted,
+    TagRemoved,
+    TagSet,
 )
 from ezgraph.protocol.fingerprint_tree import FingerprintTree
 from ezgraph.protocol.graphs import (
@@ -49,14 +60,18 @@ from ezgraph.protocol.graphs import (
     settings_digest,
 )
 from ezgraph.protocol.settings import initial_value
+from ezgraph.protocol.stored import ComponentPart, ConfigPart, EdgePart, SettingsPart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ezgraph.names import Key
     from ezgraph.protocol.events import Slot
     from ezgraph.protocol.fingerprints import Fingerprint, Memo
     from ezgraph.protocol.settings import SettingsSnapshotValue
-    from ezgraph.state.graph import GraphState
+    from ezgraph.protocol.stored import Part
+    from ezgraph.state.config import HeldEntry
+    from ezgraph.state.graph import ComponentEntry, GraphState, SettingEntry
 
 _MOST_REMEMBERED = 1_000
 
@@ -86,6 +101,13 @@ class Content:
         """Digest up to ``most`` of the slots that were touched, so that a loop can go on."""
         for _ in range(min(most, len(self._touched))):
             self._digest(self._touched.pop())
+
+    def digest_in(self, slot: Slot) -> bytes | None:
+        """Return the digest of what stands in a slot now; None: nothing does."""
+        if slot in self._touched:
+            self._touched.discard(slot)
+            self._digest(slot)
+        return self._tree.get(slot)
 
     def fingerprint(self) -> Fingerprint:
         """Return the fingerprint of the content as it is now."""
@@ -166,6 +188,16 @@ def touched(body: Body) -> tuple[Slot, ...]:
             | NodeWithdrawn()
             | HistoryCompacted()
             | AccessRefused()
+            | SnapshotFrozen()
+            | TagSet()
+            | TagRemoved()
+            | PartitionsWritten()
+            | RecordingWritten()
+            | RecordingDeleted()
+            | StoredDeleted()
+            | StateRestored()
+            | SettingsOwed()
+            | SettingsSettled()
         ):
             return ()
     assert_never(body)
@@ -177,6 +209,49 @@ def settings_at(state: GraphState, address: str) -> SettingsSnapshotValue | None
         return entry.value
     component = state.components.get(address)
     return None if component is None else initial_value(component.metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenContent:
+    """The content of a state at ``seq``: what stands in it is replaced by events, never changed."""
+
+    epoch: int
+    seq: int
+    fingerprint: Fingerprint
+    edges: tuple[tuple[str, str], ...]
+    components: dict[str, ComponentEntry]
+    settings: dict[str, SettingEntry]
+    config: dict[Key, HeldEntry]
+
+    @classmethod
+    def of(cls, state: GraphState) -> FrozenContent:
+        """Return what a state is now, at the price of some copies of dictionaries."""
+        return cls(
+            state.epoch,
+            state.seq,
+            state.content_fingerprint(),
+            tuple(state.dag.edge_owners),
+            dict(state.components),
+            dict(state.settings),
+            dict(state.config.entries),
+        )
+
+    def parts(self) -> Iterator[tuple[str, Part]]:
+        """Yield its parts, as `ezgraph.backends.stored_graphs.graph_parts` does of a graph."""
+        for start, end in sorted(self.edges):
+            yield f"edge {start} {end}", EdgePart(start, end)
+        for address in sorted(self.components):
+            yield f"component {address}", ComponentPart(self.components[address].metadata)
+        for address in sorted(self.settings.keys() | self.components.keys()):
+            yield f"settings {address}", SettingsPart(address, self._settings_at(address))
+        texts = {(kind, config_key_text(key)): (kind, *key) for kind, *key in self.config}
+        for kind, text in sorted(texts):
+            held = self.config[texts[kind, text]]
+            yield f"config {kind} {text}", ConfigPart(kind, text, held.value)
+
+    def _settings_at(self, address: str) -> SettingsSnapshotValue:
+        entry = self.settings.get(address)
+        return initial_value(self.components[address].metadata) if entry is None else entry.value
 
 
 def graph_of(state: GraphState, name: str) -> Graph:

@@ -11,7 +11,9 @@ Invariants between events of a transaction's end:
 * an entry of the configuration is persistent, or its session is open;
 * a served graph of data nodes is served by sessions or processes that are open, and has one root;
 * the effective settings of an address are the live value a process reported, else the initial
-  value of its component; an address with neither has no entry.
+  value of its component; an address with neither has no entry;
+* what is *owed* at an address is what a restore wants its settings to be, and their owner has not
+  reported yet: it is no part of the effective settings.
 
 A state may be *filtered*: folded from the part of the events that a role lets one read. Then what
 belongs to a session or process that one may not see is there without it.
@@ -20,8 +22,9 @@ belongs to a session or process that one may not see is there without it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
+from ezgraph.errors import UnknownComponentError
 from ezgraph.protocol.events import (
     AccessRefused,
     ComponentRegistered,
@@ -39,17 +42,27 @@ from ezgraph.protocol.events import (
     HistoryCompacted,
     NodeAnnounced,
     NodeWithdrawn,
+    PartitionsWritten,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
     SettingsChanged,
     SettingsLayer,
+    SettingsOwed,
+    SettingsSettled,
+    SnapshotFrozen,
     Source,
+    StateRestored,
+    StoredDeleted,
+    TagRemoved,
+    TagSet,
     in_words,
 )
 from ezgraph.protocol.fingerprints import Fingerprint, fingerprint
@@ -68,7 +81,7 @@ from ezgraph.protocol.snapshot import (
     SnapshotSession,
 )
 from ezgraph.state.config import ConfigState
-from ezgraph.state.content import Content
+from ezgraph.state.content import Content, settings_at
 from ezgraph.state.dag import DAG
 from ezgraph.state.nodes import NodesState
 
@@ -140,6 +153,7 @@ class GraphState:
         self.components: dict[str, ComponentEntry] = {}
         self.settings: dict[str, SettingEntry] = {}
         self.config = ConfigState()
+        self.owed: dict[str, SettingsOwed] = {}
         self.served = NodesState()
         self.paused = False
         self.filtered = False
@@ -237,8 +251,18 @@ class GraphState:
                 self.served.withdraw(body)
             case PauseChanged():
                 self.paused = body.paused
+            case SettingsOwed():
+                self.owed[body.address] = body
+            case SettingsSettled():
+                self.owed.pop(body.address, None)
             case HistoryCompacted() | AccessRefused():
                 pass  # what is true stays true
+            case SnapshotFrozen() | TagSet() | TagRemoved() | PartitionsWritten():
+                pass  # the store has it
+            case RecordingWritten() | RecordingDeleted():
+                pass
+            case StoredDeleted() | StateRestored():
+                pass
             case _:
                 assert_never(body)
         self.epoch, self.seq = event.epoch, event.seq
@@ -279,6 +303,32 @@ class GraphState:
     def effective_settings(self) -> dict[str, SettingsSnapshotValue]:
         """Return the effective value of every address, sorted by address."""
         return {address: self.settings[address].value for address in sorted(self.settings)}
+
+    def settings_of(self, address: str) -> SettingsSnapshotValue:
+        """Return the effective settings of one component.
+
+        Raises:
+            UnknownComponentError: there are none at ``address``; names some there are.
+        """
+        found = settings_at(self, address)
+        if found is None:
+            known = sorted(self.settings.keys() | self.components.keys())
+            raise UnknownComponentError(
+                f"there are no settings at {address!r} at seq {self.seq}; "
+                + (f"there are {_some(known)}" if known else "there are none at all")
+            )
+        return found
+
+    def setting(self, address: str, field_path: str) -> Any:  # noqa: ANN401
+        """Return the effective value of one field of a component's settings, by its dotted path.
+
+        So ``(await ctx.at(812)).setting("SYS/FILTER", "gain")`` is what the gain was at seq 812.
+
+        Raises:
+            UnknownComponentError: there are no settings at ``address``.
+            UnknownFieldError: they have no such field; names those they have.
+        """
+        return self.settings_of(address).field(field_path)
 
     def _settings_with_initial(self) -> dict[str, SettingsSnapshotValue]:
         """Return the effective values, of components too whose own entries were not fetched."""
@@ -358,6 +408,7 @@ class GraphState:
         Two states at the same seq with equal fingerprints are equal.
         """
         config = [self.config.entries, self.config.schemas]
+        owed = [self.owed] if self.owed else []
         served = [self.served.hosts, self.served.nodes]
         return fingerprint(
             "ezgraph.state",
@@ -373,6 +424,7 @@ class GraphState:
                 self.components,
                 self.settings,
                 *(config if any(config) else ()),  # without any: as it was before there was any
+                *owed,
                 *(served if any(served) else ()),
             ],
         )
@@ -394,3 +446,11 @@ def settings_event(
         wall_time=wall_time,
         by=in_words(change.asked_by or source),
     )
+
+
+_SHOWN = 5
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

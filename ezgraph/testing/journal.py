@@ -79,6 +79,8 @@ class FlakyMemory(MemoryConnection):
         """The process is gone; the store is not."""
         if self._flaky is not None:
             self._flaky.close()
+        if self._store is not None:
+            self._store.rows.rollback()  # what no append had stored
 
     def backup(self) -> object:
         """Return a copy of all there is, for `restore`."""
@@ -118,8 +120,9 @@ class _FlakyJournal(MemoryJournal):
             super()._write(records)
             return
         survivors = self._disk.survivors(records)
-        if survivors < len(records):
-            self._store.rows.rollback()  # what is stored beside them comes with the last of them
+        if survivors < len(records) and self._store.rows.changes:
+            survivors = 0  # what is stored beside them comes with all of them
+            self._store.rows.rollback()
         super()._write(records[:survivors])
         raise OSError(errno.EIO, "Input/output error")
 

@@ -55,6 +55,7 @@ from ezgraph.protocol.metadata import (
     GraphMetadata,
     UnitMetadata,
 )
+from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
 from ezgraph.protocol.replies import Reply
 from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import EnumValue, SettingsSnapshotValue
@@ -169,6 +170,40 @@ artifacts: st.SearchStrategy[Artifact] = st.builds(
 producers: st.SearchStrategy[Producer] = st.builds(
     Producer, st.lists(_names, max_size=2), st.just(()), st.text(max_size=5)
 )
+_whole = st.integers(0, 2**63 - 1)
+_times = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def _recording(ends: tuple[int, float] | None, first_seq: int, **known: Any) -> RecordingInfo:  # noqa: ANN401
+    if ends is None:
+        return RecordingInfo(**known, first_seq=first_seq)
+    last_seq, ended = max(first_seq, ends[0]), ends[1]
+    return RecordingInfo(**known, first_seq=first_seq, last_seq=last_seq, ended=ended)
+
+
+recordings: st.SearchStrategy[RecordingInfo] = st.builds(
+    _recording,
+    st.none() | st.tuples(_whole, _times),
+    _whole,
+    name=_names,
+    artifact_key=_names,
+    artifact=artifacts,
+    number=_whole,
+    epoch=_whole,
+    start=fingerprints,
+    began=_times,
+    noted_through=_whole,
+    end=fingerprints,
+    failed=st.booleans(),
+    has_all_changes=st.booleans(),
+    session_id=st.text(max_size=5),
+)
+recorded_partitions: st.SearchStrategy[RecordedPartition] = st.builds(
+    RecordedPartition, partitions, _whole, st.lists(fingerprints, max_size=2).map(tuple)
+)
+recorded_changes: st.SearchStrategy[RecordedChange] = st.builds(RecordedChange, _whole, _names)
+
+
 # --- messages of every type, from their annotations ---
 
 
@@ -207,6 +242,9 @@ _PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     Partition: partitions,
     Artifact: artifacts,
     Producer: producers,
+    RecordingInfo: recordings,
+    RecordedPartition: recorded_partitions,
+    RecordedChange: recorded_changes,
 }
 
 

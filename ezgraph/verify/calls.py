@@ -63,7 +63,9 @@ def shown(command: Command | None) -> str:
         return " ".join(config_key_text(each.key) for each in command.operations[:MOST_SHOWN])
     words = [
         str(value)
-        for name in ("from_topic", "to_topic", "address", "paused", "added", "removed")
+        for name in (
+            "from_topic", "to_topic", "address", "paused", "added", "removed", "name", "tag"
+        )
         if (value := getattr(command, name, None)) is not None
     ]
     return " ".join(words)

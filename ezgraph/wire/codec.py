@@ -567,6 +567,8 @@ def _spell_union(options: tuple[Any, ...]) -> tuple[Encode, Decode]:
     some = tuple(each for each in options if each is not types.NoneType)
     if all(is_dataclass(each) for each in some) and len(some) > 1:
         decode_tagged = _union_decoder(some)
+        if types.NoneType in options:
+            return _spell_optional(_plain, decode_tagged)
         return _plain, decode_tagged
     spellings = [_spelling(each) for each in some]
     if len(spellings) == 1:

@@ -18,8 +18,10 @@ from uuid import UUID
 
 import numpy as np
 
+from ezgraph.backends.stored_graphs import Written, cut
 from ezgraph.config import BrokerConfig, Retention
 from ezgraph.names import key_of, topic_of
+from ezgraph.protocol.artifacts import Artifact, Partition, Producer
 from ezgraph.protocol.commands import (
     AnnounceNodes,
     AnswerRequest,
@@ -61,8 +63,19 @@ from ezgraph.protocol.config import (
     ConfigPut,
     as_config_match,
 )
-from ezgraph.protocol.events import AccessRefused, ConfigSchemaSet
+from ezgraph.protocol.events import (
+    AccessRefused,
+    Body,
+    ConfigSchemaSet,
+    RecordingWritten,
+    SettingsOwed,
+    SettingsSettled,
+    Source,
+    StateRestored,
+)
 from ezgraph.protocol.events import key_of as key_of_body
+from ezgraph.protocol.fingerprints import Fingerprint
+from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import (
     CollectionMetadata,
     DynamicSettingsMetadata,
@@ -75,10 +88,49 @@ from ezgraph.protocol.metadata import (
     TaskMetadata,
     UnitMetadata,
 )
-from ezgraph.protocol.replies import ConfigSchemaShown, EventRange, SnapshotChunk
-from ezgraph.protocol.routed import ProcessControlRequest, Routed
+from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
+from ezgraph.protocol.replies import (
+    CheckpointChunk,
+    ConfigSchemaShown,
+    EventRange,
+    Refusal,
+    RestoreReport,
+    SeqFound,
+    SnapshotChunk,
+    StretchChunk,
+)
+from ezgraph.protocol.routed import ProcessControlRequest, Routed, SettingsCheckRequest
 from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
+from ezgraph.protocol.snapshot import Edge
+from ezgraph.protocol.stored_commands import (
+    Deletable,
+    DeleteRecording,
+    DeleteStored,
+    FindSeq,
+    Freeze,
+    GraphAt,
+    Listed,
+    NewSnapshot,
+    PartitionsAt,
+    PieceAt,
+    ReadCheckpoint,
+    ReadStored,
+    ReadStretch,
+    RecordingAt,
+    RemoveTag,
+    Restore,
+    SetTag,
+    SnapshotAt,
+    SnapshotRef,
+    SnapshotsWith,
+    StoreGraph,
+    StorePieces,
+    StoreSnapshot,
+    TagAt,
+    WritePartitions,
+    WriteRecording,
+)
 from ezgraph.testing import Network, SimulatedBroker, SimulatedClient
 from ezgraph.wire import codec, frames, values
 from tests.fuzz.mutation import Sample
@@ -273,6 +325,7 @@ def recorded() -> Recording:
     guest = join("guest", "guest")
     say(guest, Connect("p", "q"), SetPause(paused=True), SetPause(paused=False))
     _configure(recording, session, guest, say)
+    _store(recording, session, guest, say)
     _serve(session, guest, say)
     for client in (session, process):
         client.commands.cut()
@@ -297,6 +350,8 @@ def _ask_and_answer(network: Network, asker: _Recorded, owner: _Recorded) -> Non
     def answer(request: Routed) -> None:
         if isinstance(request, ProcessControlRequest):
             owner.call(AnswerRequest(request.request_id, ok=True, payload=b"pong"))
+        elif isinstance(request, SettingsCheckRequest):
+            owner.call(AnswerRequest(request.request_id, ok=request.changes.get("gain") == 2.0))
         elif request.changes.get("gain") == 2.0:
             owner.call(ReportSettings("SYS/A", _value(2), answers=request.request_id))
         else:
@@ -332,6 +387,84 @@ def _configure(
     recording.add_reply(frames.reply_frame(7, shown))
 
 
+def _store(
+    recording: Recording, session: _Recorded, guest: _Recorded, say: Callable[..., None]
+) -> None:
+    """Everything that is done with the store, and refused there; reads of every kind."""
+    raw = Artifact("raw", {"kind": "array"}, "hdf5", "file:///{n}", {"a": RICH}, {"mean": 0.5})
+    graph = Graph("rig", [raw], [Producer([], ["raw"], "1")], [("a", "b")], config={"t": {"k": 1}})
+    row, pieces = cut(graph, Written(0.0, ""))
+    print_, part = graph.fingerprint, Partition({"n": 1, "day": "mon"}, graph.fingerprint)
+    new = NewSnapshot(print_, 1, 2, 3.0, "why", row, pieces)
+    say(session, Freeze("rig", "first", reason="why"), Freeze("rig", "first"), Freeze("rig"))
+    say(session, StorePieces(pieces), StorePieces({b"not its hash": b"x"}))
+    say(session, StoreGraph("rig", print_, row), StoreGraph("rig", graph.fingerprint, row, pieces))
+    say(session, StoreSnapshot("rig", NewSnapshot(print_, 1, 1, 3.0)), StoreSnapshot("rig", new))
+    say(session, SetTag("rig", "best", new, reason="x"), SetTag("rig", "best", SnapshotRef(print_)))
+    say(guest, SetTag("rig", "best", SnapshotRef(print_, 1, 2), overwrite=True))
+    say(guest, WritePartitions(raw, [part]), WritePartitions(raw, [part], True, "rig", new, "raw"))
+    for asked in (
+        PieceAt(list(pieces)), PieceAt([b"none"], with_bytes=False), GraphAt("rig", print_),
+        SnapshotAt("rig", print_), TagAt("rig", "best"), TagAt("rig", "none"),
+        PartitionsAt(raw.storage_fingerprint, wanted=[(part.key.text, part.input_fingerprint)]),
+        PartitionsAt(raw.storage_fingerprint, "rig", print_, "raw", after=b"partition/"),
+        Listed("tag"), Listed("tagged", ("rig", "best"), limit=1), Listed("none", ("a",) * 9),
+        SnapshotsWith(
+            raw.storage_fingerprint, part.key.text, part.input_fingerprint, part.fingerprint
+        ),
+    ):
+        say(guest, ReadStored(asked))
+    say(guest, RemoveTag("rig", "best"), RemoveTag("rig", "best", "again"))
+    _store_recordings(session, guest, say, raw, print_, part)
+    say(session, DeleteStored(Deletable.SNAPSHOT, "rig", print_))
+    say(session, DeleteStored(Deletable.GRAPH, "rig", print_, reason="over"))
+    say(session, DeleteStored(Deletable.PARTITIONS, artifact=raw, partitions=[part]))
+    say(session, Restore("rig", "first", dry_run=False, reason="back"))
+    say(guest, ReadCheckpoint(9), ReadCheckpoint(9, 1), ReadStretch(2, 9), ReadStretch(9, 2))
+    say(guest, FindSeq(0.0), FindSeq(5.5))
+    report = RestoreReport(
+        9, "rig", print_, dry_run=True, edges_added=[Edge("a", "b")],
+        settings=[("SYS/A", {"gain": 2}, None)], config_set=[("flow", "a:b")],
+        not_restored=[("SYS/B", "its program is gone")], cannot=[("a -> b", "held", "s1")],
+        vetoed=[("SYS/A", "p1", "no")], owed=["SYS/A"], tag="best",
+    )
+    chunk = CheckpointChunk(7, 1, 1, [b"entry"], {b"name": b"blob"}, 1)
+    refused = Refusal("restore_refused", "not now", report=report)
+    stretch = StretchChunk(7, [6], [b"settings/a/"], [b"event"])
+    for reply in (report, chunk, refused, stretch, SeqFound(7, [(6, 2.0, 1.0)])):
+        recording.add_reply(frames.reply_frame(7, reply))
+
+
+def _store_recordings(
+    session: _Recorded,
+    guest: _Recorded,
+    say: Callable[..., None],
+    raw: Artifact,
+    print_: Fingerprint,
+    part: Partition,
+) -> None:
+    """A recording that grows and ends, one that names what is not there; what is read of them."""
+    info = RecordingInfo("rig", "raw", raw, epoch=1, first_seq=2, start=print_, began=3.0)
+    added = RecordedPartition(replace(part, content_fingerprint=print_), 3, (print_,))
+    say(session, WriteRecording(info, [added], [RecordedChange(3, "SYS/A")], "why"))
+    say(session, WriteRecording(replace(info, number=1, last_seq=5, ended=4.0, end=print_)))
+    say(session, WriteRecording(replace(info, number=9)), WriteRecording(info, [added] * 2))
+    say(guest, ReadStored(RecordingAt("rig", "raw", 1)), ReadStored(RecordingAt("rig", "b", 2)))
+    say(guest, ReadStored(Listed("recording", ("rig", "raw"))))
+    say(session, *(DeleteRecording("rig", "raw", number, "over") for number in (1, 2, 1)))
+
+
+RARE: list[Body] = [
+    RecordingWritten("rig", "raw", 2, 3, None, False, 4, 5.0, "me"),
+    AccessRefused("unknown key at 10.0.0.1", "connect", "not_admitted", "no such key", 3),
+    ConfigSchemaSet("flow", {"type": ["object", "null"]}),
+    StateRestored("rig", Fingerprint.from_string("a"), 1, 2, 3, 4, "best"),
+    SettingsOwed("SYS/A", SettingsSnapshotValue(b"x", {"gain": 1}, {"gain": 1}), Source("s"), 7),
+    SettingsSettled("SYS/A", "vetoed"),
+]
+"""What only brokers with keys, a validator or owners that can restore come to say."""
+
+
 def _serve(session: _Recorded, guest: _Recorded, say: Callable[..., None]) -> None:
     """Graphs that are served, found and withdrawn, also by who may not; nodes that come and go."""
     session.watch(("node",), with_state=False)
@@ -346,11 +479,9 @@ def _serve(session: _Recorded, guest: _Recorded, say: Callable[..., None]) -> No
 
 
 def _read_all(recording: Recording, broker: SimulatedBroker) -> None:
-    """Keep the whole history, and events that only brokers with keys or a validator have."""
-    refused = AccessRefused("unknown key at 10.0.0.1", "connect", "not_admitted", "no such key", 3)
+    """Keep the whole history, and rare events."""
     events = broker.history().events
-    schema = ConfigSchemaSet("flow", {"type": ["object", "null"]})
-    rare = [replace(events[-1], key=key_of_body(body), body=body) for body in (refused, schema)]
+    rare = [replace(events[-1], key=key_of_body(body), body=body) for body in RARE]
     for event in (*events, *rare):
         recording.add("topic", topic_of(event.key), b"")
         recording.add_event(codec.encode_event(event).event)

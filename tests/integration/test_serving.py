@@ -561,8 +561,9 @@ def test_one_who_has_a_ticket_does_not_lend_it_to_who_comes_after(lab: Admitted)
         rig.serve(secret_graph(), "run")
         (found,) = watcher.nodes.found()
         shown = [PREAMBLE + found.hosts[0].ticket]
-        assert raw_answer(found, b"taken", shown)[21:22] != b"E"
-        for _ in range(3):
+        assert b"ticket_needed" not in raw_answer(found, b"taken", shown)
+        for _ in range(10):  # most come in on the same descriptor, too
+            raw_answer(found, b"taken", shown)
             assert b"ticket_needed" in raw_answer(found, b"taken", [])
 
 
@@ -665,13 +666,15 @@ def test_a_revoked_reader_reads_on_until_its_ticket_runs_out_and_gets_no_other(
             revoke(ring.trusted, "reader", at=datetime.now(UTC))
 
             assert np.array_equal(there["g1"][3].read(), NUMBERS)
-            with pytest.raises(EzGraphError) as refused:
-                while monotonic() < revoked_at + PATIENCE_S:
-                    there["g1"].refresh()
-
-            assert isinstance(refused.value, NotAdmittedError | TicketNeededError)
+            with pytest.raises((NotAdmittedError, TicketNeededError)):
+                read_until(revoked_at + PATIENCE_S, there["g1"])
             assert monotonic() - revoked_at > 0.5
             assert np.array_equal(rig.nodes["run"]["g1"][3].read(), NUMBERS)
+
+
+def read_until(end: float, node: Any) -> None:
+    while monotonic() < end:
+        node.refresh()
 
 
 def test_outside_loopback_what_is_read_is_encrypted_and_the_key_is_told_by_the_broker(

@@ -14,20 +14,27 @@ these tests.
 
 from __future__ import annotations
 
+from collections import Counter
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ezgraph.backends import stored_graphs, stored_recordings, stored_tags
+from ezgraph.backends.stored_graphs import Written, cut
 from ezgraph.broker import retention
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.client import watch as watching
 from ezgraph.client.watch import Compacted
 from ezgraph.config import Address, BrokerConfig, Limits, Retention
 from ezgraph.errors import DivergedError
+from ezgraph.names import topic_of
+from ezgraph.protocol.artifacts import Artifact, Partition
 from ezgraph.protocol.commands import (
     AnnounceNodes,
+    AnswerRequest,
     ChangeConfig,
     Command,
     Connect,
@@ -46,10 +53,30 @@ from ezgraph.protocol.commands import (
     WithdrawGraph,
 )
 from ezgraph.protocol.config import ConfigAbsent, ConfigDelete, ConfigPresent, ConfigPut
+from ezgraph.protocol.events import RecordingDeleted, RecordingWritten, TagRemoved, TagSet
+from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import DynamicSettingsMetadata, GraphMetadata, UnitMetadata
-from ezgraph.protocol.replies import Done
+from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
+from ezgraph.protocol.replies import Done, Frozen, PartitionsStored, RecordingStored
+from ezgraph.protocol.routed import SettingsChangeRequest
 from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
+from ezgraph.protocol.stored_commands import (
+    Deletable,
+    DeleteRecording,
+    DeleteStored,
+    Freeze,
+    Listed,
+    NewSnapshot,
+    ReadStored,
+    RemoveTag,
+    Restore,
+    SetTag,
+    StoreCommand,
+    TagAt,
+    WritePartitions,
+    WriteRecording,
+)
 from ezgraph.testing import (
     BrokenPromiseError,
     FlakyMemory,
@@ -62,12 +89,18 @@ from ezgraph.testing.broker import ADDRESS
 from ezgraph.testing.clock import HostClock
 from ezgraph.testing.guarantees import check_calls, check_history, check_replica, check_watch
 from ezgraph.testing.journal import PowerCutSQLite
+from ezgraph.wire import codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
     from random import Random
 
+    from ezgraph.backends import Journal
+    from ezgraph.backends.store import Store
+    from ezgraph.protocol.events import Event
+    from ezgraph.protocol.fingerprints import Fingerprint
+    from ezgraph.protocol.routed import Routed
     from ezgraph.testing.client import WatchRecord
     from ezgraph.testing.journal import Disk
     from ezgraph.testing.network import CommandLink, Direction, EventLink
@@ -88,8 +121,13 @@ PREFIXES = [
     ("config",),
     ("config", "flow"),
     ("config", "flow", "a"),
+    ("tag", "rig"),
+    ("owed",),
     ("nobody", "writes", "here"),
 ]
+DONE = (Done, Frozen, PartitionsStored, RecordingStored)
+RAW = Artifact("raw", storage="file:///data/{n}.h5")
+OTHER = Graph("rig", [RAW], topology=[("from", "elsewhere")])
 CONFIG_KEYS = [("a",), ("a", "b"), ("a", "b", "c"), ("ab",), ("a/b",)]
 ELSEWHERE = Address("other", 1)
 BOTH = [ADDRESS, ELSEWHERE]
@@ -99,7 +137,7 @@ RETENTIONS = [
     Retention(events=30, max_pinned_events=5),
     Retention(age_s=1.0),
 ]
-BATCHES = 10
+BATCHES = 6
 SEEDS_PER_BATCH = 150
 PROGRAM_S = 3.0
 HOURS_S = 1e6
@@ -192,6 +230,7 @@ class Program:
             resume=None if predecessor is None else predecessor.resume_token,
         )
         client.fingerprint_every = self.random.choice([3, 20])
+        client.engine.on_handed = lambda request: self.attend(client, request)
         self.clients.append(client.start())
         for _ in range(self.random.randint(0, 2)):
             self.watch(client)
@@ -269,8 +308,11 @@ class Program:
             ],
             "guest": [*edges, lambda: SetPause(random.random() < 0.5), self.config],
         }
+        if kind != "process":
+            by_kind[kind] += [self.stored, self.past, self.past]
         reads: list[Callable[[], Command]] = [
             Sync, ListClients, ListConfigTypes, lambda: ReadConfig("flow"), FindGraph,
+            lambda: ReadStored(Listed("tag")), lambda: ReadStored(TagAt("rig", "a")),
         ]  # fmt: skip
         chosen = random.choice([*by_kind[kind] * 3, *reads])
         return chosen()
@@ -289,6 +331,45 @@ class Program:
             random.choice([[], [], [ConfigAbsent("flow", first)], [ConfigPresent("flow", first)]]),
         )
 
+    def stored(self) -> StoreCommand:
+        """A change of the store; few tags, graphs and partitions, so that they meet."""
+        random, (row, pieces) = self.random, cut(OTHER, Written(0.0, ""))
+        tag, overwrite = random.choice("ab"), random.random() < 0.5
+        other = NewSnapshot(OTHER.fingerprint, 1, random.randint(1, 2), 0.0, "", row, pieces)
+        partitions = [
+            Partition({"n": random.randint(0, 3)}, OTHER.fingerprint)
+            for _ in range(random.randint(1, 2))
+        ]
+        choices: list[Callable[[], StoreCommand]] = [
+            lambda: Freeze("rig", tag, overwrite),
+            lambda: Freeze("rig"),
+            lambda: SetTag("rig", tag, other, overwrite),
+            lambda: RemoveTag("rig", tag),
+            *[lambda: self.recorded(partitions)] * 4,
+            lambda: WritePartitions(RAW, partitions),
+            lambda: WritePartitions(RAW, partitions, True, "rig", other, "raw"),
+            lambda: DeleteStored(Deletable.SNAPSHOT, "rig", OTHER.fingerprint),
+            lambda: DeleteStored(Deletable.GRAPH, "rig", OTHER.fingerprint),
+            lambda: DeleteStored(Deletable.PARTITIONS, artifact=RAW, partitions=partitions),
+        ]
+        return random.choice(choices)()
+
+    def past(self) -> Restore:
+        """Going back to what one of the tags points to."""
+        random = self.random
+        return Restore("rig", random.choice("ab"), dry_run=random.random() < 0.3, timeout_s=0.5)
+
+    def attend(self, client: SimulatedClient, request: Routed) -> None:
+        """Answer what an owner is asked: mostly agree, and mostly do as was agreed."""
+        agrees = self.random.random() < 0.9
+        match request:
+            case SettingsChangeRequest() if agrees:
+                value = SettingsSnapshotValue(None, request.changes, request.changes)
+                told: Command = ReportSettings(request.address, value, answers=request.request_id)
+            case _:
+                told = AnswerRequest(request.request_id, ok=agrees, error="no")
+        client.call(told)
+
     def serving(self) -> Command:
         """Few names, of equal and other roots; nodes that come and go."""
         random = self.random
@@ -300,6 +381,18 @@ class Program:
         commands: list[Command] = [serve, serve, announce, announce, announce, gone]
         commands.append(WithdrawGraph(name))
         return random.choice(commands)
+
+    def recorded(self, partitions: list[Partition]) -> WriteRecording | DeleteRecording:
+        """A step of a recording; few of them, so that they meet."""
+        random = self.random
+        if random.random() < 0.2:
+            return DeleteRecording("rig", "raw", random.randint(1, 2))
+        number, mark = random.choice([0, 0, 1, 2]), OTHER.fingerprint
+        recording = RecordingInfo("rig", "raw", RAW, number, first_seq=1, start=mark)
+        if random.random() < 0.5:
+            recording = replace(recording, last_seq=random.randint(1, 3), ended=1.0)
+        added = [RecordedPartition(each, 1, (mark,)) for each in partitions]
+        return WriteRecording(recording, added, [RecordedChange(random.randint(1, 9), "SYS/A")])
 
     def metadata(self) -> RegisterMetadata:
         addresses = self.random.sample(ADDRESSES, self.random.randint(0, 3))
@@ -512,6 +605,7 @@ class Program:
             self.check_across_restore(lost, history)
         self.check_watchers()
         self.check_state()
+        self.check_store()
 
     def check_against(self, history: History) -> None:
         for client in self.clients:
@@ -531,7 +625,7 @@ class Program:
                 each
                 for each in client.calls
                 if each not in early
-                and not (isinstance(each.result, Done) and each.result.seq in unseen)
+                and not (isinstance(each.result, DONE) and each.result.seq in unseen)
             ]
             for calls, told in ((early, lost), (late, history)):
                 seen = copy(client)
@@ -585,6 +679,74 @@ class Program:
         ghosts = leases - alive
         if ghosts:
             raise BrokenPromiseError(f"G7: leases of the dead live on: {ghosts}")
+
+
+    def check_store(self) -> None:
+        """What is stored is whole, and what history tells of it is so."""
+        assert self.broker.engine is not None
+        journal = self.broker.engine.journal
+        journal.ask(check_rows)
+        if journal.floor > 1:
+            return  # the rest of it is not told any more
+        records = journal.records(0, journal.head)  # of all epochs
+        events = [codec.decode_event(packed) for _, _, packed in records]
+        self.check_recordings(journal, events)
+        tags: dict[str, Fingerprint | None] = {}
+        changes: Counter[str] = Counter()
+        for event in events:
+            match event.body:
+                case TagSet(tag=tag, fingerprint=fingerprint):
+                    tags[tag], changes[tag] = fingerprint, changes[tag] + 1
+                case TagRemoved(tag=tag):
+                    tags[tag], changes[tag] = None, changes[tag] + 1
+                case _:
+                    pass
+        for tag, expected in tags.items():
+            found = journal.ask(partial(stored_tags.pointed_to, name="rig", tag=tag))
+            told = journal.ask(partial(tag_changes, tag=tag))
+            if (found and found.fingerprint) != expected or told != changes[tag]:
+                raise BrokenPromiseError(
+                    f"tag {tag!r} is at {found} after {told} changes; history tells "
+                    f"{expected} after {changes[tag]}"
+                )
+
+
+    def check_recordings(self, journal: Journal, events: list[Event]) -> None:
+        """Recordings are those that history tells of."""
+        told: dict[int, int | None] = {}
+        for event in events:
+            match event.body:
+                case RecordingWritten(number=number, last_seq=last_seq):
+                    told[number] = last_seq
+                case RecordingDeleted(number=number):
+                    told.pop(number)
+                case _:
+                    pass
+        listed = journal.ask(
+            lambda store: stored_recordings.list_recordings(store, "rig", "raw", None, 1_000)
+        )
+        if told != (found := {each.number: each.last_seq for each in listed}):
+            raise BrokenPromiseError(f"there are recordings {found}; history tells of {told}")
+
+
+def tag_changes(store: Store, tag: str) -> int:
+    return len(store.scan(topic_of(("tagged", "rig", tag))))
+
+
+def check_rows(store: Store) -> None:
+    """Everything that a row refers to is there, and graphs are what their fingerprints say."""
+    for graph in stored_graphs.list_graphs(store, None, None, 1_000):
+        kept = stored_graphs.read_graph(store, graph.name, graph.fingerprint)
+        if replace(kept, name=kept.name).fingerprint != graph.fingerprint:
+            raise BrokenPromiseError(f"graph {graph} is not what its fingerprint says")
+    for snapshot in stored_graphs.list_snapshots(store, None, None, 1_000):
+        stored_graphs.check_graph(store, snapshot.name, snapshot.fingerprint)
+    for tag in stored_tags.list_tags(store, None, None, 1_000):
+        stored_tags.read_tag(store, tag.name, tag.tag)
+    for info in stored_recordings.list_recordings(store, None, None, None, 1_000):
+        found = stored_recordings.read_recording(store, info.name, info.artifact_key, info.number)
+        for mark in (info.start, *(mark for each in found.partitions for mark in each.snapshots)):
+            stored_graphs.check_snapshot(store, info.name, mark)
 
 
 def told_of_restore(item: object) -> bool:
@@ -661,7 +823,9 @@ def test_the_same_seed_does_the_same_to_the_last_event() -> None:
 def given_to_all(program: Program) -> list[object]:
     """What each watcher was given; a snapshot by its fingerprint."""
     return [
-        (item.floor, item.snapshot.fingerprint()) if isinstance(item, Compacted) else item
+        (item.floor, item.seq, item.snapshot and item.snapshot.fingerprint())
+        if isinstance(item, Compacted)
+        else item
         for client in program.clients
         for record in client.watches
         for item in record.items
@@ -689,7 +853,10 @@ def test_random_programs_reach_what_they_are_meant_to_try() -> None:
     assert any(program.broker.lost_history is not None for program in programs)
     assert any(item for record in records for item in record.items if told_of_restore(item))
     assert {"HistoryCompacted", "SessionTakenOver", "ProcessTakenOver"} <= kinds
+    assert {"StateRestored", "SettingsOwed"} <= kinds
     assert {"ConfigValueSet", "ConfigValueDeleted"} <= kinds
+    assert {"SnapshotFrozen", "TagSet", "TagRemoved", "PartitionsWritten"} <= kinds
+    assert {"StoredDeleted", "RecordingWritten", "RecordingDeleted"} <= kinds
     assert {"GraphServed", "GraphWithdrawn", "NodeAnnounced", "NodeWithdrawn"} <= kinds
     ends = [
         [event.kind for event in events]

@@ -63,6 +63,8 @@ config = ["/"]
 serve = ["/"]
 pause = ["/"]
 shutdown = ["/"]
+store = ["/"]
+restore = ["/"]
 """
 ROLES += "".join(f'\n[roles.only-{verb}]\n{verb} = ["/"]\n' for verb in VERBS)
 WHO = {

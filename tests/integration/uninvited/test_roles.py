@@ -14,6 +14,7 @@ import pytest
 import zmq
 
 from ezgraph.names import note_topic, prefix_of_note, topic_of
+from ezgraph.protocol.artifacts import Artifact, Partition
 from ezgraph.protocol.commands import (
     AnnounceNodes,
     AnswerRequest,
@@ -51,7 +52,10 @@ from ezgraph.protocol.commands import (
 )
 from ezgraph.protocol.config import ConfigPresent, ConfigPut, as_config_match
 from ezgraph.protocol.events import AccessRefused
+from ezgraph.protocol.fingerprints import content_hash
+from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
+from ezgraph.protocol.recordings import RecordedPartition, RecordingInfo
 from ezgraph.protocol.replies import (
     ClientList,
     ConfigChanged,
@@ -67,6 +71,28 @@ from ezgraph.protocol.roles import VERBS
 from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.snapshot import Edge
+from ezgraph.protocol.stored import GraphRow
+from ezgraph.protocol.stored_commands import (
+    Deletable,
+    DeleteRecording,
+    DeleteStored,
+    FindSeq,
+    Freeze,
+    Listed,
+    NewSnapshot,
+    ReadCheckpoint,
+    ReadStored,
+    ReadStretch,
+    RemoveTag,
+    Restore,
+    SetTag,
+    SnapshotRef,
+    StoreGraph,
+    StorePieces,
+    StoreSnapshot,
+    WritePartitions,
+    WriteRecording,
+)
 from ezgraph.wire import codec
 
 if TYPE_CHECKING:
@@ -77,6 +103,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
+FINGERPRINT = Graph("empty").fingerprint
+ROW = GraphRow(0.0, "", b"", b"", 0, 0, 0, 0, 0, 0)
 NEEDS: dict[type, tuple[str, ...]] = {
     Hello: (),
     Resume: (),
@@ -105,6 +133,21 @@ NEEDS: dict[type, tuple[str, ...]] = {
     ListConfigTypes: (),
     ReadConfigSchema: ("read",),
     SetConfigSchema: ("config", "read"),
+    Freeze: ("store",),
+    StorePieces: ("store",),
+    StoreGraph: ("store",),
+    StoreSnapshot: ("store",),
+    SetTag: ("store",),
+    RemoveTag: ("store",),
+    WritePartitions: ("store",),
+    DeleteStored: ("store",),
+    Restore: ("restore",),
+    ReadStored: (),
+    WriteRecording: ("store",),
+    DeleteRecording: ("store",),
+    ReadCheckpoint: ("read",),
+    ReadStretch: ("read",),
+    FindSeq: ("read",),
     ServeGraph: ("serve",),
     AnnounceNodes: ("serve",),
     WithdrawGraph: ("serve",),
@@ -113,9 +156,9 @@ NEEDS: dict[type, tuple[str, ...]] = {
 }
 """The verbs that each command is refused without; of those without one, some tell less."""
 
-OF_A_TYPE = (ReadConfigSchema, SetConfigSchema)
+OF_A_TYPE = (ReadConfigSchema, SetConfigSchema, ReadCheckpoint, ReadStretch, FindSeq)
 PART_OF_A_TYPE = {"owner": "config", "part": "read", "blind": "read"}
-"""Who has a verb on some keys of each type, and so not on the type as a whole."""
+"""Who has a verb on some keys of each type, and so not on the type as a whole (or on all)."""
 
 ANYWHERE = frozenset(VERBS)
 OWN = frozenset({"connect", "register", "run", "report", "set", "request", "config", "serve"})
@@ -176,6 +219,26 @@ def every_command(place: str, peer: Peer, text: str) -> list[Asked]:
         Asked(ListConfigTypes()),
         Asked(ReadConfigSchema("flow")),
         Asked(SetConfigSchema("flow", None)),
+        Asked(Freeze(text, "tag", reason=text)),
+        Asked(StorePieces({content_hash(text.encode()): text.encode()})),
+        Asked(StoreGraph(text, FINGERPRINT, ROW)),
+        Asked(StoreSnapshot(text, NewSnapshot(FINGERPRINT, 1, 1, 0.0))),
+        Asked(SetTag(text, "other", SnapshotRef(FINGERPRINT))),
+        Asked(RemoveTag(text, "tag")),
+        Asked(WritePartitions(Artifact(text), [Partition({}, FINGERPRINT, location=text)])),
+        Asked(
+            WriteRecording(
+                RecordingInfo(text, text, Artifact(text), start=FINGERPRINT),
+                [RecordedPartition(Partition({}, FINGERPRINT, location=text), 1, (FINGERPRINT,))],
+            )
+        ),
+        Asked(DeleteRecording(text, text, 1)),
+        Asked(DeleteStored(Deletable.GRAPH, text, FINGERPRINT)),
+        Asked(Restore(text, "tag")),
+        Asked(ReadStored(Listed("tag"))),
+        Asked(ReadCheckpoint(0)),
+        Asked(ReadStretch(0, 0)),
+        Asked(FindSeq(1e9)),
         Asked(ServeGraph(address, f"root-of-{text}", "i", ["127.0.0.1:9"])),
         Asked(AnnounceNodes(address, [NodeCard(text, [text], 1, "m.Node", text)])),
         Asked(FindGraph(address)),
@@ -262,6 +325,14 @@ def allowed(reply: object, command: Command, may: frozenset[str]) -> bool:
             return True  # nobody is there who would make it
         case ReadSnapshot(), Refusal(code="invalid_command"):
             return True  # it was so little that it was read at once
+        case DeleteStored(), Refusal(code="still_referenced"):
+            return True  # a snapshot is of it
+        case SetTag(), Refusal(code="unknown_snapshot"):
+            return "store" not in may
+        case WriteRecording(), Refusal(code="unknown_snapshot"):
+            return "store" not in may
+        case Restore(), Refusal(code="unsupported"):
+            return True
         case _:
             return not isinstance(reply, Refusal)
 
@@ -275,6 +346,11 @@ def kinds_without(may: frozenset[str]) -> set[str]:
         "pause": {"PauseChanged"},
         "serve": {"GraphServed", "GraphWithdrawn", "NodeAnnounced", "NodeWithdrawn"},
         "config": {"ConfigValueSet", "ConfigValueDeleted", "ConfigSchemaSet"},
+        "store": {
+            "SnapshotFrozen", "TagSet", "TagRemoved", "PartitionsWritten", "StoredDeleted",
+            "RecordingWritten", "RecordingDeleted",
+        },
+        "restore": {"StateRestored", "SettingsOwed", "SettingsSettled"},
     }
     return {kind for verb, of_verb in kinds.items() if verb not in may for kind in of_verb}
 

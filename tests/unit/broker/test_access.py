@@ -23,6 +23,7 @@ from ezgraph.errors import (
     RefusedError,
     SchemaViolationError,
 )
+from ezgraph.protocol.artifacts import Artifact
 from ezgraph.protocol.commands import (
     AnnounceNodes,
     ChangeConfig,
@@ -42,8 +43,10 @@ from ezgraph.protocol.commands import (
     WithdrawGraph,
 )
 from ezgraph.protocol.config import ConfigDelete, ConfigPresent, ConfigPut
+from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
 from ezgraph.protocol.patterns import parse_pattern
+from ezgraph.protocol.recordings import RecordingInfo
 from ezgraph.protocol.roles import (
     FULL_SCOPE,
     OBSERVER,
@@ -55,10 +58,32 @@ from ezgraph.protocol.roles import (
     owner_of,
 )
 from ezgraph.protocol.settings import SettingsSnapshotValue
+from ezgraph.protocol.stored import GraphRow
+from ezgraph.protocol.stored_commands import (
+    Deletable,
+    DeleteRecording,
+    DeleteStored,
+    Freeze,
+    NewSnapshot,
+    RemoveTag,
+    Restore,
+    SetTag,
+    SnapshotRef,
+    StoreCommand,
+    StoreGraph,
+    StorePieces,
+    StoreSnapshot,
+    WritePartitions,
+    WriteRecording,
+)
 
 VALUE = SettingsSnapshotValue(None, {})
 NO = DynamicSettingsMetadata(enabled=False)
 PART = ReadScope(1, (parse_pattern("settings/A"),))
+FINGERPRINT = Fingerprint.from_string("a graph")
+ROW = GraphRow(0.0, "", b"", b"", 0, 0, 0, 0, 0, 0)
+SNAPSHOT = NewSnapshot(FINGERPRINT, 1, 1, 0.0)
+RAW = Artifact("raw")
 
 
 def metadata(*addresses: str) -> GraphMetadata:
@@ -104,6 +129,43 @@ NEEDED: list[tuple[Command, list[tuple[str, tuple[str, ...]]]]] = [
     (WithdrawGraph("run"), [("serve", ("node", "run"))]),
     (Shutdown(), [("shutdown", ("control", "broker"))]),
     (Revert(), []),
+    (Freeze("rig"), [("store", ("snapshot", "rig"))]),
+    (
+        Freeze("rig", "best"),
+        [("store", ("snapshot", "rig")), ("store", ("tag", "rig", "best"))],
+    ),
+    (StorePieces({b"a": b"b"}), [("store", ("snapshot",))]),
+    (StoreGraph("rig", FINGERPRINT, ROW), [("store", ("snapshot", "rig"))]),
+    (StoreSnapshot("rig", SNAPSHOT), [("store", ("snapshot", "rig"))]),
+    (SetTag("rig", "best", SnapshotRef(FINGERPRINT)), [("store", ("tag", "rig", "best"))]),
+    (
+        SetTag("rig", "best", SNAPSHOT),
+        [("store", ("tag", "rig", "best")), ("store", ("snapshot", "rig"))],
+    ),
+    (RemoveTag("rig", "best"), [("store", ("tag", "rig", "best"))]),
+    (WritePartitions(RAW, []), [("store", ("partitions", "raw"))]),
+    (
+        WritePartitions(RAW, [], name="rig", snapshot=SNAPSHOT, artifact_key="raw"),
+        [("store", ("partitions", "raw")), ("store", ("snapshot", "rig"))],
+    ),
+    (
+        DeleteStored(Deletable.GRAPH, "rig", FINGERPRINT),
+        [("store", ("snapshot", "rig"))],
+    ),
+    (
+        DeleteStored(Deletable.PARTITIONS, artifact=RAW),
+        [("store", ("partitions", "raw"))],
+    ),
+    (
+        WriteRecording(RecordingInfo("rig", "key", RAW)),
+        [
+            ("store", ("recording", "rig", "key")),
+            ("store", ("partitions", "raw")),
+            ("store", ("snapshot", "rig")),
+        ],
+    ),
+    (DeleteRecording("rig", "key", 1), [("store", ("recording", "rig", "key"))]),
+    (Restore("rig", "best"), [("restore", ("snapshot", "rig"))]),
 ]
 
 
@@ -115,7 +177,7 @@ def test_a_command_needs_a_verb_on_every_key_it_touches(
 
 
 def test_every_change_is_judged_and_every_verb_is_needed_by_something() -> None:
-    others = {Shutdown, RequestProcess, ChangeSettings}
+    others = {Shutdown, RequestProcess, ChangeSettings, Restore, *get_args(StoreCommand)}
     assert set(get_args(Change)) | others == set(get_args(Judged))
     assert {type(command) for command, _ in NEEDED} == set(get_args(Judged))
     assert {verb for _, wanted in NEEDED for verb, _ in wanted} | {"read"} == set(VERBS)

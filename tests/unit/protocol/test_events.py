@@ -26,20 +26,31 @@ from ezgraph.protocol.events import (
     HistoryCompacted,
     NodeAnnounced,
     NodeWithdrawn,
+    PartitionsWritten,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
     SettingsChanged,
     SettingsLayer,
+    SettingsOwed,
+    SettingsSettled,
+    SnapshotFrozen,
     Source,
+    StateRestored,
+    StoredDeleted,
+    TagRemoved,
+    TagSet,
     key_of,
     slot_of,
 )
+from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata
 from ezgraph.protocol.settings import SettingsEventType, SettingsSnapshotValue
 
@@ -47,6 +58,7 @@ P = UUID(int=7)
 COMPONENT = ComponentMetadata(
     "SYS/A", "A", "m.A", "m.S", (None, ""), DynamicSettingsMetadata(enabled=False)
 )
+PRINT = Fingerprint.from_string("a graph")
 VALUE = SettingsSnapshotValue(None, {"gain": 1}, {"gain": 1})
 
 
@@ -156,6 +168,47 @@ KINDS: list[tuple[Body, tuple[str, ...], tuple[str, ...], bool]] = [
     (NodeWithdrawn("run", "n"), ("node", "run", "n"), ("node", "run", "n"), False),
     (PauseChanged(paused=True), ("control", "pause"), ("control", "pause"), True),
     (PauseChanged(paused=False), ("control", "pause"), ("control", "pause"), False),
+    (
+        SnapshotFrozen("rig", PRINT, 1, 7),
+        ("snapshot", "rig", str(PRINT)),
+        ("snapshot", "rig", str(PRINT)),
+        False,
+    ),
+    (TagSet("rig", "best", PRINT, 7), ("tag", "rig", "best"), ("tag", "rig", "best"), False),
+    (TagRemoved("rig", "best"), ("tag", "rig", "best"), ("tag", "rig", "best"), False),
+    (PartitionsWritten("raw", PRINT, 3), ("partitions", "raw"), ("partitions", "raw"), False),
+    (
+        RecordingWritten("rig", "raw", 1, 7),
+        ("recording", "rig", "raw"),
+        ("recording", "rig", "raw"),
+        False,
+    ),
+    (
+        RecordingDeleted("rig", "raw", 1),
+        ("recording", "rig", "raw"),
+        ("recording", "rig", "raw"),
+        False,
+    ),
+    (
+        StoredDeleted("graph", "rig", PRINT),
+        ("snapshot", "rig", str(PRINT)),
+        ("snapshot", "rig", str(PRINT)),
+        False,
+    ),
+    (
+        StoredDeleted("partitions", "raw", PRINT),
+        ("partitions", "raw"),
+        ("partitions", "raw"),
+        False,
+    ),
+    (
+        StateRestored("rig", PRINT, 1, 0, 2, 0),
+        ("snapshot", "rig", str(PRINT)),
+        ("snapshot", "rig", str(PRINT)),
+        False,
+    ),
+    (SettingsOwed("SYS/A", VALUE), ("owed", "SYS/A"), ("owed", "SYS/A"), True),
+    (SettingsSettled("SYS/A"), ("owed", "SYS/A"), ("owed", "SYS/A"), False),
 ]
 
 
@@ -191,6 +244,7 @@ def test_what_ends_something_clears_the_slot_that_its_beginning_filled() -> None
         (PauseChanged(paused=True), PauseChanged(paused=False)),
         (ConfigValueSet("flow", ("a",), 1, "s"), ConfigValueDeleted("flow", ("a",))),
         (ConfigSchemaSet("flow", {}), ConfigSchemaSet("flow", None)),
+        (SettingsOwed("SYS/A", VALUE), SettingsSettled("SYS/A", "vetoed")),
         (
             GraphServed("run", "r", "s", "i", ["h:1"]),
             GraphWithdrawn("run", "r", "s", is_last=False),

@@ -1,0 +1,116 @@
+"""A freeze: what is live now becomes a stored snapshot, in steps that hold nobody up.
+
+1. *Warm up.* The content of the state is digested, some of it at each step. The first freeze of a
+   broker digests all there is, later ones what has changed since.
+2. *Freeze.* In one step the fingerprint is taken, and with it references to all that is live, at
+   seq N. Events replace what stands in the state and never change it, so this stays as it is.
+3. *Cut.* Unless a graph with that fingerprint is stored, its parts are cut into pages, one at each
+   step, and stored some at a time. Nothing refers to them yet.
+4. *Name.* The graph's row, the snapshot's, the tag's, and the events that say so, in one append.
+
+Whoever is killed before 4 is in the old state, with some pieces that nobody needs. The tag is
+looked at when it freezes and again when it names, for others may set it meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ezgraph.backends import stored_graphs, stored_tags
+from ezgraph.broker.asked import Decided
+from ezgraph.protocol.events import SnapshotFrozen, TagSet
+from ezgraph.protocol.replies import Frozen
+from ezgraph.protocol.stored import SnapshotRow
+from ezgraph.state.content import FrozenContent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from ezgraph.backends.base import Journal
+    from ezgraph.backends.store import Store
+    from ezgraph.backends.stored_graphs import Pages, Written
+    from ezgraph.protocol.events import Body
+    from ezgraph.protocol.stored_commands import Freeze
+    from ezgraph.state.graph import GraphState
+
+_SLOTS = 25
+"""How many parts are digested at a step; as long as cutting a page takes."""
+_STORED_BYTES = 128 << 10
+"""How much of a graph is stored at once."""
+
+
+def freezing(
+    command: Freeze,
+    state: GraphState,
+    journal: Journal,
+    pieces: set[bytes],
+    stamp: Callable[[], Written],
+) -> Generator[None, None, Decided]:
+    """Freeze; a step takes a fraction of a millisecond, that which freezes and the last some more.
+
+    The names of all pieces are put into ``pieces``. ``stamp`` says who freezes and what time it is.
+
+    Raises:
+        TagExistsError: the tag points to a snapshot, and may not be moved.
+    """
+    while True:
+        state.content.digest_some(_SLOTS)
+        if state.content.is_current:
+            break
+        yield
+    content, at = FrozenContent.of(state), stamp()
+    name, fingerprint = command.name, content.fingerprint
+    journal.ask(lambda store: _refuse_taken(store, command))
+    pages: Pages | None = None
+    waiting: dict[bytes, bytes] = {}
+    if not journal.ask(lambda store: stored_graphs.has_graph(store, name, fingerprint)):
+        pages = stored_graphs.Pages()
+        for page in pages.of(content.parts()):
+            waiting |= page
+            pieces |= page.keys()
+            if sum(map(len, waiting.values())) >= _STORED_BYTES:
+                _store(journal, waiting)
+            yield
+    row = SnapshotRow(
+        fingerprint=fingerprint,
+        epoch=content.epoch,
+        seq=content.seq,
+        time=at.wall_time,
+        reason=command.reason or "",
+        wall_time=stamp().wall_time,
+        author=at.author,
+    )
+
+    def name_it(store: Store) -> Decided:
+        _refuse_taken(store, command)
+        if pages is not None and not stored_graphs.has_graph(store, name, fingerprint):
+            stored_graphs.add_pieces(store, waiting)
+            stored_graphs.put_graph(store, name, fingerprint, pages.row(stamp()))
+        return _named(store, command, row, stamp())
+
+    return journal.change(name_it)
+
+
+def _store(journal: Journal, waiting: dict[bytes, bytes]) -> None:
+    journal.change(lambda store: stored_graphs.add_pieces(store, waiting))
+    waiting.clear()
+
+
+def _refuse_taken(store: Store, command: Freeze) -> None:
+    if command.tag is not None and not command.overwrite:
+        stored_tags.check_free(store, command.name, command.tag)
+
+
+def _named(store: Store, command: Freeze, row: SnapshotRow, written: Written) -> Decided:
+    """Store the rows of the snapshot and of its tag."""
+    name, tag = command.name, command.tag
+    key = stored_graphs.add_snapshot(store, name, row)
+    info = stored_graphs.snapshot_info(key, stored_graphs.snapshot_row(store, key))
+    frozen = SnapshotFrozen(name, row.fingerprint, row.epoch, row.seq, row.time, row.reason)
+    bodies: list[Body] = [frozen]
+    if tag is not None:
+        before = stored_tags.pointed_to(store, name, tag)
+        stored_tags.point(store, name, tag, key, written)
+        previous = None if before is None else before.fingerprint
+        bodies.append(TagSet(name, tag, row.fingerprint, row.seq, previous))
+    return Decided(bodies, lambda seq: Frozen(seq, info, tag))

@@ -1,0 +1,441 @@
+"""The store behind a broker: changes of its rows, decided and stored with the events that tell.
+
+A change is checked and made on the rows in one stroke (`Journal.change`), which is part of the next
+append, together with the events that say so; a refusal leaves the rows as they were. So a command
+sees what those before it did, and whatever is killed, rows and events are both there or neither.
+
+*Long* commands are those that cost more than a moment: a freeze, and a graph that must be verified.
+They are done in steps, some in each pass, one command after the other; others are served in
+between. What they store before the end are pieces that nothing refers to yet: who is killed leaves
+the old state. Their end is one change like any other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, assert_never
+
+from ezgraph.backends import (
+    stored_deletion,
+    stored_graphs,
+    stored_partitions,
+    stored_recordings,
+    stored_tags,
+)
+from ezgraph.backends.stored_graphs import Written
+from ezgraph.backends.stored_verification import verification
+from ezgraph.broker.asked import Decided
+from ezgraph.broker.freezing import freezing
+from ezgraph.broker.pieces import WaitingPieces
+from ezgraph.broker.reads_stored import look
+from ezgraph.broker.rules_store import check
+from ezgraph.errors import EzGraphError, JournalFailedError, LimitError
+from ezgraph.protocol.events import (
+    PartitionsWritten,
+    RecordingDeleted,
+    RecordingWritten,
+    StoredDeleted,
+    TagRemoved,
+    TagSet,
+    in_words,
+)
+from ezgraph.protocol.replies import Done, PartitionsStored, RecordingStored, StoredPage
+from ezgraph.protocol.stored import GraphRow, SnapshotRow
+from ezgraph.protocol.stored_commands import (
+    Deletable,
+    DeleteRecording,
+    DeleteStored,
+    Freeze,
+    Listed,
+    NewSnapshot,
+    PartitionsAt,
+    RemoveTag,
+    SetTag,
+    SnapshotRef,
+    SnapshotsWith,
+    StoreGraph,
+    StorePieces,
+    StoreSnapshot,
+    WritePartitions,
+    WriteRecording,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+
+    from ezgraph.backends.base import Journal
+    from ezgraph.backends.store import Store
+    from ezgraph.broker.asked import StoreAsked
+    from ezgraph.config import Limits
+    from ezgraph.protocol.events import Body
+    from ezgraph.protocol.fingerprints import Fingerprint
+    from ezgraph.protocol.replies import Reply
+    from ezgraph.protocol.roles import ReadScope
+    from ezgraph.protocol.stored_commands import Question, StoreCommand
+    from ezgraph.state.graph import GraphState
+
+    Steps = Generator[None, None, Decided]
+
+Result = Decided | EzGraphError
+_UNITS_PER_PASS = 6
+"""How many steps of long commands are done in one pass: one or two milliseconds together."""
+_ROW_BYTES = 1_000
+_DELETED = "deleted"
+_MOST_REVISIONS = 100_000
+
+
+class _Graph(NamedTuple):
+    """A graph that is to be stored: of which pieces, and those of them that came with it."""
+
+    name: str
+    fingerprint: Fingerprint
+    row: GraphRow
+    pieces: Mapping[bytes, bytes]
+
+
+class _Long:
+    """A long command under way, and the pieces that it stores or needs."""
+
+    def __init__(self, asked: StoreAsked) -> None:
+        self.asked = asked
+        self.pieces: set[bytes] = set()
+        self.steps: Steps
+
+    def __repr__(self) -> str:
+        return f"<long {type(self.asked.command).__name__} pieces={len(self.pieces)}>"
+
+
+class Storing:
+    """All changes and reads of one broker's store."""
+
+    def __init__(self, journal: Journal, state: GraphState, limits: Limits) -> None:
+        self._journal = journal
+        self._state = state
+        self._limits = limits
+        self._long: OrderedDict[tuple[str, int], _Long] = OrderedDict()
+        self._pieces = WaitingPieces(limits)
+        self._units = _UNITS_PER_PASS
+        self._now = self._wall = 0.0
+        self._revisions: Counter[str] = Counter()
+        self._first_revision = journal.head << 32
+
+    def __repr__(self) -> str:
+        return f"<Storing long={len(self._long)} {self._pieces!r}>"
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a long command is to be gone on with."""
+        return bool(self._long)
+
+    # --- changes ---
+
+    def take(self, asked: StoreAsked, *, now: float, wall: float) -> Result | None:
+        """Return what a change came to, or why it was refused; None: `step` will tell.
+
+        Raises:
+            JournalFailedError: the store takes no more changes.
+        """
+        self._now, self._wall = now, wall
+        known = self._long.get(asked.name)
+        if known is not None:
+            known.asked = asked  # repeated, perhaps on another connection
+            return None
+        long = _Long(asked)
+        try:
+            check(asked.command)
+            steps = self._steps(long)
+            if steps is None:
+                return self._decide(asked, None)
+        except JournalFailedError:
+            raise
+        except EzGraphError as error:
+            return error
+        long.steps = steps
+        return self._begin(long)
+
+    def _begin(self, long: _Long) -> Result | None:
+        """Do a long command at once if it is short, else let it wait for its turns."""
+        result = None if self._long else self._advance(long)
+        if result is not None:
+            return result
+        own = sum(client == long.asked.lease.client for client, _ in self._long)
+        most, most_own = (
+            self._limits.max_long_commands, self._limits.max_long_commands_per_client
+        )
+        if own >= most_own or len(self._long) >= most:
+            return LimitError(
+                f"{len(self._long)} freezes and graphs are being stored already, {own} of them for "
+                f"this client (max_long_commands_per_client, max_long_commands); ask again when "
+                f"some are done"
+            )
+        self._long[long.asked.name] = long
+        return None
+
+    def step(self, *, now: float, wall: float) -> Iterator[tuple[StoreAsked, Result]]:
+        """Go on with long commands; yield those that came to their end.
+
+        Raises:
+            JournalFailedError: the store takes no more changes.
+        """
+        self._now, self._wall = now, wall
+        self._units = _UNITS_PER_PASS
+        while self._long and self._units:
+            name, long = next(iter(self._long.items()))
+            result = self._advance(long)
+            if result is None:
+                self._long.move_to_end(name)  # the others have their turns
+            else:
+                del self._long[name]
+                yield long.asked, result
+        self._units = _UNITS_PER_PASS
+
+    def _advance(self, long: _Long) -> Result | None:
+        """Do some steps; return what it came to, if it came to its end."""
+        while self._units > 0:
+            self._units -= 1
+            try:
+                next(long.steps)
+            except StopIteration as end:
+                result: Decided = end.value
+                self._pieces.used(long.pieces)
+                self._note()
+                return result
+            except JournalFailedError:
+                raise
+            except EzGraphError as error:
+                return error
+        return None
+
+    def _steps(self, long: _Long) -> Steps | None:
+        """Return the steps of a long command; None: it is none."""
+        command = long.asked.command
+        if isinstance(command, Freeze):
+            return freezing(
+                command, self._state, self._journal, long.pieces, lambda: self._written(long.asked)
+            )
+        graph = _graph_in(command)
+        if graph is None or self._journal.ask(partial(_has_graph, graph)):
+            return None
+        long.pieces.update(stored_graphs.names_of(graph.row))
+        return self._verified(long, graph)
+
+    def _verified(self, long: _Long, graph: _Graph) -> Steps:
+        """Verify a graph that is new, then do what was asked."""
+
+        def piece(name: bytes) -> bytes | None:
+            given = graph.pieces.get(name)
+            return given or self._journal.ask(lambda store: stored_graphs.piece_of(store, name))
+
+        yield from verification(graph.name, graph.fingerprint, graph.row, piece)
+        return self._decide(long.asked, graph)
+
+    def _written(self, asked: StoreAsked) -> Written:
+        return Written(self._wall, in_words(asked.lease.source))
+
+    def _decide(self, asked: StoreAsked, graph: _Graph | None) -> Decided:
+        """Change the rows; ``graph`` was verified, and is stored with what else is asked."""
+        written = self._written(asked)
+
+        def change(store: Store) -> Decided:
+            if graph is not None and not _has_graph(graph, store):
+                stored_graphs.add_pieces(store, graph.pieces)
+                row = _stamped(graph.row, written)
+                stored_graphs.put_graph(store, graph.name, graph.fingerprint, row)
+            return self._changed(store, asked, written)
+
+        return self._journal.change(change)
+
+    def _changed(self, store: Store, asked: StoreAsked, written: Written) -> Decided:
+        command = asked.command
+        match command:
+            case StorePieces():
+                self._store_pieces(store, asked, command)
+                return Decided((), Done)
+            case StoreGraph():
+                self._note()
+                return Decided((), Done)
+            case StoreSnapshot():
+                _snapshot(store, command.name, command.snapshot, written)
+                self._note()
+                return Decided((), Done)
+            case SetTag():
+                return Decided((self._set_tag(store, command, written),), Done)
+            case RemoveTag():
+                stored_tags.remove_tag(store, command.name, command.tag, written)
+                self._note()
+                return Decided((TagRemoved(command.name, command.tag),), Done)
+            case WritePartitions():
+                return self._write_partitions(store, command, written)
+            case WriteRecording():
+                return self._write_recording(store, command, written)
+            case DeleteRecording(name=name, artifact_key=artifact_key, number=number):
+                stored_recordings.delete_recording(store, name, artifact_key, number)
+                self._note()
+                return Decided((RecordingDeleted(name, artifact_key, number),), Done)
+            case DeleteStored():
+                return Decided(self._delete(store, command), Done)
+            case Freeze():
+                raise AssertionError("a freeze has steps of its own")
+        assert_never(command)
+
+    def _store_pieces(self, store: Store, asked: StoreAsked, command: StorePieces) -> None:
+        new = {
+            name: piece
+            for name, piece in command.pieces.items()
+            if stored_graphs.piece_of(store, name) is None
+        }
+        over = self._pieces.expired(self._now)
+        store.remove(map(stored_graphs.piece_key, set(over) - self._in_use()))
+        self._pieces.add(asked.lease.client, new, self._now)
+        stored_graphs.add_pieces(store, new)
+
+    def _set_tag(self, store: Store, command: SetTag, written: Written) -> Body:
+        name, tag = command.name, command.tag
+        if not command.overwrite:
+            stored_tags.check_free(store, name, tag)
+        before = stored_tags.pointed_to(store, name, tag)
+        key = _snapshot(store, name, command.snapshot, written)
+        stored_tags.point(store, name, tag, key, written)
+        self._note()
+        at = stored_graphs.snapshot_row(store, key)
+        previous = None if before is None else before.fingerprint
+        return TagSet(name, tag, at.fingerprint, at.seq, previous)
+
+    def _write_partitions(
+        self, store: Store, command: WritePartitions, written: Written
+    ) -> Decided:
+        storage, new = command.artifact.storage_fingerprint, 0
+        fingerprint = None
+        if command.to_artifact:
+            scope = stored_partitions.scope_of_storage(storage)
+            new += stored_partitions.write_partitions(store, scope, command.partitions, written)
+        if command.snapshot is not None and command.name and command.artifact_key:
+            _snapshot(store, command.name, command.snapshot, written)
+            fingerprint = command.snapshot.fingerprint
+            scope = stored_partitions.scope_in_snapshot(
+                command.name, fingerprint, command.artifact_key, storage
+            )
+            new += stored_partitions.write_partitions(store, scope, command.partitions, written)
+        self._note(storage)
+        body = PartitionsWritten(command.artifact.key, storage, new, command.name, fingerprint)
+        return Decided((body,) if new else (), lambda seq: PartitionsStored(seq, new))
+
+    def _write_recording(
+        self, store: Store, command: WriteRecording, written: Written
+    ) -> Decided:
+        kept = stored_recordings.write_recording(
+            store, command.recording, command.partitions, command.changes, written
+        )
+        count, first = len(command.partitions), (kept.wall_time, kept.author)
+        self._note()
+        if count:
+            self._note(kept.artifact.storage_fingerprint)
+        body = RecordingWritten(
+            kept.name,
+            kept.artifact_key,
+            kept.number,
+            kept.first_seq,
+            kept.last_seq,
+            kept.failed,
+            count,
+            *first,
+        )
+        return Decided((body,), lambda seq: RecordingStored(seq, kept.number, *first))
+
+    def _delete(self, store: Store, command: DeleteStored) -> Sequence[Body]:
+        artifact, name, fingerprint = command.artifact, command.name, command.fingerprint
+        if artifact is not None:
+            count = stored_deletion.delete_partitions(store, artifact, command.partitions)
+            storage = artifact.storage_fingerprint
+            self._note(storage)
+            body = StoredDeleted(command.what.value, artifact.key, storage, count)
+            return (body,) if count else ()
+        if name is None or fingerprint is None:
+            raise AssertionError("checked before")
+        if command.what is Deletable.GRAPH:
+            kept = self._in_use()
+            stored_deletion.delete_graph(store, name, fingerprint, kept=kept)
+        else:
+            stored_deletion.delete_snapshot(store, name, fingerprint)
+        self._note()
+        self._note(_DELETED)
+        return (StoredDeleted(command.what.value, name, fingerprint),)
+
+    def _in_use(self) -> set[bytes]:
+        """Return the pieces that graphs need which are just being stored."""
+        return set().union(self._pieces, *(long.pieces for long in self._long.values()))
+
+    def _note(self, what: Fingerprint | str = "") -> None:
+        """Have later pages of a storage, or of all else, be told apart from those before."""
+        if len(self._revisions) > _MOST_REVISIONS:
+            self._first_revision += self._revisions.total() + 1
+            self._revisions.clear()
+        self._revisions[str(what)] += 1
+
+    def _revision_of(self, question: Question) -> int:
+        match question:
+            case PartitionsAt(storage=storage) | SnapshotsWith(storage=storage):
+                changes = self._revisions[str(storage)] + self._revisions[_DELETED]
+            case Listed(room="partition", within=(_, storage_text)):
+                changes = self._revisions[storage_text]
+            case _:
+                changes = self._revisions[""]
+        return self._first_revision + changes
+
+    # --- reads ---
+
+    def read(self, question: Question, scope: ReadScope) -> tuple[Reply, int]:
+        """Return the answer to a question, and how many rows that took, roughly.
+
+        Raises:
+            EzGraphError: there is no such thing, or it is damaged.
+        """
+        limit = self._limits.chunk_bytes
+        found = self._journal.ask(lambda store: look(store, question, scope, chunk_bytes=limit))
+        rows, size = found.rows, sum(len(value) for _, value in found.rows)
+        page = StoredPage(self._state.seq, self._revision_of(question), rows, found.next_after)
+        return page, 1 + len(rows) + size // _ROW_BYTES
+
+
+def _graph_in(command: StoreCommand) -> _Graph | None:
+    """Return the graph that comes with a command."""
+    match command:
+        case StoreGraph():
+            return _Graph(command.name, command.fingerprint, command.row, command.pieces)
+        case StoreSnapshot() | SetTag() | WritePartitions():
+            name, snapshot = command.name, command.snapshot
+            if name is None or not isinstance(snapshot, NewSnapshot) or snapshot.graph is None:
+                return None
+            return _Graph(name, snapshot.fingerprint, snapshot.graph, snapshot.pieces)
+        case _:
+            return None
+
+
+def _has_graph(graph: _Graph, store: Store) -> bool:
+    return stored_graphs.has_graph(store, graph.name, graph.fingerprint)
+
+
+def _stamped(row: GraphRow, written: Written) -> GraphRow:
+    return replace(row, wall_time=written.wall_time, author=written.author)
+
+
+def _snapshot(
+    store: Store, name: str, snapshot: SnapshotRef | NewSnapshot, written: Written
+) -> bytes:
+    """Return the key of a snapshot's row; one that is new is stored, if its graph is."""
+    fingerprint = snapshot.fingerprint
+    if isinstance(snapshot, SnapshotRef):
+        return stored_graphs.newest(store, name, fingerprint, snapshot.epoch, snapshot.seq)
+    stored_graphs.check_graph(store, name, fingerprint)
+    row = SnapshotRow(
+        fingerprint=fingerprint,
+        epoch=snapshot.epoch,
+        seq=snapshot.seq,
+        time=snapshot.time,
+        reason=snapshot.reason,
+        wall_time=written.wall_time,
+        author=written.author,
+    )
+    return stored_graphs.add_snapshot(store, name, row)
