@@ -28,7 +28,12 @@ from ezgraph.wire import codec
 quick = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 
 
-@given(st.one_of(ours.messages(ComponentMetadata), ours.messages(SettingsFieldMetadata), ours.artifacts))
+DATACLASSES = (
+    ours.messages(ComponentMetadata), ours.messages(SettingsFieldMetadata), ours.artifacts
+)
+
+
+@given(st.one_of(*DATACLASSES))
 @quick
 def test_the_quick_form_of_an_encoding_is_the_one_that_walks_the_fields(value: Any) -> None:
     first = fields(value)[0].name
