@@ -255,6 +255,14 @@ class Limits:
     max_pieces_waiting_bytes_of_all: int = 1 << 30
     max_long_commands: int = 100
     max_long_commands_per_client: int = 4
+    max_graphs_per_lease: int = 100
+    max_announced_nodes_per_lease: int = 20_000
+    max_announced_nodes_per_command: int = 1_000
+    max_endpoints_per_graph: int = 16
+    max_path_labels: int = 32
+    max_path_characters: int = 1_000
+    max_summary_characters: int = 200
+    ticket_life_s: float = 600.0
     max_reason_characters: int = 2_000
     min_ttl_s: float = 0.5
     max_ttl_s: float = 3600.0

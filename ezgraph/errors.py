@@ -35,13 +35,15 @@
     │   ├── UnknownGraphError             no such graph is stored
     │   ├── UnknownSnapshotError          no such snapshot is stored
     │   ├── UnknownTagError               a graph has no such tag
-    │   ├── UnknownRecordingError         no such recording is stored
     │   ├── TagExistsError                the tag points to a snapshot already; says to which
+    │   ├── UnknownRecordingError         no such recording is stored
+    │   ├── RecordingEndedError           it has ended: nothing else is said of it any more
     │   ├── StillReferencedError          a snapshot or tag needs what was to be deleted
     │   ├── RestoreRefusedError           a restore that others' hold or vetoes forbid; `report`
     │   ├── InvalidCommandError           a field outside the grammar or the limits
     │   ├── LiveSessionsError             shutdown refused: sessions are alive
     │   ├── ForbiddenError                the key's role does not allow it
+    │   │   └── TicketNeededError         a host of nodes was shown no ticket, or one that ran out
     │   ├── LimitError                    a configured bound is reached
     │   │   └── FloodError                so much was sent that the broker hung up
     │   ├── WrongClusterError             the broker at this address keeps another history
@@ -81,6 +83,8 @@
     │   ├── JournalCorruptError           a record fails its checksum or its order
     │   └── JournalFailedError            an append failed: nothing of that batch was answered
     └── MissingExtraError (ImportError)   an optional package is not installed; names the extra
+
+It was that time more than once: `AmbiguousTimeWarning`, which is no error but a UserWarning.
 
 A message says what happened (with the values), why, and how to go on. The broker sends
 `code` and text; `from_code` gives the same class back at the client.
@@ -333,6 +337,12 @@ class UnknownRecordingError(RefusedError):
     code = "unknown_recording"
 
 
+class RecordingEndedError(RefusedError):
+    """The recording has ended, and something else was to be said of it."""
+
+    code = "recording_ended"
+
+
 class RestoreRefusedError(RefusedError):
     """A restore cannot be done whole, so nothing of it was; the message names who is in the way.
 
@@ -347,7 +357,7 @@ class RestoreRefusedError(RefusedError):
 
 
 class StillReferencedError(RefusedError):
-    """A tag or snapshot still needs what was to be deleted; the message names it."""
+    """A tag, snapshot or recording still needs what was to be deleted; the message names it."""
 
     code = "still_referenced"
 
@@ -380,6 +390,12 @@ class ForbiddenError(RefusedError):
     """The role of the client's key does not allow this; the message names key, verb and what."""
 
     code = "forbidden"
+
+
+class TicketNeededError(ForbiddenError):
+    """A host of nodes was shown no ticket, or one that ran out; the broker gives new ones."""
+
+    code = "ticket_needed"
 
 
 class WrongClusterError(RefusedError):
@@ -632,6 +648,10 @@ class MissingExtraError(EzGraphError, ImportError):
     """An optional package is not installed; the message names the extra."""
 
     code = "missing_extra"
+
+
+class AmbiguousTimeWarning(UserWarning):
+    """It was the time asked for more than once: the broker's wall clock was set back across it."""
 
 
 def _tree(root: type[EzGraphError]) -> Iterator[type[EzGraphError]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 
 from ezgraph.client import blocking
 from ezgraph.client.blocking import run
@@ -19,6 +19,7 @@ from ezgraph.flows.blocking import FlowProcessor, start_flow, stop_flow
 from ezgraph.graph import context, process, service
 from ezgraph.graph.attendant import is_answered_by_itself
 from ezgraph.graph.config_blocking import ConfigKeys
+from ezgraph.graph.time_machine import DEFAULT_GRAPH
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -29,14 +30,27 @@ if TYPE_CHECKING:
     from ezgraph.client.replica import Replica
     from ezgraph.client.resumption import ResumeToken, Resumption
     from ezgraph.config import Address, ClientKeys
+    from ezgraph.graph import serving
     from ezgraph.graph.attendant import Attendant
     from ezgraph.graph.changes import Holdable
+    from ezgraph.graph.recorders import BlockingRecorder
+    from ezgraph.graph.rigs import Rig
     from ezgraph.graph.server import GraphServer
     from ezgraph.graph.streams import EventStream, SettingsEvents
+    from ezgraph.graph.time_machine import When
+    from ezgraph.nodes.base import BaseNode
+    from ezgraph.nodes.directory import Nodes
+    from ezgraph.nodes.kinds import RootNode
+    from ezgraph.nodes.server import MaySee, NodeServer
+    from ezgraph.protocol.artifacts import Artifact
+    from ezgraph.protocol.differences import GraphDiff
     from ezgraph.protocol.drawing import Direction
     from ezgraph.protocol.events import Event
+    from ezgraph.protocol.fingerprints import Fingerprint
+    from ezgraph.protocol.graphs import Snapshot
+    from ezgraph.protocol.listing import SnapshotInfo
     from ezgraph.protocol.metadata import GraphMetadata
-    from ezgraph.protocol.replies import StatusReport
+    from ezgraph.protocol.replies import RestoreReport, StatusReport
     from ezgraph.protocol.routed import (
         ProcessControlOperation,
         ProcessControlRequest,
@@ -45,6 +59,7 @@ if TYPE_CHECKING:
         ProcessStats,
         Routed,
         SettingsChangeRequest,
+        SettingsCheckRequest,
     )
     from ezgraph.protocol.settings import SettingsChangedEvent, SettingsSnapshotValue
     from ezgraph.protocol.snapshot import ClientInfo, GraphSnapshot, TopologyChangedEvent
@@ -62,6 +77,7 @@ __all__ = [
     "GraphServer",
     "GraphService",
     "ProcessControlClient",
+    "ServedGraph",
     "start_flow",
     "stop_flow",
 ]
@@ -131,6 +147,52 @@ class BlockingReplica:
         return self
 
 
+class ServedGraph:
+    """A graph of data nodes that this session serves. See `ezgraph.graph.serving.ServedGraph`."""
+
+    def __init__(self, served: serving.ServedGraph) -> None:
+        self._served = served
+
+    def __repr__(self) -> str:
+        return f"<sync {self._served!r}>"
+
+    @property
+    def name(self) -> str:
+        """What it is called on the bus."""
+        return self._served.name
+
+    @property
+    def address(self) -> Address:
+        """Where this process answers readers."""
+        return self._served.address
+
+    @property
+    def server(self) -> NodeServer:
+        """What answers them."""
+        return self._served.server
+
+    def stop(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+        """Serve it no longer."""
+        run(self._served.stop(timeout=timeout))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _thread_keeper(hosting: serving.Hosting) -> serving.Keeper:
+    from ezgraph.graph.serving import ThreadKeeper  # what nodes need loads only where they are used
+
+    return ThreadKeeper(hosting)
+
+
 class GraphContext:
     """A session on the bus; use it with ``with``. See `ezgraph.GraphContext`."""
 
@@ -160,6 +222,7 @@ class GraphContext:
             keys=keys,
             session_factory=self._make,
         )
+        self._context._data_nodes.keep_with(_thread_keeper)  # noqa: SLF001 - its twin
 
     def _make(
         self,
@@ -279,6 +342,40 @@ class GraphContext:
         """Declare again what this context has declared, in a new session if this one is lost."""
         return run(self._context.redeclare(timeout=timeout))
 
+    def serve(
+        self,
+        root: BaseNode | NodeServer,
+        name: str,
+        *,
+        host: str | None = None,
+        port: int = 0,
+        advertise: str | None = None,
+        announce: bool = True,
+        may_see: MaySee | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> ServedGraph:
+        """Serve a graph of data nodes from this process, as long as this session lives."""
+        served = self._context.serve(
+            root,
+            name,
+            host=host,
+            port=port,
+            advertise=advertise,
+            announce=announce,
+            may_see=may_see,
+            timeout=timeout,
+        )
+        return ServedGraph(run(served))
+
+    @property
+    def nodes(self) -> Nodes:
+        """The graphs of data nodes that are served on this bus, by name."""
+        return self._context.nodes
+
+    def open_graph(self, name: str, *, timeout: float = DEFAULT_TIMEOUT_S) -> RootNode:
+        """Return the root of a served graph, as ``nodes[name]`` does."""
+        return self._context.nodes.open(name, timeout=timeout)
+
     def snapshot(
         self, *, with_config: bool = True, timeout: float = DEFAULT_TIMEOUT_S
     ) -> GraphSnapshot:
@@ -388,6 +485,28 @@ class GraphContext:
             )
         )
 
+    def restore(
+        self,
+        tag_or_fingerprint: str | Fingerprint,
+        *,
+        name: str | None = None,
+        dry_run: bool = True,
+        reason: str | None = None,
+        wait: bool = True,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> RestoreReport:
+        """Have the rig be as it was in a snapshot, or say what that would change."""
+        return run(
+            self._context.restore(
+                tag_or_fingerprint,
+                name=name,
+                dry_run=dry_run,
+                reason=reason,
+                wait=wait,
+                timeout=timeout,
+            )
+        )
+
     def process_request(
         self,
         unit: str,
@@ -406,6 +525,82 @@ class GraphContext:
     def process_stats(self, unit: str, *, timeout: float = DEFAULT_TIMEOUT_S) -> ProcessStats:
         """Return how the process that runs a unit is."""
         return run(self._context.process_stats(unit, timeout=timeout))
+
+    def at(self, when: When, *, timeout: float = DEFAULT_TIMEOUT_S) -> GraphState:
+        """Return the state of the rig as it was at a seq or a time."""
+        return run(self._context.at(when, timeout=timeout))
+
+    @overload
+    def freeze(
+        self,
+        name: str = ...,
+        tag: str | None = ...,
+        reason: str = ...,
+        *,
+        overwrite: bool = ...,
+        fetch: Literal[True] = ...,
+        timeout: float = ...,
+    ) -> Snapshot: ...
+    @overload
+    def freeze(
+        self,
+        name: str = ...,
+        tag: str | None = ...,
+        reason: str = ...,
+        *,
+        overwrite: bool = ...,
+        fetch: Literal[False],
+        timeout: float = ...,
+    ) -> SnapshotInfo: ...
+    def freeze(
+        self,
+        name: str = DEFAULT_GRAPH,
+        tag: str | None = None,
+        reason: str = "",
+        *,
+        overwrite: bool = False,
+        fetch: bool = True,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> Snapshot | SnapshotInfo:
+        """Store what is live as a snapshot of a graph, and return it."""
+        freeze = self._context.freeze
+        if fetch:
+            return run(freeze(name, tag, reason, overwrite=overwrite, timeout=timeout))
+        return run(freeze(name, tag, reason, overwrite=overwrite, fetch=False, timeout=timeout))
+
+    def diff(
+        self,
+        old: Rig,
+        new: Rig = "live",
+        *,
+        name: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> GraphDiff:
+        """Return what differs between two rigs: at tags, seqs, times, or live."""
+        return run(self._context.diff(old, new, name=name, timeout=timeout))
+
+    def record(
+        self,
+        artifact: Artifact,
+        name: str = DEFAULT_GRAPH,
+        key: str | None = None,
+        *,
+        reason: str = "",
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> BlockingRecorder:
+        """Return a recording of an artifact, to be used with ``with``."""
+        from ezgraph.graph.recorders import BlockingRecorder  # few programs record
+
+        context = self._context
+        return BlockingRecorder(
+            context._active(),  # noqa: SLF001 - its twin
+            artifact,
+            name,
+            key,
+            reason=reason,
+            reached=context._reached,  # noqa: SLF001
+            timeout=timeout,
+        )
 
     @property
     def config(self) -> ConfigKeys:
@@ -511,8 +706,11 @@ class ProcessControlClient:
         *,
         timeout_s: float = DEFAULT_CHANGE_TIMEOUT_S,
         lock: Holdable | None = None,
+        check: Callable[[SettingsCheckRequest], object] | None = None,
     ) -> None:
         """Have a plain function make changes of a unit's settings, in a thread.
+
+        ``check`` says, by raising, that one would be refused; see the async twin.
 
         ``lock`` is held while a change is made and reported. A program that changes these settings
         in other threads too holds it there, while it reports them: so the last report is of the
@@ -524,7 +722,11 @@ class ProcessControlClient:
         reported then, however late.
         """
         self._client._attendant.take_changes(  # noqa: SLF001 - its twin
-            address, _never_suspending(changer), timeout_s=timeout_s, lock=lock
+            address,
+            _never_suspending(changer),
+            timeout_s=timeout_s,
+            lock=lock,
+            check=None if check is None else _never_suspending(check),
         )
 
     def take_no_changes(self, address: str) -> None:

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
         TagChange,
         TagInfo,
     )
+    from ezgraph.protocol.recordings import (
+        RecordedChange,
+        RecordedPartition,
+        Recording,
+        RecordingInfo,
+    )
 
 T = TypeVar("T")
 
@@ -182,6 +188,36 @@ class AsyncConnection:
     async def find_snapshots(self, artifact: Artifact, partition: Partition) -> list[SnapshotInfo]:
         """See `Connection.find_snapshots`."""
         return await self._ask(lambda c: c.find_snapshots(artifact, partition))
+
+    async def write_recording(
+        self,
+        info: RecordingInfo,
+        partitions: Iterable[RecordedPartition] = (),
+        changes: Iterable[RecordedChange] = (),
+    ) -> RecordingInfo:
+        """See `Connection.write_recording`."""
+        return await self._ask(lambda c: c.write_recording(info, partitions, changes))
+
+    async def read_recording(self, name: str, artifact_key: str, number: int) -> Recording:
+        """See `Connection.read_recording`."""
+        return await self._ask(lambda c: c.read_recording(name, artifact_key, number))
+
+    async def list_recordings(
+        self,
+        name: str | None = None,
+        artifact_key: str | None = None,
+        *,
+        after: str | None = None,
+        limit: int = LISTED,
+    ) -> Page[RecordingInfo]:
+        """See `Connection.list_recordings`."""
+        return await self._ask(
+            lambda c: c.list_recordings(name, artifact_key, after=after, limit=limit)
+        )
+
+    async def delete_recording(self, name: str, artifact_key: str, number: int) -> None:
+        """See `Connection.delete_recording`."""
+        await self._ask(lambda c: c.delete_recording(name, artifact_key, number))
 
     async def list_graphs(
         self, name: str | None = None, *, after: str | None = None, limit: int = LISTED

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
         TagChange,
         TagInfo,
     )
+    from ezgraph.protocol.recordings import (
+        RecordedChange,
+        RecordedPartition,
+        Recording,
+        RecordingInfo,
+    )
 
 NO_FILTER: Mapping[PartitionKey, Fingerprint] = {}
 LISTED = 1_000
@@ -174,6 +180,54 @@ class Connection(ABC):
     def find_snapshots(self, artifact: Artifact, partition: Partition) -> list[SnapshotInfo]:
         """Return the snapshots that have this partition of the artifact's storage, oldest first."""
 
+    # --- recordings: what was in force while an artifact was written ---
+
+    @abstractmethod
+    def write_recording(
+        self,
+        info: RecordingInfo,
+        partitions: Iterable[RecordedPartition] = (),
+        changes: Iterable[RecordedChange] = (),
+    ) -> RecordingInfo:
+        """Store what is known of a recording so far; return it as it is stored.
+
+        One whose number is 0 is begun, and gets the next number. Of one that is there what
+        ``info`` says is replaced, and partitions and changes are added. The partitions are added to
+        the artifact's storage and to each snapshot that they name, too.
+
+        Raises:
+            UnknownSnapshotError: a snapshot that it names is not stored.
+            UnknownRecordingError: there is none of this number.
+            RecordingEndedError: it has ended; what is known of it stays.
+        """
+
+    @abstractmethod
+    def read_recording(self, name: str, artifact_key: str, number: int) -> Recording:
+        """Return a recording with what was written in it.
+
+        Raises:
+            UnknownRecordingError: there is none.
+        """
+
+    @abstractmethod
+    def list_recordings(
+        self,
+        name: str | None = None,
+        artifact_key: str | None = None,
+        *,
+        after: str | None = None,
+        limit: int = LISTED,
+    ) -> Page[RecordingInfo]:
+        """Return recordings, of one graph (and one artifact in it) or all, by number."""
+
+    @abstractmethod
+    def delete_recording(self, name: str, artifact_key: str, number: int) -> None:
+        """Forget a recording; its partitions and snapshots stay.
+
+        Raises:
+            UnknownRecordingError: there is none.
+        """
+
     # --- lists, and deletion ---
 
     @abstractmethod
@@ -218,7 +272,7 @@ class Connection(ABC):
 
         Raises:
             UnknownSnapshotError: there is none.
-            StillReferencedError: a tag points to one.
+            StillReferencedError: a tag points to one, or a recording names it.
         """
 
     @abstractmethod

@@ -12,14 +12,25 @@ from abc import abstractmethod
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from ezgraph.backends import stored_deletion, stored_graphs, stored_partitions, stored_tags
+from ezgraph.backends import (
+    stored_deletion,
+    stored_graphs,
+    stored_partitions,
+    stored_recordings,
+    stored_tags,
+)
 from ezgraph.backends.connection import LISTED, NO_FILTER, Connection
 from ezgraph.backends.contents import with_content_fingerprint
 from ezgraph.backends.given import (
+    a_recording,
     a_snapshot,
     an_artifact,
     check_name_or_none,
+    check_recording,
+    check_recordings_of,
     check_tag,
+    recorded_changes,
+    recorded_partitions,
     scope_within,
     some_partitions,
 )
@@ -51,6 +62,12 @@ if TYPE_CHECKING:
         SnapshotInfo,
         TagChange,
         TagInfo,
+    )
+    from ezgraph.protocol.recordings import (
+        RecordedChange,
+        RecordedPartition,
+        Recording,
+        RecordingInfo,
     )
 
 T = TypeVar("T")
@@ -160,6 +177,52 @@ class LocalConnection(Connection):
         an_artifact(artifact)
         going = [with_content_fingerprint(each) for each in some_partitions(partitions)]
         self._write(lambda store: stored_deletion.delete_partitions(store, artifact, going))
+
+    # --- recordings ---
+
+    def write_recording(
+        self,
+        info: RecordingInfo,
+        partitions: Iterable[RecordedPartition] = (),
+        changes: Iterable[RecordedChange] = (),
+    ) -> RecordingInfo:
+        """See `Connection.write_recording`."""
+        a_recording(info)
+        kept, noted = recorded_partitions(partitions), recorded_changes(changes)
+        written = _written()
+        return self._write(
+            lambda store: stored_recordings.write_recording(store, info, kept, noted, written)
+        )
+
+    def read_recording(self, name: str, artifact_key: str, number: int) -> Recording:
+        """See `Connection.read_recording`."""
+        check_recording(name, artifact_key, number)
+        return self._read(
+            lambda store: stored_recordings.read_recording(store, name, artifact_key, number)
+        )
+
+    def list_recordings(
+        self,
+        name: str | None = None,
+        artifact_key: str | None = None,
+        *,
+        after: str | None = None,
+        limit: int = LISTED,
+    ) -> Page[RecordingInfo]:
+        """See `Connection.list_recordings`."""
+        check_recordings_of(name, artifact_key)
+        return self._read(
+            lambda store: stored_recordings.list_recordings(
+                store, name, artifact_key, after, limit
+            )
+        )
+
+    def delete_recording(self, name: str, artifact_key: str, number: int) -> None:
+        """See `Connection.delete_recording`."""
+        check_recording(name, artifact_key, number)
+        self._write(
+            lambda store: stored_recordings.delete_recording(store, name, artifact_key, number)
+        )
 
     # --- graphs and snapshots ---
 

@@ -18,15 +18,15 @@ from ezgraph.errors import (
     JournalCorruptError,
     MalformedMessageError,
 )
-from ezgraph.state.graph import GraphState
-from ezgraph.state.past import Stretch
+from ezgraph.state.past import Stretch, state_after
 from ezgraph.wire import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ezgraph.backends.reader import Checkpoint, JournalReader
     from ezgraph.protocol.events import Event
+    from ezgraph.state.graph import GraphState
 
 _MISFITS = (EzGraphError, LookupError, TypeError, ValueError, AttributeError)
 
@@ -57,47 +57,55 @@ def state_at(reader: JournalReader, seq: int) -> GraphState:
         CompactedError: the history before it was compacted, and no checkpoint is left there.
         JournalCorruptError: a record that it depends on is damaged.
     """
-    reader.check_given(seq)
-    if seq > reader.head:
-        raise InvalidValueError(
-            f"seq {seq} was not given yet in {reader.name}: its head is {reader.head}"
-        )
+    check_known(reader, seq)
     checkpoint = reader.checkpoint_before(seq)
+    if checkpoint is None:
+        check_begins_at_first(reader, seq)
     start = max(reader.floor - 1, 0 if checkpoint is None else checkpoint.seq)
-    if checkpoint is None and reader.floor > 1:
-        raise CompactedError(
-            f"the state at seq {seq} is not known any more: {reader.name} begins at "
-            f"{reader.floor}, and its oldest checkpoint lies behind that seq. A backup may have it",
-            floor=reader.floor,
-        )
     stretch = Stretch()
     for record in reader.records(start, seq):
         stretch.add(*record)
     return _folded(reader, checkpoint, stretch, seq)
 
 
+def check_known(reader: JournalReader, seq: int) -> None:
+    """Raise InvalidValueError or DivergedError, as `state_at`, unless ``seq`` was given."""
+    if seq < 0:
+        raise InvalidValueError(f"{seq} is no seq: they begin with 1, and 0 is before everything")
+    if seq > reader.head:
+        raise InvalidValueError(
+            f"seq {seq} was not given yet in {reader.name}: its head is {reader.head}"
+        )
+    reader.check_given(seq)
+
+
+def check_begins_at_first(reader: JournalReader, seq: int) -> None:
+    """Raise CompactedError unless the history, without a checkpoint, begins at its beginning."""
+    if reader.floor > 1:
+        raise CompactedError(
+            f"the state at seq {seq} is not known any more: {reader.name} begins at "
+            f"{reader.floor}, and its oldest checkpoint lies behind that seq. A backup may have it",
+            floor=reader.floor,
+        )
+
+
 def _folded(
     reader: JournalReader, checkpoint: Checkpoint | None, stretch: Stretch, seq: int
 ) -> GraphState:
-    state = GraphState()
     try:
-        for event in _events(checkpoint, stretch):
-            state.apply(event)
+        epoch, live = reader.epoch_of(seq), _live(checkpoint)
+        return state_after(live, stretch, codec.decode_event, epoch=epoch, seq=seq)
     except _MISFITS as error:
         raise JournalCorruptError(
             f"the history of {reader.name} up to seq {seq} does not add up to a state: {error!r}; "
             f"see 'ezgraph journal check'"
         ) from error
-    state.epoch, state.seq = reader.epoch_of(seq), seq
-    return state
 
 
-def _events(checkpoint: Checkpoint | None, stretch: Stretch) -> Iterator[Event]:
+def _live(checkpoint: Checkpoint | None) -> Iterator[Event]:
     if checkpoint is not None:
         for entry in checkpoint.entries:
             yield codec.decode_live_event(entry, checkpoint.blobs)
-    for packed in stretch.counting():
-        yield codec.decode_event(packed)
 
 
 def seq_at(reader: JournalReader, wall_time: float) -> SeqAt:
@@ -107,7 +115,11 @@ def seq_at(reader: JournalReader, wall_time: float) -> SeqAt:
         CompactedError: it lies before the history that is left.
         JournalCorruptError: a record is damaged.
     """
-    steps = clock_steps(reader)
+    return seq_among(reader, clock_steps(reader), wall_time)
+
+
+def seq_among(reader: JournalReader, steps: Sequence[ClockStep], wall_time: float) -> SeqAt:
+    """Return what `seq_at` does, where it is known that the wall clock went back at ``steps``."""
     ends = [*(step.seq for step in steps), reader.head + 1]
     for number in range(len(ends) - 1, -1, -1):
         first = steps[number - 1].seq if number else reader.floor
@@ -153,16 +165,17 @@ def clock_steps(reader: JournalReader) -> list[ClockStep]:
     checkpoint = reader.load_checkpoint()
     blob = None if checkpoint is None else checkpoint.blobs.get(BLOB)
     if checkpoint is None or blob is None:  # there is none yet, or an older ezgraph wrote it
-        return list(_steps_between(reader, ClockSteps(), reader.floor - 1, reader.head))
+        return list(steps_between(reader, ClockSteps(), reader.floor - 1, reader.head))
     known = ClockSteps.of_blob(blob)
-    before = _steps_between(reader, ClockSteps(), reader.floor - 1, known.start)
-    behind = _steps_between(reader, known, checkpoint.seq, reader.head)
+    before = steps_between(reader, ClockSteps(), reader.floor - 1, known.start)
+    behind = steps_between(reader, known, checkpoint.seq, reader.head)
     return [*before, *(step for step in behind if step.seq > max(known.start, reader.floor))]
 
 
-def _steps_between(
+def steps_between(
     reader: JournalReader, steps: ClockSteps, after: int, through: int
 ) -> ClockSteps:
+    """Have ``steps`` take note of the records in (``after``, ``through``]; return them."""
     for seq, _, packed in reader.records(max(after, reader.floor - 1), through):
         steps.take(seq, _wall_time_of(reader, packed))
     return steps

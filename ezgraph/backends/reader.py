@@ -26,7 +26,7 @@ from ezgraph.backends.milestones import NEWEST
 from ezgraph.errors import CompactedError, DivergedError, JournalCorruptError, JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from types import TracebackType
 
 _log = logging.getLogger(__name__)
@@ -56,6 +56,19 @@ class Checkpoint:
     seq: int
     entries: tuple[bytes, ...]
     blobs: dict[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointPart:
+    """Some of a checkpoint: its blobs come first, then its entries.
+
+    ``next_start`` is where to go on; None: this is the end of it.
+    """
+
+    seq: int
+    entries: tuple[bytes, ...]
+    blobs: dict[bytes, bytes]
+    next_start: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +109,20 @@ class EpochSpan:
     def base(self) -> int:
         """Where a reader stands who has seen nothing of this epoch yet."""
         return self.first_seq - 1
+
+
+def part_of(
+    seq: int, rows: Iterable[tuple[bytes | None, bytes]], next_start: int | None
+) -> CheckpointPart:
+    """Return the part of the checkpoint at ``seq`` with these rows: (name, blob), (None, entry)."""
+    entries: list[bytes] = []
+    blobs: dict[bytes, bytes] = {}
+    for name, value in rows:
+        if name is None:
+            entries.append(value)
+        else:
+            blobs[name] = value
+    return CheckpointPart(seq, tuple(entries), blobs, next_start)
 
 
 def behind_gap(epochs: tuple[EpochSpan, ...], seq: int) -> int:
@@ -183,6 +210,14 @@ class JournalReader(ABC):
                 return max(self._floor - 1, min(seq, self._last(span)) - records)
             records -= given
         return self._floor - 1
+
+    def ahead(self, after: int, records: int) -> int:
+        """Return how far up to ``records`` records behind ``after`` reach, within one epoch."""
+        for span in self.epochs:
+            start = max(after, span.base)
+            if start < (last := self._last(span)):
+                return min(last, start + records)
+        return self._head
 
     def behind_gap(self, seq: int) -> int:
         """Return ``seq``, or the first number after the gap that it lies in."""
@@ -279,7 +314,9 @@ class JournalReader(ABC):
                 events.append(event)
         return Chunk(tuple(events), last)
 
-    def records(self, after: int, through: int) -> Iterator[tuple[int, bytes, bytes]]:
+    def records(
+        self, after: int, through: int
+    ) -> Generator[tuple[int, bytes, bytes], None, None]:
         """Yield (seq, topic, event) of the records in (``after``, ``through``], verified.
 
         Gaps are passed over.
@@ -321,6 +358,40 @@ class JournalReader(ABC):
         if damaged is not None and self._floor > 1:
             raise damaged
         return None
+
+    def checkpoint_part(self, seq: int, start: int = 0, *, most: int) -> CheckpointPart | None:
+        """Return a part of the newest checkpoint at ``seq`` or earlier; None: there is none.
+
+        It has up to ``most`` of the blobs and entries, from the place ``start`` on, each verified.
+        To go on ask with the part's own ``seq``, and see that the answer is of the same: a
+        checkpoint can go meanwhile. One whose first part is damaged is logged and passed over.
+
+        Raises:
+            JournalCorruptError: this part is damaged, or all are and history begins after seq 1.
+        """
+        self._check_open()
+        damaged: JournalCorruptError | None = None
+        for number, at in reversed(self._all_checkpoints()):
+            if at > seq or not self._goes_on_from(at):
+                continue
+            try:
+                return self._read_part(number, start, most)
+            except JournalCorruptError as error:
+                _log.warning("passing over a checkpoint: seq=%d %s", at, error)
+                damaged = error
+                if start > 0:
+                    break
+        if damaged is not None and (start > 0 or self._floor > 1):
+            raise damaged
+        return None
+
+    def _read_part(self, number: int, start: int, most: int) -> CheckpointPart:
+        """Return a part of a checkpoint; a backend that can reads no more than that."""
+        whole = self._read_checkpoint(number)
+        rows: list[tuple[bytes | None, bytes]] = [*whole.blobs.items()]
+        rows += ((None, entry) for entry in whole.entries)
+        end = start + most
+        return part_of(whole.seq, rows[start:end], end if end < len(rows) else None)
 
     @property
     def milestone_seqs(self) -> tuple[int, ...]:

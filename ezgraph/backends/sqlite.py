@@ -75,7 +75,7 @@ from ezgraph.errors import ConfigError, JournalError, JournalFailedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
-    from ezgraph.backends.reader import Checkpoint, EpochSpan, Record
+    from ezgraph.backends.reader import Checkpoint, CheckpointPart, EpochSpan, Record
     from ezgraph.backends.store import Store
 
 T = TypeVar("T")
@@ -234,6 +234,10 @@ class SQLiteReader(JournalReader):
     def _read_checkpoint(self, number: int) -> Checkpoint:
         with self._left_alone():
             return self.tables.checkpoint(number)
+
+    def _read_part(self, number: int, start: int, most: int) -> CheckpointPart:
+        with self._left_alone():
+            return self.tables.checkpoint_part(number, start, most)
 
     @contextmanager
     def _left_alone(self) -> Iterator[None]:
@@ -407,6 +411,9 @@ class SQLiteJournal(Journal):
 
     def _read_checkpoint(self, number: int) -> Checkpoint:
         return self._tables.checkpoint(number)
+
+    def _read_part(self, number: int, start: int, most: int) -> CheckpointPart:
+        return self._tables.checkpoint_part(number, start, most)
 
     def _matching(
         self, after: int, last: int, prefix: bytes

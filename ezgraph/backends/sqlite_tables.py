@@ -11,16 +11,17 @@ import sqlite3
 import zlib
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ezgraph.backends.reader import Checkpoint, behind_gap
+from ezgraph.backends.reader import Checkpoint, behind_gap, part_of
 from ezgraph.backends.sqlite_file import are_numbers, damage, read_identity, reading
 from ezgraph.errors import JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable, Iterator
     from pathlib import Path
 
+    from ezgraph.backends.reader import CheckpointPart
     from ezgraph.errors import JournalCorruptError
 
 _NO_CHECKPOINT = 1 << 30  # as an id: that of its rows would not fit
@@ -195,6 +196,40 @@ class Tables:
             raise damage(self.path, f"rows of the checkpoint at {seq} are missing")
         return Checkpoint(seq, tuple(value for _, value in found[:entries]), dict(found[entries:]))
 
+    def checkpoint_part(self, number: int, start: int, most: int) -> CheckpointPart:
+        """Return a part of the checkpoint with this id, blobs first, or raise as `checkpoint`."""
+        with reading(self.path):
+            checkpoint = next(each for each in self.finished() if each.id == number)
+        end = min(start + most, checkpoint.size)
+        places = [self._row_at(checkpoint, place) for place in range(start, end)]
+        rows: dict[int, Any] = {}
+        with reading(self.path):
+            for first, last in _runs(places):
+                rows |= {row[0]: row for row in self._between(first, last)}
+        found = []
+        for row_id in places:
+            _, name, value, checksum = rows.get(row_id, (0, None, b"", -1))
+            if not self.verifies(checksum, row_id, name or b"", value):
+                raise damage(
+                    self.path, f"a row of the checkpoint at {checkpoint.seq} is missing or fails "
+                    f"its checksum"
+                )
+            found.append((name, value))
+        return part_of(checkpoint.seq, found, end if end < checkpoint.size else None)
+
+    @staticmethod
+    def _row_at(checkpoint: Finished, place: int) -> int:
+        """Return the id of the row at a place, where blobs come first; they are stored last."""
+        is_blob = place < checkpoint.blobs
+        at = checkpoint.entries + place if is_blob else place - checkpoint.blobs
+        return checkpoint.rows_start + at
+
+    def _between(self, first: int, last: int) -> list[Any]:
+        return self.db.execute(
+            "SELECT id, name, value, checksum FROM checkpoint_rows WHERE id >= ? AND id <= ?",
+            (first, last),
+        ).fetchall()
+
     def _rows_of(self, checkpoint: Finished) -> sqlite3.Cursor:
         return self.db.execute(
             "SELECT id, name, value, checksum FROM checkpoint_rows"
@@ -210,3 +245,18 @@ class Tables:
         (free,) = self.db.execute("PRAGMA freelist_count").fetchone()
         (page_bytes,) = self.db.execute("PRAGMA page_size").fetchone()
         return int((pages - free) * page_bytes)
+
+
+def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and last of each run of numbers that follow each other."""
+    first = last = None
+    for number in numbers:
+        if first is None or last is None:
+            first = last = number
+        elif number == last + 1:
+            last = number
+        else:
+            yield first, last
+            first = last = number
+    if first is not None and last is not None:
+        yield first, last

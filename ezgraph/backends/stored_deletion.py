@@ -1,6 +1,7 @@
 """What may be deleted from a store: what nothing that stays refers to.
 
-A snapshot refers to its graph and to the partitions it has, a tag to its snapshot.
+A snapshot refers to its graph and to the partitions it has, a tag to its snapshot, a recording to
+the snapshots that were in force in it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ezgraph.backends.stored_partitions import (
     remove_partitions,
     snapshots_with,
 )
+from ezgraph.backends.stored_recordings import recordings_of
 from ezgraph.backends.stored_tags import tags_of
 from ezgraph.errors import StillReferencedError
 
@@ -61,13 +63,20 @@ def delete_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> None:
 
     Raises:
         UnknownSnapshotError: there is none.
-        StillReferencedError: a tag points to one.
+        StillReferencedError: a tag points to one, or a recording names it.
     """
     check_snapshot(store, name, fingerprint)
     if tags := tags_of(store, name, snapshots_of(store, name, fingerprint)):
         raise StillReferencedError(
             f"snapshot {fingerprint} of graph {name!r} is still tagged {some(tags)}; remove the "
             f"tag first: untag({name!r}, {tags[0]!r})"
+        )
+    if recordings := recordings_of(store, name, fingerprint):
+        artifact_key, number = recordings[0]
+        raise StillReferencedError(
+            f"snapshot {fingerprint} of graph {name!r} was in force in recording {number} of "
+            f"{artifact_key!r}; forget that first: delete_recording({name!r}, {artifact_key!r}, "
+            f"{number})"
         )
     remove_of_snapshot(store, name, fingerprint)
     remove_snapshots(store, name, fingerprint)

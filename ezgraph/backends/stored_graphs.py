@@ -188,17 +188,22 @@ def read_graph(store: Store, name: str, fingerprint: Fingerprint) -> Graph:
     Raises:
         UnknownGraphError: there is none of this name and fingerprint.
     """
-    key = graph_key(name, fingerprint)
-    packed = store.get(key)
-    if packed is None:
-        raise unknown_graph(store, name, fingerprint)
-    graph = _joined(store, name, row_of(key, packed, GraphRow))
+    graph = _joined(store, name, graph_row(store, name, fingerprint))
     remember_fingerprint(graph, fingerprint)
     return graph
 
 
+def graph_row(store: Store, name: str, fingerprint: Fingerprint) -> GraphRow:
+    """Return the row of a stored graph, or raise as `read_graph`."""
+    key = graph_key(name, fingerprint)
+    packed = store.get(key)
+    if packed is None:
+        raise unknown_graph(store, name, fingerprint)
+    return row_of(key, packed, GraphRow)
+
+
 def _joined(store: Store, name: str, row: GraphRow) -> Graph:
-    blobs = {each: _piece(store, each) for each in names_in(row.blobs)}
+    blobs = {each: stored_piece(store, each) for each in names_in(row.blobs)}
     return graph_from(name, _parts_of(store, row, blobs))
 
 
@@ -237,7 +242,8 @@ def graph_from(name: str, parts: Iterable[Part]) -> Graph:
 
 def _parts_of(store: Store, row: GraphRow, blobs: Mapping[bytes, bytes]) -> Iterator[Part]:
     for name in names_in(row.pages):
-        yield from understood(piece_key(name), partial(parts_of_page, _piece(store, name), blobs))
+        page = partial(parts_of_page, stored_piece(store, name), blobs)
+        yield from understood(piece_key(name), page)
 
 
 def parts_of_page(packed: bytes, blobs: Mapping[bytes, bytes]) -> list[Part]:
@@ -255,7 +261,12 @@ def names_in(joined: bytes) -> list[bytes]:
     return [joined[start : start + FINGERPRINT_BYTES] for start in starts]
 
 
-def _piece(store: Store, name: bytes) -> bytes:
+def stored_piece(store: Store, name: bytes) -> bytes:
+    """Return a piece that a stored graph consists of.
+
+    Raises:
+        JournalCorruptError: it is missing, or is not what it was.
+    """
     piece = store.get(piece_key(name))
     if piece is None or content_hash(piece) != name:
         raise JournalCorruptError(

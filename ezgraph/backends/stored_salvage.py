@@ -1,6 +1,8 @@
 """What of a damaged store can be put into a new one: rows that verify, and that lead somewhere.
 
 A row that refers to one that is lost would be damage in the new store as well, so it is left out.
+Only a recording stays although a snapshot is lost that it names: what else it says is worth having,
+and the fingerprint may be found in a backup.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ def consistent(rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
                 if _leads_on(key_of(key), rows[key], kept):
                     kept[key] = rows[key]
     kept = {key: value for key, value in kept.items() if _is_found(key, kept)}
-    others = {key: value for key, value in rows.items() if _is_other(key, kept)}
+    others = {key: value for key, value in rows.items() if _is_other(key, kept, rows)}
     return kept | others
 
 
@@ -61,8 +63,8 @@ def _is_found(key: bytes, kept: Mapping[bytes, bytes]) -> bool:
             return True
 
 
-def _is_other(key: bytes, kept: Mapping[bytes, bytes]) -> bool:
-    """Say whether a row of another room is to be kept: of a snapshot, if that is."""
+def _is_other(key: bytes, kept: Mapping[bytes, bytes], rows: Mapping[bytes, bytes]) -> bool:
+    """Say whether a row of another room is to be kept: of a snapshot or recording, if that is."""
     with suppress(InvalidKeyError):
         match key_of(key):
             case ("piece" | "graph" | "snapshot" | "frozen" | "tag", *_):
@@ -76,6 +78,14 @@ def _is_other(key: bytes, kept: Mapping[bytes, bytes]) -> bool:
             ):
                 prefix = topic_of(("frozen", name, fingerprint))
                 return any(each.startswith(prefix) for each in kept)
+            case ("recorded", name, artifact_key, number, *_) | (
+                "inforce",
+                name,
+                _,
+                artifact_key,
+                number,
+            ):
+                return topic_of(("recording", name, artifact_key, number)) in rows
             case _:
                 return True
     return False

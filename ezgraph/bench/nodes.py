@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ezgraph.bench.bare import ChunkDealer
 from ezgraph.bench.catchup import idle_wait, wait_row
 from ezgraph.bench.children import Child
+from ezgraph.bench.nodes_served import read_served
 from ezgraph.bench.probe import probe
 from ezgraph.bench.rows import MIB, MS, Row, alone, at_least_of_bare, at_most, compared
 from ezgraph.bench.workbench import broker
@@ -57,6 +58,7 @@ def read_nodes(scale: Scale, progress: Progress) -> Iterator[Row]:
         yield _root(host.said["crowd"], scale, progress)
         yield _memory(host.said["address"], scale, progress)
         yield _commands(host.said["address"], scale, progress)
+    yield from read_served(scale, progress)
 
 
 def _bulk(address: str, scale: Scale, progress: Progress) -> Iterator[Row]:
@@ -79,7 +81,7 @@ def _bulk(address: str, scale: Scale, progress: Progress) -> Iterator[Row]:
             "into one array": lambda: _seconds(lambda: node[:]),
         }
         for number in range(scale.rounds + 1):
-            progress("s: chunks of nodes, beside bare ones")
+            progress("t: chunks of nodes, beside bare ones")
             for name, seconds in ways.items():
                 gc.collect()
                 rate = total_mib / seconds()
@@ -104,7 +106,7 @@ def _seconds(read: Callable[[], object]) -> float:
 
 def _slices(address: str, scale: Scale, progress: Progress) -> Iterator[Row]:
     """Return how long slices take, and how many bytes they move."""
-    progress("s: slices of a long node")
+    progress("t: slices of a long node")
     step = max(1, (scale.samples - _SLICE) // scale.slices)
     with _CountedTree(address) as tree:
         node = RootNode(tree)["long"]
@@ -124,7 +126,7 @@ def _slices(address: str, scale: Scale, progress: Progress) -> Iterator[Row]:
 def _root(address: str, scale: Scale, progress: Progress) -> Row:
     times = []
     for _ in range(scale.rounds):
-        progress("s: opening a root with many children")
+        progress("t: opening a root with many children")
         with _CountedTree(address) as tree:
             RootNode(tree)
             before = tree.requests
@@ -147,7 +149,7 @@ def _commands(address: str, scale: Scale, progress: Progress) -> Row:
     with broker() as server, probe(server.address) as other, RemoteTree(address) as tree:
         node = RootNode(tree)["bulk"]
         for _ in range(scale.rounds):
-            progress("s: commands while nodes flow")
+            progress("t: commands while nodes flow")
             idle.append(idle_wait(other))
             begin_ns, left = time.monotonic_ns(), scale.flow_bytes
             while left > 0:
@@ -160,7 +162,7 @@ def _commands(address: str, scale: Scale, progress: Progress) -> Row:
 def _memory(address: str, scale: Scale, progress: Progress) -> Row:
     grown = []
     for _ in range(scale.rounds):
-        progress("s: memory of a reader")
+        progress("t: memory of a reader")
         with Child("ezgraph.bench.node_reader", address, str(_CACHE_BYTES)) as reader:
             if not reader.said["is_right"]:
                 raise EzGraphError("what was read is not what was served")

@@ -9,7 +9,8 @@ with SQLite FULL; then those of one artifact of 100 are read by their input fing
 others and many (the *bare* figure is that beside few).
 
 The state at a seq is read from a journal's file, opened anew each time, as a broker leaves it: with
-a checkpoint every 20,000 events, of which the older ones were thinned out.
+a checkpoint every 20,000 events, of which the older ones were thinned out. Then it is asked of a
+broker that runs on that journal (``ctx.at``).
 """
 
 from __future__ import annotations
@@ -269,5 +270,25 @@ def _past(count: int, scale: Scale, progress: Progress) -> list[Row]:
             times.append((time.perf_counter() - begin) * MS)
             if len(state.components) != count:
                 raise EzGraphError(f"{len(state.components)} components of {count}")
-    what = f"the state at one of {events:,} seqs, {count:,} components"
-    return [alone("u", what, "ms", times, goal=_AT if judged else None)]
+        progress(f"u: the same through a broker, {count:,} components")
+        seqs = [chance.randrange(events // 10, events) for _ in times]
+        asked = _times_at(url, seqs, count)
+    what, goal = f"the state at one of {events:,} seqs", _AT if judged else None
+    return [
+        alone("u", f"{what}, {count:,} components", "ms", times, goal=goal),
+        alone("u", f"{what}, through a broker ({count:,})", "ms", asked, goal=goal),
+    ]
+
+
+def _times_at(url: str, seqs: list[int], count: int) -> list[float]:
+    """Return how long `ctx.at` takes for each of these seqs, in ms."""
+    times = []
+    with broker(url) as server, sync.GraphContext(server.address) as ctx:
+        for seq in seqs:
+            gc.collect()
+            begin = time.perf_counter()
+            state = ctx.at(seq, timeout=_TIMEOUT_S)
+            times.append((time.perf_counter() - begin) * MS)
+            if (len(state.components), state.seq) != (count, seq):
+                raise EzGraphError(f"{state!r} was given for seq {seq} and {count} components")
+    return times

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 from ezgraph.errors import ForbiddenError, LiveSessionsError, SchemaViolationError, from_code
 from ezgraph.protocol.artifacts import Artifact
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     ChangeConfig,
     ChangeSettings,
     Connect,
@@ -21,15 +22,19 @@ from ezgraph.protocol.commands import (
     ReportSettings,
     RequestProcess,
     Revert,
+    ServeGraph,
     SetConfigSchema,
     SetPause,
     Shutdown,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import ROOM as CONFIG
 from ezgraph.protocol.key_text import key_text
 from ezgraph.protocol.roles import FULL_SCOPE
+from ezgraph.protocol.served import ROOM as NODE
 from ezgraph.protocol.stored_commands import (
+    DeleteRecording,
     DeleteStored,
     Freeze,
     Listed,
@@ -42,6 +47,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 
 if TYPE_CHECKING:
@@ -67,6 +73,9 @@ Judged = (
     | SetConfigSchema
     | StoreCommand
     | Restore
+    | ServeGraph
+    | AnnounceNodes
+    | WithdrawGraph
 )
 _TELLING = frozenset(
     {
@@ -112,6 +121,8 @@ def demands(command: Judged) -> Iterator[tuple[str, Key]]:
         case SetConfigSchema():
             yield "config", (CONFIG, command.type)
             yield "read", (CONFIG, command.type)
+        case ServeGraph() | AnnounceNodes() | WithdrawGraph():
+            yield "serve", (NODE, command.name)
         case Revert():
             return  # one's own
         case Restore():
@@ -134,6 +145,12 @@ def demands(command: Judged) -> Iterator[tuple[str, Key]]:
             yield "store", ("partitions", command.artifact.key)
             if command.snapshot is not None:
                 yield "store", ("snapshot", command.name or "")
+        case WriteRecording(recording=told):
+            yield "store", ("recording", told.name, told.artifact_key)
+            yield "store", ("partitions", told.artifact.key)
+            yield "store", ("snapshot", told.name)
+        case DeleteRecording():
+            yield "store", ("recording", command.name, command.artifact_key)
         case DeleteStored(artifact=Artifact() as artifact):
             yield "store", ("partitions", artifact.key)
         case DeleteStored():

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ezgraph._version import __version__
 from ezgraph.broker.ended import EndedLeases
 from ezgraph.broker.leases import Answers, Lease, Leases
+from ezgraph.broker.restored import reports_in
 from ezgraph.broker.routes import asker_of
 from ezgraph.errors import (
     DivergedError,
@@ -42,6 +43,7 @@ from ezgraph.protocol.events import (
     PartitionsWritten,
     ProcessOpened,
     ProcessTakenOver,
+    RecordingWritten,
     SessionOpened,
     SessionTakenOver,
     SettingsChanged,
@@ -50,8 +52,16 @@ from ezgraph.protocol.events import (
     TagSet,
     in_words,
 )
+from ezgraph.protocol.fingerprints import canonical
 from ezgraph.protocol.listing import SnapshotInfo
-from ezgraph.protocol.replies import Done, Frozen, PartitionsStored, SettingsSet
+from ezgraph.protocol.replies import (
+    Done,
+    Frozen,
+    PartitionsStored,
+    RecordingStored,
+    RestoreReport,
+    SettingsSet,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -112,6 +122,11 @@ class Admission:
     def token(self, client: str, public: str | None = None) -> bytes:
         """Return what shows, together with the key ``public``, that one is this client."""
         named = _with_key(client, public)
+        return blake2b(named, key=self._cluster.secret, digest_size=32).digest()
+
+    def ticket_secret(self, name: str, owner: str, incarnation: str) -> bytes:
+        """Return what one host's tickets are made with; the same also after a restart."""
+        named = canonical(["ezgraph.tickets", name, owner, incarnation])
         return blake2b(named, key=self._cluster.secret, digest_size=32).digest()
 
     # --- HELLO ---
@@ -341,6 +356,12 @@ class Admission:
                 reply = told_by(event, answers.known(event.request_id))
                 answers.remember(event.request_id, reply, first=event.txn_first)
             self._forget_absent()
+        for begun, report in reports_in(history):
+            answers = self._answers_of(begun.source.client or "")
+            if answers is None or begun.request_id is None:
+                continue
+            if not isinstance(answers.known(begun.request_id), RestoreReport):  # it says less
+                answers.remember(begun.request_id, report, first=begun.txn_first)
         self.ended.restore(history)
         self._restore_spent(history)
 
@@ -409,7 +430,11 @@ def told_by(event: Event, before: Reply | None) -> Reply:
         case TagSet() if isinstance(before, Frozen):
             return replace(before, tag=body.tag)
         case PartitionsWritten():
-            return PartitionsStored(seq, body.count, body.recording)
+            return PartitionsStored(seq, body.count)
+        case RecordingWritten():
+            return RecordingStored(seq, body.number, body.first_written, body.author)
+        case _ if isinstance(before, RestoreReport):
+            return before
         case _:
             return Done(seq)
 

@@ -29,7 +29,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from ezgraph._version import __version__
-from ezgraph.broker import rules_config, rules_graph, rules_metadata, rules_process
+from ezgraph.broker import (
+    rules_config,
+    rules_graph,
+    rules_metadata,
+    rules_nodes,
+    rules_process,
+)
 from ezgraph.broker.access import (
     refuse_forbidden,
     refuse_hidden,
@@ -45,7 +51,9 @@ from ezgraph.broker.audit import Audit
 from ezgraph.broker.connections import Connections, Descriptor
 from ezgraph.broker.quotas import refuse_beyond
 from ezgraph.broker.reads_config import wanted_under
-from ezgraph.broker.routing import Addressed, Routing
+from ezgraph.broker.restores import Restores, Restoring
+from ezgraph.broker.restoring import Asker
+from ezgraph.broker.routing import Addressed, Routing, timeout_of
 from ezgraph.broker.rules_config import ValueChecks
 from ezgraph.errors import (
     EzGraphError,
@@ -53,16 +61,17 @@ from ezgraph.errors import (
     InvalidCommandError,
     LimitError,
     LiveSessionsError,
-    UnsupportedError,
 )
 from ezgraph.names import check_key
 from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     AnswerRequest,
     ChangeConfig,
     ChangeSettings,
     Connect,
     Disconnect,
+    FindGraph,
     GetStatus,
     Goodbye,
     Heartbeat,
@@ -81,12 +90,14 @@ from ezgraph.protocol.commands import (
     RequestProcess,
     Resume,
     Revert,
+    ServeGraph,
     SetConfigSchema,
     SetPause,
     Shutdown,
     Sync,
     TakeOver,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import ROOM as CONFIG
 from ezgraph.protocol.events import (
@@ -111,15 +122,21 @@ from ezgraph.protocol.replies import (
     Done,
     Refusal,
     Reply,
+    Serving,
     Welcome,
 )
 from ezgraph.protocol.roles import FULL_SCOPE
+from ezgraph.protocol.served import ROOM as NODE
 from ezgraph.protocol.snapshot import ClientInfo
 from ezgraph.protocol.stored_commands import (
+    DeleteRecording,
     DeleteStored,
+    FindSeq,
     Freeze,
+    PastQuestion,
     ReadCheckpoint,
     ReadStored,
+    ReadStretch,
     RemoveTag,
     Restore,
     SetTag,
@@ -127,6 +144,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 
 if TYPE_CHECKING:
@@ -161,6 +179,9 @@ Change = (
     | Revert
     | ChangeConfig
     | SetConfigSchema
+    | ServeGraph
+    | AnnounceNodes
+    | WithdrawGraph
 )
 _JOINS = (Hello, Resume, TakeOver)
 _ROUTED = (RequestProcess, ChangeSettings)
@@ -173,7 +194,10 @@ ReadCommand = (
     | ReadConfig
     | ListConfigTypes
     | ReadConfigSchema
+    | Restore
+    | PastQuestion
     | ReadStored
+    | FindGraph
 )
 
 
@@ -223,6 +247,16 @@ class BrokerCore:
         self.admission = Admission(cluster, config, ids, epoch_ends or {})
         self.leases = self.admission.leases
         self.routing = Routing(state, self.leases, config.limits, secret=cluster.secret)
+        self.restores = Restores(
+            state,
+            self.routing,
+            self.leases,
+            config.limits,
+            checks,
+            transact=self._transaction,
+            refused=self._refused,
+            identity_of=self._identity_of,
+        )
         self._checks = checks
         self._config = config
         self._cluster_id = cluster.cluster_id
@@ -326,7 +360,8 @@ class BrokerCore:
         answers.forget_below(request.lowest_open)
         answered = answers.reply_to(request.request_id)
         if answered is not None:
-            return Outcome(_as_asked(command, answered, lease.answers.first_of(request.request_id)))
+            first = lease.answers.first_of(request.request_id)
+            return Outcome(self._as_asked(lease, command, answered, first))
         is_full = len(answers) >= self._config.limits.max_open_requests
         if is_full and not self._is_under_way(lease, request):
             raise LimitError(
@@ -335,10 +370,14 @@ class BrokerCore:
             )
         if isinstance(command, _ROUTED):
             return self._route(lease, came, request.request_id, command, now)
+        if isinstance(command, Restore):
+            return self._begin_restore(lease, came, request.request_id, command, now)
         return self._execute(lease, request, came, now=now, wall=wall)
 
     def _is_under_way(self, lease: Lease, request: Request) -> bool:
         command = request.command
+        if isinstance(command, Restore):
+            return self.restores.is_under_way(lease.client, request.request_id)
         if not isinstance(command, _ROUTED):
             return False
         return self.routing.is_under_way(lease, request.request_id, command)
@@ -393,6 +432,11 @@ class BrokerCore:
                 return Outcome(read=command, client=lease.client)
             case OpenSnapshot() | ReadSnapshot() | GetStatus() | ListClients():
                 return Outcome(read=command, client=lease.client)
+            case ReadCheckpoint() | ReadStretch() | FindSeq():
+                if identity is not None:
+                    scope = scope_of(self.access, identity)
+                    refuse_partial(identity, scope, "the state as it was")
+                return Outcome(read=command, client=lease.client)
             case ReadConfig() | ListConfigTypes() | ReadConfigSchema():
                 self._refuse_config_read(identity, command)
                 return Outcome(read=command, client=lease.client)
@@ -409,20 +453,18 @@ class BrokerCore:
                 | RemoveTag()
                 | WritePartitions()
                 | DeleteStored()
+                | WriteRecording()
+                | DeleteRecording()
             ):
                 return self._ask_store(lease, came, request.request_id, command, now)
-            case Restore() | ReadCheckpoint():
-                if identity is not None and isinstance(command, Restore):
-                    refuse_forbidden(identity, command)
-                elif identity is not None:
-                    refuse_partial(identity, scope_of(self.access, identity), "the whole state")
-                raise UnsupportedError(
-                    f"{type(command).__name__} is not known to this broker; install a newer "
-                    f"ezgraph there"
-                )
+            case FindGraph():
+                if identity is not None and command.name is not None:
+                    scope = scope_of(self.access, identity)
+                    refuse_unreadable(identity, scope, check_key((NODE, command.name)))
+                return Outcome(read=command, client=lease.client)
             case Hello() | Resume() | TakeOver() | Heartbeat():
                 raise AssertionError("handled before requests are")
-            case RequestProcess() | ChangeSettings():
+            case RequestProcess() | ChangeSettings() | Restore():
                 raise AssertionError("handled before requests are")
             case _:
                 return self._change(lease, request, command, identity, now=now, wall=wall)
@@ -451,6 +493,54 @@ class BrokerCore:
         if reply is not None:
             lease.answers.remember(request_id, reply)
         return Outcome(reply)
+
+    # --- restores ---
+
+    def _begin_restore(
+        self, lease: Lease, came: _Came, request_id: int, command: Restore, now: float
+    ) -> Outcome:
+        """Take a restore up, or up again; it is answered when its owners have been asked."""
+        lease.answers.used(request_id)
+        came_on = (came.peer, came.descriptor)
+        if self.restores.again(lease.client, request_id, came_on):
+            return Outcome()
+        identity, scope = came.identity, scope_of(self.access, came.identity)
+        restore = Restoring(
+            lease.client,
+            request_id,
+            came_on,
+            command,
+            replace(lease.source, reason=command.reason),
+            identity,
+            _asker(lease, identity),
+            now + timeout_of(command.timeout_s),
+        )
+        try:
+            if identity is not None:
+                refuse_forbidden(identity, command)
+                refuse_partial(identity, scope, "all that a snapshot has")
+            refuse_beyond(self.state, lease, command, self._config.limits)
+            self.restores.begin(restore)
+        except EzGraphError as error:
+            return Outcome(self._refused(lease, identity, request_id, command, error, now))
+        return Outcome(read=command, client=lease.client)
+
+    def _identity_of(self, public: str) -> Identity | None:
+        """Return who has a key now; None: nobody that is admitted any more."""
+        return None if self.access is None else self.access.identity(public)
+
+    def _hand_owed(self, command: Change) -> None:
+        """Hand an owner that has come, or has reported something, what it is owed."""
+        match command:
+            case UpdateUnits():
+                for unit in command.added:
+                    self.routing.hand_owed(unit)
+            case ReportSettings():
+                self.routing.hand_owed(command.address)
+            case _:
+                pass
+
+    # --- changes, and what changes nothing ---
 
     def _ask_store(
         self, lease: Lease, came: _Came, request_id: int, command: StoreCommand, now: float
@@ -551,6 +641,8 @@ class BrokerCore:
             outcome = self._commit(lease, bodies, request, now=now, wall=wall)
         if outcome.reply is not None:
             lease.answers.remember(request.request_id, outcome.reply)
+        if self.state.owed and not isinstance(outcome.reply, Refusal):
+            self._hand_owed(command)
         if isinstance(command, ReportSettings) and outcome.events:
             is_answer = self.routing.reported(lease, command, outcome.events[-1].seq)
             return outcome._replace(can_wait=is_answer)
@@ -565,9 +657,10 @@ class BrokerCore:
                 return rules_graph.disconnect(state, command, _owner(lease))
             case ReportSettings():
                 asked_by = self.routing.asked_by(lease, command)
-                return rules_process.report_settings(
+                reported = rules_process.report_settings(
                     state, command, _process_id(lease), asked_by
                 )
+                return (*reported, *rules_process.settle_settings(state, command))
             case RegisterMetadata():
                 return rules_metadata.register(state, command.metadata, _session_id(lease))
             case UpdateUnits():
@@ -577,21 +670,62 @@ class BrokerCore:
             case ChangeConfig() | SetConfigSchema():
                 session = lease.client if lease.kind == "session" else None
                 return self._changed_config(command, session)
+            case ServeGraph() | AnnounceNodes() | WithdrawGraph():
+                return self._served(command, _server_id(lease))
             case Revert():
                 return self._owned(lease)
         assert_never(command)
+
+    def _served(
+        self, command: ServeGraph | AnnounceNodes | WithdrawGraph, owner: str
+    ) -> Sequence[Body]:
+        served, limits = self.state.served, self._config.limits
+        match command:
+            case ServeGraph():
+                return rules_nodes.serve(served, command, owner, limits=limits)
+            case AnnounceNodes():
+                return rules_nodes.announce(served, command, owner, limits=limits)
+            case WithdrawGraph():
+                return rules_nodes.withdraw(served, command, owner)
 
     def _commit(
         self, lease: Lease, bodies: Sequence[Body], request: Request, *, now: float, wall: float
     ) -> Outcome:
         command = request.command
         if not bodies:
-            return Outcome(_reached(command, self.state.seq, 0))
+            return Outcome(self._reached(lease, command, self.state.seq, 0))
         source, reason = lease.source, getattr(command, "reason", None)
         if reason is not None:
             source = replace(source, reason=reason)
         events = self._transaction(bodies, source, request.request_id, now=now, wall=wall)
-        return Outcome(_reached(command, events[-1].seq, len(events)), events)
+        return Outcome(self._reached(lease, command, events[-1].seq, len(events)), events)
+
+    def _reached(
+        self, lease: Lease, command: Command, seq: int, changed: int
+    ) -> Done | ConfigChanged | Serving:
+        """Return what a change is answered that made so many events."""
+        match command:
+            case ChangeConfig():
+                return ConfigChanged(seq, changed, len(command.changes) - changed)
+            case ServeGraph():
+                secret = self.admission.ticket_secret
+                return Serving(seq, secret(command.name, lease.client, command.incarnation))
+            case _:
+                return Done(seq)
+
+    def _as_asked(
+        self, lease: Lease, command: Command, answered: Reply, first: int | None
+    ) -> Reply:
+        """Return what a repeated command was answered, if only its transaction is remembered."""
+        match command, answered:
+            case ChangeConfig(), ConfigChanged(seq=seq, changed=changed):
+                return self._reached(lease, command, seq, changed)
+            case ChangeConfig(), Done(seq=seq) if first is not None:
+                return self._reached(lease, command, seq, seq - first + 1)
+            case ServeGraph(), Done(seq=seq):
+                return self._reached(lease, command, seq, 0)
+            case _:
+                return answered
 
     def _transaction(
         self,
@@ -613,6 +747,8 @@ class BrokerCore:
             )
             state.apply(event)
             events.append(event)
+            if self.restores:
+                self.restores.touch(body)
         return tuple(events)
 
     def seed(
@@ -673,6 +809,7 @@ class BrokerCore:
         if is_new:  # else it is a repetition
             self._connections.unbind_all_of(lease)
             self.routing.taken_over(lease)
+            self.restores.ended(lease.client)  # that program's, not the next one's
             self.admission.change_holder(lease, command.hello, came.identity)
             body = self._taken_over(lease)
             events = self._transaction((body,), lease.source, None, now=now, wall=wall)
@@ -781,17 +918,20 @@ class BrokerCore:
         self._connections.unbind_all_of(lease)
         events = self._transaction(bodies, lease.source, request_id, now=now, wall=wall)
         self.routing.ended(lease)  # when its units are nobody's
+        self.restores.ended(lease.client)
         self.admission.ended.remember(events)
         return events
 
     def _owned(self, lease: Lease) -> list[Body]:
         """Return the events that remove everything a lease owns."""
+        served = rules_nodes.release_graphs(self.state.served, lease.client)
         if lease.kind == "session":
             metadata = rules_metadata.release_metadata(self.state, lease.client)
             config = rules_config.release_config(self.state.config, lease.client)
-            return [*rules_graph.release_edges(self.state, lease.client), *metadata, *config]
+            edges = rules_graph.release_edges(self.state, lease.client)
+            return [*edges, *metadata, *config, *served]
         if lease.kind == "process":
-            return rules_process.release_process(self.state, _process_id(lease))
+            return [*rules_process.release_process(self.state, _process_id(lease)), *served]
         return []
 
     def restore_leases(
@@ -799,6 +939,8 @@ class BrokerCore:
     ) -> None:
         """Take up after a restart; see `ezgraph.broker.admission.Admission.restore`."""
         self.admission.restore(self.state, history, answered, now=now)
+        for address in sorted(self.state.owed):
+            self.routing.hand_owed(address)
 
     # --- compaction ---
 
@@ -866,6 +1008,9 @@ class BrokerCore:
                 for key in (state.config.of_session(lease.client) if session else [])
                 if scope.has((CONFIG, *key))
             ],
+            graphs=[
+                name for name in state.served.of_owner(lease.client) if scope.touches((NODE, name))
+            ],
         )
 
 
@@ -878,26 +1023,13 @@ class _Came(NamedTuple):
     public: str | None
 
 
+def _asker(lease: Lease, identity: Identity | None) -> Asker:
+    session = lease.client if lease.kind == "session" else None
+    return Asker(session) if identity is None else Asker(session, identity.role.may)
+
+
 def _never_full(scope: ReadScope, prefix: Key) -> None:
     """There is no bound on watches until the shell, which counts them, sets one."""
-
-
-def _reached(command: Command, seq: int, changed: int) -> Done | ConfigChanged:
-    """Return what a change is answered that made so many events."""
-    if isinstance(command, ChangeConfig):
-        return ConfigChanged(seq, changed, len(command.changes) - changed)
-    return Done(seq)
-
-
-def _as_asked(command: Command, answered: Reply, first: int | None) -> Reply:
-    """Return what a repeated command was answered, where only its transaction was remembered."""
-    match command, answered:
-        case ChangeConfig(), ConfigChanged(seq=seq, changed=changed):
-            return _reached(command, seq, changed)
-        case ChangeConfig(), Done(seq=seq) if first is not None:
-            return _reached(command, seq, seq - first + 1)
-        case _:
-            return answered
 
 
 def refusal_of(error: EzGraphError) -> Refusal:
@@ -927,6 +1059,15 @@ def _session_id(lease: Lease) -> str:
     if lease.kind != "session":
         raise InvalidCommandError(
             f"metadata belongs to a session, and this is a {lease.kind}; use a GraphContext"
+        )
+    return lease.client
+
+
+def _server_id(lease: Lease) -> str:
+    if lease.kind == "guest":
+        raise InvalidCommandError(
+            "a guest owns nothing, so it serves no graph either; use a GraphContext, or a "
+            "ProcessControlClient"
         )
     return lease.client
 

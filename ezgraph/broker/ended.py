@@ -15,6 +15,7 @@ from ezgraph.protocol.events import (
     ComponentRemoved,
     ConfigValueDeleted,
     EdgeDisconnected,
+    GraphWithdrawn,
     ProcessClosed,
     ProcessUnitsChanged,
     SessionClosed,
@@ -88,6 +89,8 @@ def _add(lost: Lost, body: Body) -> None:
             lost.components.append(body.address)
         case ConfigValueDeleted():
             lost.config.append((body.type, *body.key))
+        case GraphWithdrawn():
+            lost.graphs.append(body.name)
         case ProcessUnitsChanged():
             lost.units.extend(body.removed)
         case SettingsChanged():
@@ -97,5 +100,5 @@ def _add(lost: Lost, body: Body) -> None:
 
 
 def _things(lost: Lost) -> int:
-    settings = len(lost.settings) + len(lost.config)
+    settings = len(lost.settings) + len(lost.config) + len(lost.graphs)
     return len(lost.edges) + len(lost.components) + len(lost.units) + settings

@@ -19,15 +19,19 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from ezgraph._version import __version__
+from ezgraph.backends import stored_graphs, stored_tags
 from ezgraph.backends.base import Record
+from ezgraph.backends.stored_reading import GraphReading
 from ezgraph.broker.access import scope_of, withheld
 from ezgraph.broker.admission import Cluster
 from ezgraph.broker.broadcast import Broadcast, Message
 from ezgraph.broker.compaction import Compaction
 from ezgraph.broker.core import BrokerCore, refusal_of
 from ezgraph.broker.live import Pulled, Puller, Snapshots
+from ezgraph.broker.past import PastReads
 from ezgraph.broker.reads import Reading, Reads
 from ezgraph.broker.reads_config import ConfigRead
+from ezgraph.broker.reads_nodes import Vouching, find
 from ezgraph.broker.restart import restart
 from ezgraph.broker.routing import Addressed, take_all
 from ezgraph.broker.rules_config import ValueChecks
@@ -42,6 +46,7 @@ from ezgraph.errors import (
 )
 from ezgraph.names import topic_of
 from ezgraph.protocol.commands import (
+    FindGraph,
     GetStatus,
     ListClients,
     ListConfigTypes,
@@ -52,6 +57,7 @@ from ezgraph.protocol.commands import (
     ReadSnapshot,
     Request,
 )
+from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.replies import (
     HANDED_ID,
     EventRange,
@@ -62,13 +68,21 @@ from ezgraph.protocol.replies import (
     without_numbers,
 )
 from ezgraph.protocol.roles import FULL_SCOPE
-from ezgraph.protocol.stored_commands import ReadStored
+from ezgraph.protocol.stored_commands import (
+    FindSeq,
+    ReadCheckpoint,
+    ReadStored,
+    ReadStretch,
+    Restore,
+)
 from ezgraph.wire import codec, frames, values
+from ezgraph.wire.tickets import ticket_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from ezgraph.backends.base import Journal
+    from ezgraph.backends.store import Store
     from ezgraph.broker.asked import Decided, StoreAsked
     from ezgraph.broker.connections import Descriptor
     from ezgraph.broker.reads_config import ConfigReadCommand
@@ -77,7 +91,9 @@ if TYPE_CHECKING:
     from ezgraph.names import Key
     from ezgraph.protocol.commands import ChangeConfig, SetConfigSchema
     from ezgraph.protocol.events import Event
-    from ezgraph.protocol.roles import Access, ReadScope
+    from ezgraph.protocol.replies import Graphs
+    from ezgraph.protocol.roles import Access, Identity, ReadScope
+    from ezgraph.protocol.stored_commands import PastQuestion
     from ezgraph.wire.codec import EncodedEvent
 
 log = logging.getLogger(__name__)
@@ -85,6 +101,9 @@ log = logging.getLogger(__name__)
 _LITTLE_EVENTS = 200
 _ACKNOWLEDGED_S = 0.005
 _FRAMES_PER_MESSAGE = 256
+_SLOTS_A_STEP = 100
+_ROWS_OF_A_STEP = 100
+"""What a step of reading a graph costs, in rows of history, roughly."""
 
 
 class _Transaction(NamedTuple):
@@ -108,13 +127,17 @@ class BrokerEngine:
         now: float,
         access: Access | None = None,
     ) -> None:
-        """``access``: who is admitted and as what; None: everybody, and for everything."""
+        """``access``: who is admitted and as what; None: everybody, and for everything.
+
+        ``relay_port`` says, when asked, where what readers of nodes say is passed on, if anywhere.
+        """
         self.config = config
         self.journal = journal
         self.stopping = False
         self.access_warning: str | None = None
         self._started = now
         self._now, self._wall = now, 0.0
+        self.relay_port: Callable[[], int | None] = lambda: None
         self._snapshots = Snapshots(config.limits)
         self.broadcasts: dict[int, Broadcast] = {}
         self._reads = Reads(config.limits)
@@ -190,6 +213,7 @@ class BrokerEngine:
             clock_steps=begun.clock_steps,
             now=now,
         )
+        self._past = PastReads(journal, begun.clock_steps, self.config.limits)
 
     # --- one pass ---
 
@@ -352,6 +376,9 @@ class BrokerEngine:
         routing = self.core.routing
         if routing.routes:
             routing.expire(heard_through)
+        if self.core.restores.has_work:
+            for events in self.core.restores.decide(now=now, wall=wall):
+                self._decided(events)
         if routing.outgoing:
             self._add_routed(take_all(routing.outgoing))
         if routing.has_unreached:
@@ -486,7 +513,7 @@ class BrokerEngine:
             return now
         if self._storing.is_under_way:
             return now
-        if self.core.routing.outgoing:
+        if self.core.routing.outgoing or self.core.restores.has_work:
             return now
         dues = (
             self._acknowledge_at if self._acknowledgements else None,
@@ -538,6 +565,7 @@ class BrokerEngine:
         try:
             self._reads.put(reading)
         except LimitError as error:
+            self.core.restores.drop(reading.client, reading.request_id)
             refusal, asked_on = refusal_of(error), reading.descriptor
             self._answers.append(Addressed(reading.peer, reading.request_id, refusal, asked_on))
 
@@ -548,10 +576,13 @@ class BrokerEngine:
         access = self.core.access
         identity = access.identity(reading.public) if access is not None else None
         if access is not None and identity is None:
+            self.core.restores.drop(reading.client, reading.request_id)
             return 1  # revoked while it waited
         scope = scope_of(access, identity)
         try:
             match reading.command:
+                case Restore():
+                    return self._read_to_restore(reading, reading.command, now)
                 case ReadEvents():
                     reply, rows = self._read_events(reading.command, scope)
                 case ReadConfig() | ListConfigTypes() | ReadConfigSchema() as command:
@@ -561,6 +592,15 @@ class BrokerEngine:
                     reply = found
                 case ReadStored():
                     reply, rows = self._storing.read(reading.command.question, scope)
+                case ReadCheckpoint() | ReadStretch() | FindSeq() as command:
+                    told, rows = self._read_past(command)
+                    if told is None:
+                        self._reads.put(reading)
+                        return rows  # as above
+                    reply = told
+                case FindGraph() as command:
+                    reply = self._find_graphs(command, scope, identity)
+                    rows = len(reply.graphs) + 1
                 case command:
                     whose = reading.public or reading.client
                     reply = self._read(command, Puller(reading.client, whose, scope), now)
@@ -646,6 +686,50 @@ class BrokerEngine:
             self._reads.put(reading._replace(begun=begun))
         return reply, examined
 
+    def _read_to_restore(self, reading: Reading, command: Restore, now: float) -> int:
+        """Read the snapshot of a restore a bit further; return how many rows that took."""
+        client, request_id = reading.client, reading.request_id
+        if not self.core.restores.is_under_way(client, request_id):
+            return 1  # who asked is gone
+        try:
+            begun = reading.graph or self.journal.ask(lambda store: _begin_reading(store, command))
+            if not begun.is_done:
+                self.journal.ask(begun.step)
+        except EzGraphError as error:
+            self.core.restores.unread(client, request_id, error, now)
+            return 1
+        if begun.is_done:
+            self.state.content.digest_some(_SLOTS_A_STEP)
+        if begun.is_done and self.state.content.is_current:
+            self.core.restores.read(client, request_id, begun.content)
+        else:
+            self._reads.put(reading._replace(graph=begun))
+        return _ROWS_OF_A_STEP
+
+    def _read_past(self, command: PastQuestion) -> tuple[Reply | None, int]:
+        """Return the answer, or None if it takes another look; and how many rows that took."""
+        match command:
+            case ReadCheckpoint():
+                return self._past.checkpoint(command)
+            case ReadStretch():
+                return self._past.stretch(command)
+            case FindSeq():
+                return self._past.seq_at(command)
+
+    def _find_graphs(
+        self, command: FindGraph, scope: ReadScope, identity: Identity | None
+    ) -> Graphs:
+        life_s = self.config.limits.ticket_life_s
+        who = identity.name if identity is not None else None
+        reads = [str(pattern) for pattern in scope.patterns]
+
+        def ticket_for(name: str, owner: str, incarnation: str) -> bytes:
+            secret = self.core.admission.ticket_secret(name, owner, incarnation)
+            return ticket_bytes(secret, who, reads, self._wall + life_s)
+
+        vouching = Vouching(scope, ticket_for, life_s, self.relay_port())
+        return find(self.state.served, command, self.state.seq, vouching)
+
     def _status(self, now: float, scope: ReadScope) -> StatusReport:
         state, size = self.state, self.journal.size_bytes()
         ports = self.core.events_ports
@@ -680,6 +764,8 @@ class BrokerEngine:
             keys=self.admitted,
             access_warning=self.access_warning,
             config_entries=len(state.config),
+            served_graphs=len(state.served),
+            relay_port=self.relay_port(),
         )
 
     # --- the end ---
@@ -687,3 +773,14 @@ class BrokerEngine:
     def write_checkpoint(self) -> None:
         """Write a checkpoint at the head, so that the next start is quick."""
         self._compaction.write_checkpoint(self.state.seq)
+
+
+def _begin_reading(store: Store, command: Restore) -> GraphReading:
+    """Return the snapshot that a restore names, to be read step by step."""
+    name, fingerprint = command.name, command.fingerprint
+    if command.tag is not None:
+        key, _ = stored_tags.tag_row(store, name, command.tag)
+    else:
+        key = stored_graphs.newest(store, name, fingerprint or Fingerprint.empty())
+    at = stored_graphs.snapshot_row(store, key).fingerprint
+    return GraphReading(store, name, at)

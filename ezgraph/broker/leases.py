@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING
 from ezgraph.errors import RequestTooOldError
 from ezgraph.protocol.replies import (
     Answered,
+    ChangeReply,
     ConfigChanged,
     Done,
     Frozen,
     PartitionsStored,
+    RecordingStored,
     RestoreReport,
 )
 
-_TELLING = Frozen | PartitionsStored | RestoreReport
+_TELLING = Frozen | PartitionsStored | RecordingStored | RestoreReport
 """Answers that say more than a seq, and are kept as they are."""
 GRACE_S = 0.7
 MOST_ENDED = 250
@@ -92,7 +94,7 @@ class Answers:
         done = {
             number: (reply.seq, reply.changed if isinstance(reply, ConfigChanged) else 0)
             for number, reply in self._by_request.items()
-            if isinstance(reply, Done | ConfigChanged | _TELLING) and not _is_dry(reply)
+            if isinstance(reply, ChangeReply) and not _is_dry(reply)
         }
         seqs, changes = [seq for seq, _ in done.values()], [count for _, count in done.values()]
         stored = {

@@ -20,6 +20,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def refuse_beyond(state: GraphState, lease: Lease, command: Command, limits: Lim
             _refuse_units(state, lease, command, limits)
         case ChangeConfig():
             _refuse_transaction(command, limits)
+        case WriteRecording():
+            _refuse_partitions(command, limits)
         case WritePartitions() | DeleteStored():
             _refuse_partitions(command, limits)
             _refuse_graph(command, limits)
@@ -94,8 +97,12 @@ def _refuse_units(state: GraphState, lease: Lease, command: UpdateUnits, limits:
         )
 
 
-def _refuse_partitions(command: WritePartitions | DeleteStored, limits: Limits) -> None:
+def _refuse_partitions(
+    command: WritePartitions | WriteRecording | DeleteStored, limits: Limits
+) -> None:
     count = len(command.partitions)
+    if isinstance(command, WriteRecording):
+        count += len(command.changes) + sum(len(each.snapshots) for each in command.partitions)
     if count > limits.max_partitions_per_command:
         raise LimitError(
             f"{count} partitions in one call, and one may have {limits.max_partitions_per_command} "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ezgraph.errors import LimitError
 
 if TYPE_CHECKING:
+    from ezgraph.backends.stored_reading import GraphReading
     from ezgraph.broker.connections import Descriptor
     from ezgraph.broker.core import ReadCommand
     from ezgraph.broker.reads_config import ConfigRead
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 class Reading(NamedTuple):
     """A read that waits; ``client`` asked for it on ``descriptor``, with the key ``public``.
 
-    ``begun`` is how far one of the configuration has come at its turns before.
+    ``begun`` is how far one of the configuration has come at its turns before, and ``graph`` one of
+    a stored graph.
     """
 
     peer: bytes
@@ -32,6 +34,7 @@ class Reading(NamedTuple):
     public: str | None
     descriptor: Descriptor | None = None
     begun: ConfigRead | None = None
+    graph: GraphReading | None = None
 
 
 class Reads:

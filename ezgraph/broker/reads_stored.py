@@ -21,6 +21,7 @@ from ezgraph.backends.stored_graphs import (
     unknown_graph,
 )
 from ezgraph.backends.stored_partitions import place_of, scope_in_snapshot, scope_of_storage
+from ezgraph.backends.stored_recordings import place_of_recording, read_info
 from ezgraph.backends.stored_tags import tag_key, tag_row
 from ezgraph.errors import InvalidCommandError, JournalCorruptError
 from ezgraph.names import key_of, topic_of
@@ -34,6 +35,7 @@ from ezgraph.protocol.stored_commands import (
     PartitionsAt,
     PieceAt,
     Question,
+    RecordingAt,
     SnapshotAt,
     SnapshotsWith,
     TagAt,
@@ -89,6 +91,8 @@ def look(store: Store, question: Question, scope: ReadScope, *, chunk_bytes: int
             return _listed(store, question, scope, chunk_bytes)
         case SnapshotsWith():
             return _snapshots_with(store, question)
+        case RecordingAt():
+            return _recording(store, question, chunk_bytes)
     assert_never(question)
 
 
@@ -170,6 +174,14 @@ def _partitions(store: Store, question: PartitionsAt, chunk_bytes: int) -> Found
     places = [topic_of((key, str(inputs))) for key, inputs in question.wanted] or [b""]
     return _scanned(store, [prefix + place for place in sorted(places)], question.after,
                     MOST_ROWS, chunk_bytes)
+
+
+def _recording(store: Store, question: RecordingAt, chunk_bytes: int) -> Found:
+    """Return the rows of what was written in a recording, and at the end its own."""
+    read_info(store, question.name, question.artifact_key, question.number)
+    place = place_of_recording(question.name, question.artifact_key, question.number)
+    prefixes = [topic_of((room, *place)) for room in ("recorded", "recording")]
+    return _scanned(store, prefixes, question.after, MOST_ROWS, chunk_bytes)
 
 
 def _scanned(

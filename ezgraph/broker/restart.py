@@ -85,6 +85,11 @@ def answered_blobs(answered: Iterable[Answered]) -> dict[bytes, bytes]:
     return {_ANSWERED + each.client.encode(): codec.encode(each) for each in answered}
 
 
+def is_for_clients(name: bytes) -> bool:
+    """Say whether a checkpoint's blob is one that its entries refer to; the others are ours."""
+    return not name.startswith(_ANSWERED) and name != BLOB
+
+
 def _answered_in(checkpoint: Checkpoint) -> Iterator[Answered]:
     for name, packed in checkpoint.blobs.items():
         if name.startswith(_ANSWERED):

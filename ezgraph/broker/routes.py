@@ -16,17 +16,22 @@ against settings that the one before may yet replace.
 
 An owner may say that a change is *overdue*: it does not know yet what becomes of it, and refuses
 others until it does. Then the route is left too, and its line goes on without it.
+
+The broker asks owners itself, too, for a restore: whether they would take a change (a *check*,
+which waits in no line, as it changes nothing), and to take what they are owed, which waits in line
+as any change. Who asked is nobody then, and what is owed never runs out.
 """
 
 from __future__ import annotations
 
 import heapq
 import hmac
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from ezgraph.protocol.commands import ChangeSettings, RequestProcess
 
@@ -34,13 +39,28 @@ if TYPE_CHECKING:
     from ezgraph.broker.connections import Connection, Descriptor
     from ezgraph.broker.leases import Lease
     from ezgraph.protocol.commands import ReportSettings
-    from ezgraph.protocol.events import Source
+    from ezgraph.protocol.events import SettingsOwed, Source
     from ezgraph.protocol.roles import ReadScope
     from ezgraph.protocol.routed import Routed
 
     RoutedCommand = ChangeSettings | RequestProcess
 
+NOBODY = ""
+"""In place of a client's id, where the broker itself asks."""
+
 _STALE_ENTRIES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSettings:
+    """What an owner is asked whether it would take; the fields are as in `ChangeSettings`."""
+
+    address: str
+    changes: dict[str, Any]
+    whole: bool
+    base_seq: int
+    reason: str | None
+    timeout_s: float
 
 
 def route_id(asker: Lease, request_id: int, command: RoutedCommand, secret: bytes) -> str:
@@ -65,6 +85,14 @@ def _proof(named: str, address: str, reason: str | None, secret: bytes) -> str:
     return f"{_PROOF}{digest.hexdigest()}"
 
 
+def owed_id(owed: SettingsOwed) -> str:
+    """Return the id of the route that settings take which a restore owes: the same at each try.
+
+    It is in the journal with the report of them, and shows that they were taken.
+    """
+    return f"{_OWED}{owed.asked_in} {owed.address}"
+
+
 class Asker(NamedTuple):
     """Who asked, as a route's id names them: the client, the program that held it, the request."""
 
@@ -76,8 +104,10 @@ class Asker(NamedTuple):
 def asker_of(route: str) -> Asker | None:
     """Return who a route's id names; None: it is none. It may be made up: see `is_proved`.
 
-    Older journals have ids without a proof.
+    Older journals have ids without a proof. Settings that were owed are asked for by nobody.
     """
+    if route.startswith(_OWED):
+        return None
     before, _, last = route.rpartition(":")
     named = before if last.startswith(_PROOF) else route
     program, _, number = named.rpartition(":")
@@ -98,6 +128,7 @@ def is_proved(report: ReportSettings, secret: bytes) -> bool:
 
 
 _DIGITS = 20
+_OWED = "owed "
 _PROOF = "p"
 """What a proof begins with, and no number does."""
 
@@ -117,7 +148,7 @@ class Route:
     client: str
     request_id: int
     came_on: tuple[bytes, Descriptor | None]
-    command: RequestProcess | ChangeSettings
+    command: RequestProcess | ChangeSettings | CheckSettings
     source: Source
     deadline: float
     scope: ReadScope
@@ -125,6 +156,11 @@ class Route:
     handed: Routed | None = None
     sent_on: Connection | None = None
     is_left: bool = False
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the broker itself asks."""
+        return self.client == NOBODY
 
     @property
     def line(self) -> str | None:
@@ -178,7 +214,8 @@ class Routes:
         if len(self._queue) > _STALE_ENTRIES + 4 * len(self._by_id):  # of those that ended
             self._queue = [each for each in self._queue if self._is_awaited(each)]
             heapq.heapify(self._queue)
-        heapq.heappush(self._queue, (route.deadline, next(self._numbers), route))
+        if not math.isinf(route.deadline):
+            heapq.heappush(self._queue, (route.deadline, next(self._numbers), route))
 
     def hand(self, route: Route, owner: str, what: Routed) -> None:
         """Take note of who is to be handed a route, and what."""

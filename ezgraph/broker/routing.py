@@ -11,6 +11,9 @@ that takes the owner's lease over is not: what the one before was asked, it may 
 After a restart of the broker an owner's report may arrive before who asked has asked again. It is
 kept for them (``early``). That they had asked is proved by the request's id, which only a broker of
 this cluster can have made; an id that an owner made up counts for nothing.
+
+What the broker asks owners itself (`check`, `hand_owed`) goes the same ways; what becomes of it is
+put into ``heard``, for `ezgraph.broker.restores`.
 """
 
 from __future__ import annotations
@@ -18,10 +21,20 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, assert_never
 
 from ezgraph.broker.access import withheld_settings
-from ezgraph.broker.routes import Route, Routes, asker_of, is_proved, route_id
+from ezgraph.broker.restoring import ChangeTowards, change_towards, schema_at
+from ezgraph.broker.routes import (
+    NOBODY,
+    CheckSettings,
+    Route,
+    Routes,
+    asker_of,
+    is_proved,
+    owed_id,
+    route_id,
+)
 from ezgraph.broker.rules_settings import refuse_unfit
 from ezgraph.errors import (
     ChangeOverdueError,
@@ -39,13 +52,14 @@ from ezgraph.errors import (
 )
 from ezgraph.protocol.commands import ChangeSettings, RequestProcess
 from ezgraph.protocol.events import Source
-from ezgraph.protocol.replies import HANDED_ID, Handed, Refusal, SettingsSet
+from ezgraph.protocol.replies import HANDED_ID, Done, Handed, Refusal, SettingsSet
 from ezgraph.protocol.roles import FULL_SCOPE
 from ezgraph.protocol.routed import (
     ProcessControlErrorCode,
     ProcessControlRequest,
     ProcessControlResponse,
     SettingsChangeRequest,
+    SettingsCheckRequest,
 )
 from ezgraph.protocol.settings import SettingsSnapshotValue
 
@@ -54,6 +68,7 @@ if TYPE_CHECKING:
     from ezgraph.broker.leases import Lease, Leases
     from ezgraph.config import Limits
     from ezgraph.protocol.commands import AnswerRequest, ReportSettings
+    from ezgraph.protocol.events import SettingsOwed
     from ezgraph.protocol.metadata import SettingsSchemaMetadata
     from ezgraph.protocol.replies import Reply
     from ezgraph.protocol.roles import ReadScope
@@ -63,6 +78,7 @@ if TYPE_CHECKING:
 MIN_TIMEOUT_S = 0.01
 MAX_TIMEOUT_S = 3_600.0
 _EARLY_REPORTS = 64
+_NOWHERE: tuple[bytes, None] = (b"", None)
 _OWNERS_REFUSALS: dict[str, type[EzGraphError]] = {
     each.code: each for each in (StaleWriteError, ChangeOverdueError, OwnerBusyError)
 }
@@ -78,6 +94,13 @@ class Addressed(NamedTuple):
     descriptor: Descriptor | None
 
 
+class Heard(NamedTuple):
+    """What became of something that the broker itself has asked: `Done`, or a `Refusal`."""
+
+    route: Route
+    reply: Reply
+
+
 class Routing:
     """Hands requests on, and answers back."""
 
@@ -86,6 +109,7 @@ class Routing:
     ) -> None:
         """``secret``: the cluster's, with which it proves to itself that somebody had asked."""
         self.outgoing: list[Addressed] = []
+        self.heard: list[Heard] = []
         self.routes = Routes()
         self._state = state
         self._leases = leases
@@ -116,7 +140,7 @@ class Routing:
         Raises:
             RefusedError: nobody could answer it, or too much is under way.
         """
-        deadline = now + _timeout_s(command.timeout_s)
+        deadline = now + timeout_of(command.timeout_s)
         named = route_id(lease, request_id, command, self._secret)
         under_way = self.routes.get(named)
         if under_way is not None:
@@ -221,6 +245,8 @@ class Routing:
 
     def _begin_change(self, route: Route, command: ChangeSettings) -> Route | None:
         """Hand a change on whose turn it is; if it cannot be made any more, return the next."""
+        if route.is_own:
+            return self._hand_what_is_owed(route)
         try:
             self._refuse_unchangeable(command)
         except EzGraphError as error:
@@ -246,9 +272,15 @@ class Routing:
         """Return who asked for the change that an owner reports, with the reason they gave."""
         route = self._change_of(owner, report)
         if route is None:
-            return self._proved_asker(report)
+            owed = self._owed_by(report)
+            return self._proved_asker(report) if owed is None else owed.asked_by
         reason = _reason_of(route)
         return route.source if reason is None else replace(route.source, reason=reason)
+
+    def _owed_by(self, report: ReportSettings) -> SettingsOwed | None:
+        """Return what is owed and was taken, as a report says."""
+        owed = self._state.owed.get(report.address)
+        return owed if owed is not None and report.answers == owed_id(owed) else None
 
     def _proved_asker(self, report: ReportSettings) -> Source | None:
         """Return who had asked for a change before this broker started, as far as it is known."""
@@ -284,6 +316,69 @@ class Routing:
             return None
         return route if route.owner in (None, owner.client) else None
 
+    # --- what the broker asks itself ---
+
+    def check(
+        self, named: str, asked: CheckSettings, source: Source, owner: str, deadline: float
+    ) -> None:
+        """Ask an owner whether it would take a change; what it says will be `heard`."""
+        route = Route(named, NOBODY, 0, _NOWHERE, asked, source, deadline, FULL_SCOPE)
+        self.routes.begin(route)
+        what = SettingsCheckRequest(
+            named,
+            asked.address,
+            asked.changes,
+            asked.base_seq,
+            _in_words(source),
+            asked.reason,
+            asked.whole,
+        )
+        self._hand(route, owner, what)
+
+    def withdraw(self, named: str) -> None:
+        """What an owner was asked is not to be known any more."""
+        if (route := self.routes.get(named)) is not None:
+            self.routes.end(route)
+
+    def hand_owed(self, address: str) -> None:
+        """Hand who runs the unit at an address what is owed there, unless it has been, or nothing.
+
+        What it says will be `heard`, unless it reports that it has taken it.
+        """
+        owed = self._state.owed.get(address)
+        if owed is None or self._state.unit_owner.get(address) is None:
+            return
+        named, source = owed_id(owed), owed.asked_by or Source()
+        if self.routes.get(named) is not None:
+            return
+        command = ChangeSettings(address, {}, reason=source.reason)
+        route = Route(named, NOBODY, 0, _NOWHERE, command, source, math.inf, FULL_SCOPE)
+        if self.routes.begin(route):
+            self._go_on(self._hand_what_is_owed(route))
+
+    def _hand_what_is_owed(self, route: Route) -> Route | None:
+        """Hand it on; if it is not owed any more, or nobody is there, return the next in line."""
+        address = str(route.line)
+        owed, owner = self._state.owed.get(address), self._state.unit_owner.get(address)
+        if owed is None or owner is None or owed_id(owed) != route.id:
+            return self.routes.end(route)
+        now = self._state.settings.get(address)
+        schema = schema_at(self._state, address)
+        change = change_towards(None if now is None else now.value, owed.value, schema)
+        if change is None or not change.changes:  # it has them: it is to say so
+            change = change_towards(None, owed.value, schema) or ChangeTowards({})
+        what = SettingsChangeRequest(
+            route.id,
+            address,
+            change.changes,
+            change.whole,
+            0 if now is None else now.seq,
+            _in_words(route.source),
+            route.source.reason,
+        )
+        self._hand(route, str(owner), what)
+        return None
+
     # --- answers ---
 
     def answer(self, owner: Lease, command: AnswerRequest) -> None:
@@ -297,6 +392,9 @@ class Routing:
             return
         if isinstance(route.command, RequestProcess):
             self._end(route, self._response(route, owner, command))
+            return
+        if isinstance(route.command, CheckSettings):
+            self._end(route, _checked(command))
             return
         if command.ok:
             raise InvalidCommandError(
@@ -355,6 +453,9 @@ class Routing:
         self.routes.leave(route)
 
     def _tell(self, route: Route, reply: Reply) -> None:
+        if route.is_own:
+            self.heard.append(Heard(route, reply))
+            return
         asker = self._leases.get(route.client)
         if asker is None or route.is_left:
             return
@@ -465,26 +566,40 @@ class Routing:
         self, route: Route, code: ProcessControlErrorCode, kind: type[EzGraphError], said: str
     ) -> Reply:
         command = route.command
-        waited_s = f"{_timeout_s(command.timeout_s):g} s"
+        waited_s = f"{timeout_of(command.timeout_s):g} s"
         if isinstance(command, RequestProcess):
             error = f"the process that runs {command.unit!r} {said} ({command.operation})"
             if code is ProcessControlErrorCode.TIMEOUT:
                 error += f": {waited_s}"
             return ProcessControlResponse(route.id, ok=False, error=error, error_code=code)
         hint = "see `ezgraph ls processes`"
+        if isinstance(command, CheckSettings):
+            return Refusal(kind.code, f"it {said}; {hint}")
         if route.sent_on is not None and code is ProcessControlErrorCode.TIMEOUT:
             hint = f"it may still make the change ({waited_s} were given): watch its settings"
         return Refusal(kind.code, f"the process that runs {command.address!r} {said}; {hint}")
 
 
-def take_all(outgoing: list[Addressed]) -> list[Addressed]:
-    """Return what is to be sent, and leave nothing."""
-    taken = list(outgoing)
-    outgoing.clear()
+T = TypeVar("T")
+
+
+def take_all(waiting: list[T]) -> list[T]:
+    """Return what is to be sent, or was heard, and leave nothing."""
+    taken = list(waiting)
+    waiting.clear()
     return taken
 
 
-def _timeout_s(asked: float) -> float:
+def _checked(command: AnswerRequest) -> Reply:
+    """Return what an owner has said to a check."""
+    if command.ok:
+        return Done(0)
+    kind = _OWNERS_REFUSALS.get(command.error_code or "", VetoedError)
+    return Refusal(kind.code, command.error or "it gave no reason")
+
+
+def timeout_of(asked: float) -> float:
+    """Return how many seconds an owner is given, who asked for so many."""
     return min(max(asked, MIN_TIMEOUT_S), MAX_TIMEOUT_S) if math.isfinite(asked) else MAX_TIMEOUT_S
 
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import reprlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from ezgraph.errors import (
+    EzGraphError,
     InvalidCommandError,
     InvalidKeyError,
     LimitError,
@@ -27,6 +28,7 @@ from ezgraph.protocol.config import (
     ConfigCreatedAt,
     ConfigHasValue,
     ConfigPresent,
+    ConfigPut,
     bus_key,
     config_key_text,
 )
@@ -36,12 +38,12 @@ from ezgraph.state.config_schema import Violation, check_schema, judged_together
 from ezgraph.state.config_values import is_deeper_than, is_same_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from ezgraph.config import Limits
     from ezgraph.names import Key
     from ezgraph.protocol.commands import ChangeConfig, SetConfigSchema
-    from ezgraph.protocol.config import ConfigCondition, ConfigPut
+    from ezgraph.protocol.config import ConfigCondition
     from ezgraph.state.config import ConfigState, HeldEntry
 
 _SHOWN_CHARACTERS = 200
@@ -145,6 +147,65 @@ def release_config(config: ConfigState, session_id: str) -> list[Body]:
         ConfigValueDeleted(kind, tuple(key), session_id)
         for kind, *key in config.of_session(session_id)
     ]
+
+
+class BroughtBack(NamedTuple):
+    """What it takes for the configuration to be what it was, and what stands in the way.
+
+    ``unfit``: type and key of what cannot be there, and why. ``held``: of what the session named
+    beside it holds.
+    """
+
+    bodies: list[ConfigValueSet | ConfigValueDeleted]
+    unfit: list[tuple[Key, str]]
+    held: list[tuple[Key, str]]
+
+
+@judged_together()
+def bring_back(
+    config: ConfigState,
+    wanted: Mapping[Key, object],
+    same: Container[Key],
+    session: str | None,
+    *,
+    limits: Limits,
+    checks: ValueChecks,
+) -> BroughtBack:
+    """Return what makes the entries those that are ``wanted``, by ``(type, *key)``, and no others.
+
+    ``same`` are those that are there and as they are to be. What ``session`` holds stays its own;
+    all else that is put is persistent.
+    """
+    found = BroughtBack([], [], [])
+    puts: list[ConfigValueSet] = []
+    deletes: list[ConfigValueDeleted] = []
+    for key, entry in config.entries.items():
+        if key in wanted or key in same:
+            continue
+        if entry.owner not in (None, session):
+            found.held.append((key, str(entry.owner)))
+        else:
+            deletes.append(ConfigValueDeleted(key[0], key[1:], entry.owner))
+    for key, value in wanted.items():
+        held = config.entries.get(key)
+        if held is not None and is_same_value(held.value, value):
+            continue
+        if held is not None and held.owner not in (None, session):
+            found.held.append((key, str(held.owner)))
+            continue
+        is_own = held is not None and held.owner is not None
+        try:
+            _check_key(key[0], key[1:])
+            put = ConfigPut(key[0], key[1:], value, ephemeral=is_own)
+            puts += _put(config, put, session, limits, checks)
+        except EzGraphError as error:
+            found.unfit.append((key, str(error)))
+    try:
+        _refuse_overfull(config, puts, deletes, session, limits)
+    except EzGraphError as error:
+        found.unfit.append(((), str(error)))
+    found.bodies[:] = [*sorted(deletes, key=lambda each: (each.type, each.key)), *puts]
+    return found
 
 
 # --- what is refused ---

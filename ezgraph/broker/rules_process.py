@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ezgraph.broker.routes import owed_id
 from ezgraph.broker.rules_metadata import shown
 from ezgraph.errors import (
     AddressCollisionError,
@@ -17,6 +18,7 @@ from ezgraph.protocol.events import (
     ProcessUnitsChanged,
     SettingsChanged,
     SettingsLayer,
+    SettingsSettled,
 )
 from ezgraph.protocol.settings import SettingsEventType, initial_value
 
@@ -68,6 +70,14 @@ def report_settings(
             command.answers if asked_by is not None else None,
         ),
     )
+
+
+def settle_settings(state: GraphState, command: ReportSettings) -> tuple[Body, ...]:
+    """Decide that nothing is owed any more where an owner reports that it has taken it."""
+    owed = state.owed.get(command.address)
+    if owed is None or command.answers != owed_id(owed):
+        return ()
+    return (SettingsSettled(command.address),)
 
 
 def release_process(state: GraphState, process_id: UUID) -> list[Body]:

@@ -29,7 +29,7 @@ def refuse_unfit(
     """Refuse a change that does not fit the settings at its address.
 
     Raises:
-        InvalidCommandError: it changes nothing at all, or one field twice.
+        InvalidCommandError: it changes nothing at all, one field twice, or what is no field.
         SettingsRefusedError: a whole value lacks a field; or of a kind that says what does not fit.
     """
     if not command.changes and not command.whole:
@@ -43,12 +43,17 @@ def refuse_unfit(
     if command.whole:
         _refuse_lacking(command, schema)
         present = now.structured_value
-        changes = dict(_different(changes, {} if present is None else present))
+        changes = dict(different(changes, {} if present is None else present))
     check_change(schema, changes)
 
 
 def _refuse_overlaps(command: ChangeSettings) -> None:
     for path in command.changes:
+        if not isinstance(path, str):  # the wire carries mappings with other keys too
+            raise InvalidCommandError(
+                f"a change of {command.address!r} names the field {path!r:.60}; fields are named by "
+                f"text, `gain` or `notch.hz`"
+            )
         above = path.rpartition(".")[0]
         while above:
             if above in command.changes:
@@ -72,7 +77,7 @@ def _refuse_lacking(command: ChangeSettings, schema: SettingsSchemaMetadata) -> 
         )
 
 
-def _different(
+def different(
     wanted: Mapping[str, object], present: Mapping[str, object], above: str = "", depth: int = 0
 ) -> Iterator[tuple[str, object]]:
     """Yield what differs by dotted path, as deep as both have the same fields."""
@@ -81,7 +86,7 @@ def _different(
         if before is not _ABSENT and _is_unchanged(value, before):
             continue
         if _have_same_fields(value, before) and depth < _MAX_DEPTH:
-            yield from _different(value, before, f"{path}.", depth + 1)  # type: ignore[arg-type]
+            yield from different(value, before, f"{path}.", depth + 1)  # type: ignore[arg-type]
         else:
             yield path, value
 

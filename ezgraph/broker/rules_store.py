@@ -14,6 +14,7 @@ from ezgraph.protocol.artifacts import check_name
 from ezgraph.protocol.fingerprints import content_hash
 from ezgraph.protocol.stored_commands import (
     Deletable,
+    DeleteRecording,
     DeleteStored,
     Freeze,
     NewSnapshot,
@@ -24,6 +25,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 
 if TYPE_CHECKING:
@@ -64,6 +66,15 @@ def check(command: StoreCommand) -> None:
             check_name(command.tag, "a tag")
         case WritePartitions():
             _check_partitions(command)
+        case WriteRecording():
+            _check_contents(each.partition for each in command.partitions)
+        case DeleteRecording():
+            check_name(command.name, "a graph")
+            check_name(command.artifact_key, "an artifact")
+            if not 0 < command.number < _MOST:
+                raise InvalidCommandError(
+                    f"{command.number} is no number of a recording; they count from 1"
+                )
         case DeleteStored():
             _check_deletion(command)
         case _:
@@ -106,10 +117,9 @@ def _check_partitions(command: WritePartitions) -> None:
             f"give both with a snapshot, and neither without"
         )
     if snapshot is None:
-        if not command.to_artifact or command.recording is not None:
+        if not command.to_artifact:
             raise InvalidCommandError(
-                "partitions are written to an artifact's storage, to a snapshot, or to both; a "
-                "recording, to a snapshot"
+                "partitions are written to an artifact's storage, to a snapshot, or to both"
             )
     else:
         check_name(command.name, "a graph")

@@ -14,6 +14,9 @@ With keys (`ezgraph.broker.gate`) every frame also tells the key its connection 
 each read scope has an XPUB of its own, on the next ports. When the allow-list changes, whoever lost
 something by it is cut off at once, on commands and events alike; who is still admitted comes back.
 
+Readers of data nodes who cannot dial the hosts of these are served on another port, by another
+thread, with sockets of another context: `ezgraph.broker.relay`.
+
 Nobody makes the others wait: see `ezgraph.broker.inbox`. A connection that floods, or that sends up
 an event socket what is no subscription, is told why where that is possible, and cut off.
 """
@@ -38,6 +41,7 @@ from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.gate import Gate
 from ezgraph.broker.hearing import Hearing
 from ezgraph.broker.inbox import Arrived, Inbox
+from ezgraph.broker.relay import StandbyRelay
 from ezgraph.clock import Clock, SystemClock
 from ezgraph.config import Address, BrokerConfig, resolve_loopback
 from ezgraph.errors import (
@@ -175,6 +179,9 @@ class BrokerService:
             now=self._clock.monotonic(),
             access=access,
         )
+        new_gate = None if self._gate is None else self._opened_gate
+        self._relay = StandbyRelay(host, lambda: self.engine.state, new_gate=new_gate)
+        self.engine.relay_port = self._relay.port
         self._poller = zmq.Poller()
         self._poller.register(self._router, zmq.POLLIN)
         self._poller.register(self._peers.monitor, zmq.POLLIN)
@@ -278,7 +285,7 @@ class BrokerService:
                 "trusted or roles); leave one of them out"
             )
         if config.asks_for_keys or not (is_loopback or config.insecure):
-            self._gate = self._opened_gate()
+            self._gate = self._opened_gate(self._context)
         elif not is_loopback:
             log.warning(
                 "insecure: whoever reaches this broker may command it address=%s", config.address
@@ -286,7 +293,7 @@ class BrokerService:
         self._check_advertised(is_loopback=is_loopback)
         return host
 
-    def _opened_gate(self) -> Gate:
+    def _opened_gate(self, context: zmq.Context[zmq.Socket[bytes]]) -> Gate:
         from ezgraph.keys.broker_keys import open_broker_keys  # files are read only where needed
 
         try:
@@ -300,7 +307,7 @@ class BrokerService:
                 f"`ezgraph keys new broker`, and admit others with `ezgraph keys trust`; or listen "
                 f"on 127.0.0.1, or say --insecure if you trust everybody on that network"
             ) from error
-        return Gate(self._context, pair.public, pair.secret, source)
+        return Gate(context, pair.public, pair.secret, source)
 
     def _check_advertised(self, *, is_loopback: bool) -> None:
         """Refuse to send clients on other hosts to themselves."""
@@ -416,6 +423,7 @@ class BrokerService:
                 self._take_subscriptions(stream, now)
         now, wall = clock.monotonic(), clock.wall()  # a beat's time is not before its request
         self._take_commands(now, wall)
+        self._relay.mind(1 + max(each.port for each in self._streams.values()), now)
         engine.finish_pass(
             now=now,
             wall=wall,
@@ -753,6 +761,8 @@ class BrokerService:
         if self._closed:
             return
         self._closed = True
+        if hasattr(self, "_relay"):
+            self._relay.stop()
         if hasattr(self, "_peers"):
             self._peers.close()
         for stream in self._streams.values():

@@ -17,7 +17,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from ezgraph.backends import stored_deletion, stored_graphs, stored_partitions, stored_tags
+from ezgraph.backends import (
+    stored_deletion,
+    stored_graphs,
+    stored_partitions,
+    stored_recordings,
+    stored_tags,
+)
 from ezgraph.backends.stored_graphs import Written
 from ezgraph.backends.stored_verification import verification
 from ezgraph.broker.asked import Decided
@@ -25,18 +31,21 @@ from ezgraph.broker.freezing import freezing
 from ezgraph.broker.pieces import WaitingPieces
 from ezgraph.broker.reads_stored import look
 from ezgraph.broker.rules_store import check
-from ezgraph.errors import EzGraphError, JournalFailedError, LimitError, UnsupportedError
+from ezgraph.errors import EzGraphError, JournalFailedError, LimitError
 from ezgraph.protocol.events import (
     PartitionsWritten,
+    RecordingDeleted,
+    RecordingWritten,
     StoredDeleted,
     TagRemoved,
     TagSet,
     in_words,
 )
-from ezgraph.protocol.replies import Done, PartitionsStored, StoredPage
+from ezgraph.protocol.replies import Done, PartitionsStored, RecordingStored, StoredPage
 from ezgraph.protocol.stored import GraphRow, SnapshotRow
 from ezgraph.protocol.stored_commands import (
     Deletable,
+    DeleteRecording,
     DeleteStored,
     Freeze,
     Listed,
@@ -50,6 +59,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 
 if TYPE_CHECKING:
@@ -258,6 +268,12 @@ class Storing:
                 return Decided((TagRemoved(command.name, command.tag),), Done)
             case WritePartitions():
                 return self._write_partitions(store, command, written)
+            case WriteRecording():
+                return self._write_recording(store, command, written)
+            case DeleteRecording(name=name, artifact_key=artifact_key, number=number):
+                stored_recordings.delete_recording(store, name, artifact_key, number)
+                self._note()
+                return Decided((RecordingDeleted(name, artifact_key, number),), Done)
             case DeleteStored():
                 return Decided(self._delete(store, command), Done)
             case Freeze():
@@ -290,8 +306,6 @@ class Storing:
     def _write_partitions(
         self, store: Store, command: WritePartitions, written: Written
     ) -> Decided:
-        if command.recording is not None:
-            raise UnsupportedError("this broker stores no recordings; install a newer ezgraph")
         storage, new = command.artifact.storage_fingerprint, 0
         fingerprint = None
         if command.to_artifact:
@@ -307,6 +321,28 @@ class Storing:
         self._note(storage)
         body = PartitionsWritten(command.artifact.key, storage, new, command.name, fingerprint)
         return Decided((body,) if new else (), lambda seq: PartitionsStored(seq, new))
+
+    def _write_recording(
+        self, store: Store, command: WriteRecording, written: Written
+    ) -> Decided:
+        kept = stored_recordings.write_recording(
+            store, command.recording, command.partitions, command.changes, written
+        )
+        count, first = len(command.partitions), (kept.wall_time, kept.author)
+        self._note()
+        if count:
+            self._note(kept.artifact.storage_fingerprint)
+        body = RecordingWritten(
+            kept.name,
+            kept.artifact_key,
+            kept.number,
+            kept.first_seq,
+            kept.last_seq,
+            kept.failed,
+            count,
+            *first,
+        )
+        return Decided((body,), lambda seq: RecordingStored(seq, kept.number, *first))
 
     def _delete(self, store: Store, command: DeleteStored) -> Sequence[Body]:
         artifact, name, fingerprint = command.artifact, command.name, command.fingerprint

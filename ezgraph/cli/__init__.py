@@ -1,9 +1,9 @@
-"""The command line: ``ezgraph serve | status | ls | settings | graph | watch | log | connect | …``.
+"""The command line: ``ezgraph serve | status | ls | settings | graph | watch | diff | nodes | …``.
 
 Exit codes
     =====  ==========================================================================
     0      done; for ``watch`` and ``serve`` also: ended by Ctrl-C or SIGTERM
-    1      refused, or something differs: the broker said no, ``demo`` found a difference
+    1      refused, or something differs: the broker said no, ``diff`` or ``demo`` found one
     2      the command line, a key, a file or an option is not usable
     3      no broker answered in time
     4      a broker cannot start or go on: journal, port

@@ -26,11 +26,13 @@ from ezgraph.protocol.config import config_key_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ezgraph.cli.past_place import Past
     from ezgraph.graph.config_blocking import ConfigKeys
     from ezgraph.state.graph import GraphState
 
 T = TypeVar("T")
 TIMEOUT_S = 0.5
+_OFFERED = 1_000
 _STATE = f"{__name__}.state"
 
 
@@ -154,6 +156,131 @@ def _configuration(
     return []
 
 
+# --- what is stored of a rig ---
+
+
+def graph_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of graphs that have a snapshot."""
+    from ezgraph.cli.points import every_snapshot
+
+    found = _past(ctx, lambda past: [each.name for each in every_snapshot(past.connection)])
+    return _begun_so(found, incomplete)
+
+
+def tags(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the tags of the graph that was named before."""
+    return _begun_so(_tags_of(ctx, str(ctx.params.get("name"))), incomplete)
+
+
+def stored_points(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return every tag as ``NAME@TAG``; what is left of it, where bash has broken it."""
+    from ezgraph.cli.points import every_tag
+
+    if (rest := _rest_of_point(ctx, incomplete)) is not None:
+        return rest
+    found = _past(
+        ctx, lambda past: [f"{each.name}@{each.tag}" for each in every_tag(past.connection)]
+    )
+    return _begun_so(found, incomplete)
+
+
+def points(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return every tag as ``NAME@TAG``, and ``live``."""
+    from ezgraph.cli.points import LIVE
+
+    is_rest = ctx.meta.get(_BEGUN) is not None
+    return [*stored_points(ctx, incomplete), *_begun_so([] if is_rest else [LIVE], incomplete)]
+
+
+def addresses_then(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the addresses that had settings at the point that was named before."""
+    from ezgraph.cli.points import find
+
+    when = str(ctx.params.get("when"))
+    return _begun_so(_past(ctx, lambda past: list(find(past, when).graph.settings)), incomplete)
+
+
+class PointCommand(TyperCommand):
+    """A command with ``NAME@TAG``, of which bash makes three words: it breaks them at each ``@``.
+
+    They are put together again; of a word that is not complete only what is from the ``@`` on is
+    replaced.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's Click
+        """Take the words, whole."""
+        if ctx.resilient_parsing:
+            ctx.meta[_LAST] = args[-1] if args else None
+            args, ctx.meta[_BEGUN] = _put_together(args)
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:  # noqa: ANN401 - Typer's Click
+        """Return what is offered where every argument has a word."""
+        rest = _rest_of_point(ctx, incomplete) or []
+        return [Offered(each) for each in rest] or super().shell_complete(ctx, incomplete)
+
+
+_LAST, _BEGUN = f"{__name__}.last", f"{__name__}.begun"
+
+
+def _rest_of_point(ctx: typer.Context, incomplete: str) -> list[str] | None:
+    """Return the tags that may stand behind an ``@`` at which bash has broken; None: it has not."""
+    name = ctx.meta.get(_BEGUN)
+    if incomplete == "@":
+        name, incomplete = ctx.meta.get(_LAST), ""
+    if name is None:
+        return None
+    return [_Rest(f"@{each}") for each in _begun_so(_tags_of(ctx, name), incomplete)]
+
+
+class _Rest(str):
+    """The half of a word from its ``@`` on, which is what bash replaces.
+
+    It says that only what is behind the ``@`` is to be completed, and Typer leaves out what does
+    not begin with that.
+    """
+
+    __slots__ = ()
+
+    def startswith(self, *_: object) -> bool:
+        """Return whether Typer is to offer it."""
+        return True
+
+
+def _put_together(words: list[str]) -> tuple[list[str], str | None]:
+    """Return the words with ``X @ Y`` as one, without a last ``X @``, and that ``X``."""
+    whole: list[str] = []
+    for word in words:
+        if whole and (word == "@" or whole[-1].endswith("@")):
+            whole[-1] += word
+        else:
+            whole.append(word)
+    if whole and whole[-1].endswith("@"):
+        return whole[:-1], whole[-1].removesuffix("@")
+    return whole, None
+
+
+def _begun_so(words: Iterable[str], incomplete: str) -> list[str]:
+    return _plain(dict.fromkeys(each for each in words if each.startswith(incomplete)))
+
+
+def _tags_of(ctx: typer.Context, name: str) -> list[str]:
+    from ezgraph.cli.points import every_tag
+
+    return _past(ctx, lambda past: [each.tag for each in every_tag(past.connection, name)])
+
+
+def _past(ctx: typer.Context, ask: Callable[[Past], list[str]]) -> list[str]:
+    from ezgraph.cli.options import JournalFile
+    from ezgraph.cli.past_place import open_past
+
+    with suppress(EzGraphError, OSError):
+        journal = ctx.params.get("journal")
+        with open_past(JournalFile(journal) if journal else _broker(ctx)) as past:
+            return ask(past)
+    return []
+
+
 def _split_by_bash(given: list[str], incomplete: str) -> str | None:
     """Return the field whose value is wanted; bash takes FIELD=VALUE for three words.
 
@@ -234,3 +361,43 @@ def _broker(ctx: typer.Context) -> Target:
             words[name] = words.get(name) or above.params.get(name)
         above = above.parent
     return target(ctx, Given(**words, timeout_s=TIMEOUT_S))
+
+
+# --- nodes ---
+
+
+def node_paths(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return graphs, and below one the labels that come next.
+
+    One that leads on is never offered alone: what is below it is, too, else the shell ends the
+    word there.
+    """
+    with suppress(EzGraphError, OSError):
+        found = _paths_below(ctx, incomplete)
+        if len(found) == 1:
+            found += _paths_below(ctx, f"{found[0]}/")
+        return _plain(found)
+    return []
+
+
+def _paths_below(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return what may stand for the last label that was typed, with the way there."""
+    from ezgraph.cli.nodes import node_at
+    from ezgraph.cli.served import graph_records
+    from ezgraph.protocol.key_text import escaped
+
+    broker, at = _broker(ctx), ctx.params.get("at")
+    way, slash, _ = incomplete.rpartition("/")
+    if not slash and not at:
+        found = [escaped(each["name"], "%/") for each in graph_records(broker)]
+    else:
+        with node_at(broker, way or None, at) as (node, _):
+            found = [f"{way}{slash}{_word(label)}" for label in node.keys(0, _OFFERED)]
+    return [each for each in found if each.startswith(incomplete)]
+
+
+def _word(label: str | int) -> str:
+    """Return a label without the brackets that shells would take for a pattern."""
+    from ezgraph.protocol.served import node_path_text
+
+    return str(label) if isinstance(label, int) else node_path_text([label])

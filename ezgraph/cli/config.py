@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ezgraph.cli import completion
-from ezgraph.cli.options import JsonOption, ReasonOption, Target, after_option, on_broker
+from ezgraph.cli.options import (
+    JsonOption,
+    ReasonOption,
+    Target,
+    after_option,
+    bulk_s,
+    on_broker,
+)
 from ezgraph.cli.paper import paper, say, tell
 from ezgraph.errors import ConfigError, UnknownConfigKeyError
 from ezgraph.protocol.config import as_config_key, config_key_text, parse_config_key
@@ -81,9 +88,6 @@ IfSeqOption = Annotated[
         show_default=False,
     ),
 ]
-_BULK_S = 60.0
-"""How long to wait for what may be large, unless a time is given."""
-
 
 @contextmanager
 def configuration(broker: Target) -> Iterator[ConfigKeys]:
@@ -93,11 +97,6 @@ def configuration(broker: Target) -> Iterator[ConfigKeys]:
 
     with guest(broker) as session:
         yield ConfigKeys.of(session)
-
-
-def bulk_s(broker: Target) -> float:
-    """Return how long to wait for what may be large."""
-    return broker.timeout_s if broker.timeout_given else _BULK_S
 
 
 # --- one entry ---

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.cli.as_json import dumps
-from ezgraph.cli.config import bulk_s, configuration
+from ezgraph.cli.config import configuration
 from ezgraph.cli.config_document import MAX_BYTES, parse_document
 from ezgraph.cli.config_layout import place_text, read_layout, written
 from ezgraph.cli.config_plan import SEEDS, plan_import, refuse_violations, transactions
+from ezgraph.cli.options import bulk_s
 from ezgraph.cli.paper import paper, say, tell
 from ezgraph.cli.words import count, inner
 from ezgraph.errors import ConfigError, EzGraphError, UnknownConfigKeyError

@@ -275,7 +275,7 @@ def compact(
     from ezgraph.cli.journal_state import settle
 
     path, cutoff = journal_file(journal), _cutoff(keep_age)
-    _check_exists(path)
+    check_exists(path)
     with SQLiteBackend(path).connect() as connection, connection.open_journal() as opened:
         floor, before = _floor(opened, keep_events, cutoff), opened.size_bytes()
         gone = opened.count_given(opened.floor, floor)
@@ -290,7 +290,8 @@ def compact(
     say(f"{path}: {size(before)} before, {size(after)} now; {count(gone, 'event')} dropped")
 
 
-def _check_exists(path: Path) -> None:
+def check_exists(path: Path) -> None:
+    """Raise JournalError where there is no journal, before one is made."""
     if not path.exists():
         raise JournalError(f"there is no journal at {str(path)!r}; see that the path is right")
 

@@ -169,6 +169,8 @@ def _owned(client: ClientInfo) -> str:
     owned = [count(len(client.edges), "edge")] if client.edges else []
     if client.components:
         owned.append(count(len(client.components), "component"))
+    if client.graphs:
+        owned.append(count(len(client.graphs), "served graph"))
     return ", ".join(owned)
 
 

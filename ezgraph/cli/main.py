@@ -20,12 +20,15 @@ from ezgraph.cli import (
     journal,
     keys,
     log,
+    nodes,
+    recordings,
     render,
     roles,
     runs,
     serve,
     settings,
     show,
+    time_machine,
     verify,
     watch,
 )
@@ -102,6 +105,7 @@ def _before(
 
 
 _BROKER, _LOOK, _CHANGE, _ACCESS, _TRY = "Broker", "Look", "Change", "Access", "Try"
+_PAST = "Past"
 app.command(rich_help_panel=_BROKER)(serve.serve)
 app.command(rich_help_panel=_BROKER)(show.status)
 app.command(rich_help_panel=_BROKER)(change.shutdown)
@@ -111,12 +115,24 @@ app.command(rich_help_panel=_LOOK)(render.graph)
 app.command(rich_help_panel=_LOOK)(render.snapshot)
 app.command(rich_help_panel=_LOOK)(watch.watch)
 app.command(rich_help_panel=_LOOK)(log.log)
+app.add_typer(nodes.app, rich_help_panel=_LOOK)
 app.add_typer(settings.app, rich_help_panel=_CHANGE)
 app.add_typer(config.app, rich_help_panel=_CHANGE)
 app.command(rich_help_panel=_CHANGE)(change.connect)
 app.command(rich_help_panel=_CHANGE)(change.disconnect)
 app.command(rich_help_panel=_CHANGE)(change.pause)
 app.command(rich_help_panel=_CHANGE)(change.resume)
+for _each in (
+    time_machine.freeze,
+    time_machine.tag,
+    time_machine.tags,
+    time_machine.untag,
+    time_machine.diff,
+    time_machine.at,
+    time_machine.restore,
+    recordings.recordings,
+):
+    app.command(cls=completion.PointCommand, rich_help_panel=_PAST)(_each)
 app.add_typer(keys.app, rich_help_panel=_ACCESS)
 app.add_typer(contexts.app, rich_help_panel=_ACCESS)
 app.add_typer(roles.app, rich_help_panel=_ACCESS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 import typer
 
@@ -15,6 +15,7 @@ from ezgraph.config import (
     ClientKeys,
     address_text_from_environment,
 )
+from ezgraph.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TIMEOUT_S = 3.0
+_BULK_S = 60.0
+"""How long to wait for what may be large, unless a time is given."""
 
 AddressOption = Annotated[
     str | None,
@@ -67,6 +70,15 @@ TimeoutOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+JournalOption = Annotated[
+    str | None,
+    typer.Option(
+        "--journal",
+        metavar="FILE",
+        help="Ask a journal's file (or sqlite:// address) instead of a broker.",
+        show_default=False,
+    ),
+]
 ReasonOption = Annotated[
     str | None,
     typer.Option(metavar="TEXT", help="Why; stored with the event.", show_default=False),
@@ -116,6 +128,18 @@ class Target:
         return ", ".join(map(str, self.addresses))
 
 
+def bulk_s(broker: Target) -> float:
+    """Return how long to wait for what may be large."""
+    return broker.timeout_s if broker.timeout_given else _BULK_S
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFile:
+    """A journal as it was named: a file or its address."""
+
+    typed: str
+
+
 def target(ctx: typer.Context, own: Given) -> Target:
     """Return what a command and the options before it name; the command's own win.
 
@@ -139,16 +163,30 @@ def on_broker(command: Callable[Concatenate[Target, P], R]) -> Callable[..., R]:
 
     Typer reads what a command takes from its signature; these four stand there once, below.
     """
-    own, call = inspect.signature(command, eval_str=True), cast("Callable[..., R]", command)
-    ctx, *options = inspect.signature(_broker_options, eval_str=True).parameters.values()
+    return _taking(_broker_options, _target_of, command)
+
+
+def on_past(command: Callable[Concatenate[Target | JournalFile, P], R]) -> Callable[..., R]:
+    """Return a command as `on_broker` does, which may also be handed a journal's file."""
+    return _taking(_past_options, _past_of, command)
+
+
+def _taking(
+    options: Callable[..., None],
+    read: Callable[[typer.Context, dict[str, Any]], Any],
+    command: Callable[..., R],
+) -> Callable[..., R]:
+    """Return a command that takes ``options`` too, and is handed what ``read`` makes of them."""
+    own = inspect.signature(command, eval_str=True)
+    ctx, *more = inspect.signature(options, eval_str=True).parameters.values()
     _, *rest = own.parameters.values()
 
     @wraps(command)
     def called(*, ctx: typer.Context, **words: Any) -> R:  # noqa: ANN401
-        given = Given(*(words.pop(each.name) for each in options))
-        return call(target(ctx, given), **words)
+        given = {each.name: words.pop(each.name) for each in more}
+        return command(read(ctx, given), **words)
 
-    taken = [ctx, *rest, *options]
+    taken = [ctx, *rest, *more]
     called.__annotations__ = {each.name: each.annotation for each in taken}
     vars(called)["__signature__"] = own.replace(parameters=taken)
     return called
@@ -162,6 +200,33 @@ def _broker_options(
     timeout: TimeoutOption = None,
 ) -> None:
     """Take what a command of `on_broker` takes beside its own, in the order of `Given`."""
+
+
+def _target_of(ctx: typer.Context, given: dict[str, Any]) -> Target:
+    return target(ctx, Given(*given.values()))
+
+
+def _past_options(
+    ctx: typer.Context,
+    journal: JournalOption = None,
+    address: AddressOption = None,
+    context: ContextOption = None,
+    keys: KeysOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Take what a command of `on_past` takes beside its own."""
+
+
+def _past_of(ctx: typer.Context, given: dict[str, Any]) -> Target | JournalFile:
+    journal = given.pop("journal")
+    if journal is None:
+        return _target_of(ctx, given)
+    for name in ("address", "context"):
+        if given[name]:
+            raise ConfigError(
+                f"--journal is read without a broker, and --{name} names one; give one of them"
+            )
+    return JournalFile(journal)
 
 
 def _place(given: Given) -> Place:

@@ -24,6 +24,11 @@ Part = tuple[str, str]
 class Paper(Protocol):
     """What a command writes on."""
 
+    @property
+    def width(self) -> int | None:
+        """How many characters a line has; None: as many as it takes."""
+        ...
+
     def line(
         self, *parts: Part, middle: Sequence[Part] = (), end: Sequence[Part] = ()
     ) -> None:
@@ -39,6 +44,8 @@ class Paper(Protocol):
 
 class Pipe:
     """Plain text."""
+
+    width = None
 
     def line(
         self, *parts: Part, middle: Sequence[Part] = (), end: Sequence[Part] = ()
@@ -64,6 +71,11 @@ class Terminal:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+
+    @property
+    def width(self) -> int:
+        """How many characters a line has."""
+        return self._console.width
 
     def line(
         self, *parts: Part, middle: Sequence[Part] = (), end: Sequence[Part] = ()

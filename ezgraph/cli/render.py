@@ -131,6 +131,11 @@ def _write(taken: GraphSnapshot) -> None:
         ]
         write(("", ""))
         table(["process", "pid", "host", "units"], rows, right=[1])
+    if taken.graphs:
+        rows = [[visible(name), visible(", ".join(graph.owners))]
+                for name, graph in taken.graphs.items()]
+        write(("", ""))
+        table(["served graph", "by"], rows)
     if taken.settings:
         rows = [[visible(where), setting(value)] for where, value in taken.settings.items()]
         write(("", ""))

@@ -104,6 +104,7 @@ def _status_rows(report: StatusReport, address: str) -> list[tuple[str, list[Par
                     f"{count(report.sessions, 'session')}, {count(report.processes, 'process')}, "
                     f"{count(report.components, 'component')}, {count(report.edges, 'edge')}, "
                     f"{count(report.config_entries, 'config key')}, "
+                    f"{count(report.served_graphs, 'served graph')}, "
                     f"{report.watched_prefixes:,} watched",
                     "",
                 )
@@ -128,7 +129,8 @@ def _events_ports(report: StatusReport) -> str:
     """Return which ports, beside the address's, a firewall has to let in."""
     others = [str(port) for port in report.scope_ports if port != report.events_port]
     more = f", of other read scopes on {', '.join(others)}" if others else ""
-    return f"events on port {report.events_port}{more}"
+    relay = "" if report.relay_port is None else f", relay of nodes on {report.relay_port}"
+    return f"events on port {report.events_port}{more}{relay}"
 
 
 # --- ls ---

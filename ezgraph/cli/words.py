@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from ezgraph.protocol.events import (
     AccessRefused,
@@ -19,13 +19,19 @@ from ezgraph.protocol.events import (
     EndReason,
     GraphRegistered,
     GraphRemoved,
+    GraphServed,
+    GraphWithdrawn,
     HistoryCompacted,
+    NodeAnnounced,
+    NodeWithdrawn,
     PartitionsWritten,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
@@ -40,16 +46,30 @@ from ezgraph.protocol.events import (
     TagSet,
     in_words,
 )
+from ezgraph.protocol.served import node_path_text
 from ezgraph.protocol.settings import SettingsEventType
+from ezgraph.protocol.value_text import inner, short, size
 from ezgraph.protocol.wiring import visible
 
 if TYPE_CHECKING:
     from ezgraph.protocol.events import Source
     from ezgraph.protocol.settings import SettingsSnapshotValue
 
+__all__ = [
+    "Told",
+    "age",
+    "count",
+    "fields_of",
+    "inner",
+    "moment",
+    "setting",
+    "short",
+    "size",
+    "tell",
+    "who",
+]
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_KIB = 1024
-SMALL_ARRAY = 8
 _LINE = 500
 
 
@@ -67,17 +87,6 @@ def age(seconds: float) -> str:
     if whole < _DAY:
         return f"{whole // _HOUR}h {whole % _HOUR // _MINUTE}m"
     return f"{whole // _DAY}d {whole % _DAY // _HOUR}h"
-
-
-def size(size_bytes: float) -> str:
-    """Return a size in binary units: ``812 B``, ``12.3 MiB``."""
-    if size_bytes < _KIB:
-        return f"{size_bytes:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        size_bytes /= _KIB
-        if size_bytes < _KIB - 0.05:
-            return f"{size_bytes:.1f} {unit}"
-    return f"{size_bytes / _KIB:.1f} TiB"
 
 
 def count(number: int, noun: str) -> str:
@@ -121,29 +130,6 @@ def fields_of(value: SettingsSnapshotValue) -> dict[str, str]:
     if isinstance(shown, Mapping):
         return {visible(str(name)): inner(item) for name, item in shown.items()}
     return {"": short(shown)}
-
-
-def short(value: Any) -> str:  # noqa: ANN401
-    """Return a value on one line; large arrays by their type and shape."""
-    if isinstance(value, Mapping):
-        return " ".join(f"{visible(str(name))}={inner(item)}" for name, item in value.items())
-    return visible(value) if isinstance(value, str) else inner(value)
-
-
-def inner(value: Any) -> str:  # noqa: ANN401
-    """Return a value on one line as it stands within others: text in quotes."""
-    if isinstance(value, Mapping):
-        inside = ", ".join(f"{visible(str(name))}={inner(item)}" for name, item in value.items())
-        return f"{{{inside}}}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(inner(item) for item in value)}]"
-    if isinstance(value, bytes | bytearray):
-        return f"<{size(len(value))}>"
-    if hasattr(value, "dtype") and hasattr(value, "tolist"):
-        if value.size <= SMALL_ARRAY:
-            return inner(value.tolist())
-        return f"<{value.dtype} {'x'.join(map(str, value.shape))}>"
-    return visible(repr(value))
 
 
 # --- events ---
@@ -192,6 +178,17 @@ def tell(body: Body) -> Told:
         case ConfigSchemaSet():
             what = "has a schema" if body.schema is not None else "has no schema any more"
             return Told("changed", CHANGED, what)
+        case GraphServed():
+            where = ", ".join(map(visible, body.endpoints)) or "nowhere that can be dialled"
+            return Told("served", ADDED, _cut(f"at {where} by {visible(body.owner)}"))
+        case GraphWithdrawn():
+            rest = "" if body.is_last else ", others still serve it"
+            return Told("withdrawn", GONE, f"by {visible(body.owner)}{rest}")
+        case NodeAnnounced():
+            path = node_path_text(body.path) + "/…" * (body.depth > len(body.path))
+            return Told("added", ADDED, _cut(visible(f"{path}  {body.summary}")))
+        case NodeWithdrawn():
+            return Told("removed", GONE, "")
         case PauseChanged():
             return Told("paused" if body.paused else "resumed", CHANGED, "")
         case HistoryCompacted():
@@ -210,6 +207,10 @@ def tell(body: Body) -> Told:
         case PartitionsWritten():
             where = "" if body.name is None else f" in {visible(body.name)} {body.fingerprint}"
             return Told("written", ADDED, f"{count(body.count, 'partition')}{where}")
+        case RecordingWritten():
+            return _recording(body)
+        case RecordingDeleted():
+            return Told("deleted", GONE, f"recording {body.number}")
         case StoredDeleted():
             return Told("deleted", GONE, count(body.count, _DELETED.get(body.what, "thing")))
         case StateRestored():
@@ -220,6 +221,16 @@ def tell(body: Body) -> Told:
             why = "made so" if body.why_not is None else f"not made so: {visible(body.why_not)}"
             return Told("settled", CHANGED, why)
     assert_never(body)
+
+
+def _recording(body: RecordingWritten) -> Told:
+    number, added = f"recording {body.number}", count(body.partitions, "partition")
+    if body.last_seq is not None:
+        how = "failed" if body.failed else "ended"
+        return Told(how, GONE if body.failed else CHANGED, f"{number}, {added} more")
+    if body.partitions:
+        return Told("written", ADDED, f"{added} in {number}")
+    return Told("noted", CHANGED, f"{number}, since seq {body.first_seq}")
 
 
 _DELETED = {"graph": "graph", "snapshot": "snapshot", "partitions": "partition"}

@@ -50,6 +50,12 @@ if TYPE_CHECKING:
         TagChange,
         TagInfo,
     )
+    from ezgraph.protocol.recordings import (
+        RecordedChange,
+        RecordedPartition,
+        Recording,
+        RecordingInfo,
+    )
 
 T = TypeVar("T")
 SCHEME = "ezgraph"
@@ -287,6 +293,36 @@ class BrokerConnection(Connection):
     def find_snapshots(self, artifact: Artifact, partition: Partition) -> list[SnapshotInfo]:
         """See `Connection.find_snapshots`."""
         return self._run(self._calls.find_snapshots(artifact, partition))
+
+    def write_recording(
+        self,
+        info: RecordingInfo,
+        partitions: Iterable[RecordedPartition] = (),
+        changes: Iterable[RecordedChange] = (),
+    ) -> RecordingInfo:
+        """See `Connection.write_recording`; up to 2,000 of both together."""
+        return self._run(self._calls.write_recording(info, partitions, changes))
+
+    def read_recording(self, name: str, artifact_key: str, number: int) -> Recording:
+        """See `Connection.read_recording`."""
+        return self._run(self._calls.read_recording(name, artifact_key, number))
+
+    def list_recordings(
+        self,
+        name: str | None = None,
+        artifact_key: str | None = None,
+        *,
+        after: str | None = None,
+        limit: int = LISTED,
+    ) -> Page[RecordingInfo]:
+        """See `Connection.list_recordings`."""
+        return self._run(
+            self._calls.list_recordings(name, artifact_key, after=after, limit=limit)
+        )
+
+    def delete_recording(self, name: str, artifact_key: str, number: int) -> None:
+        """See `Connection.delete_recording`."""
+        self._run(self._calls.delete_recording(name, artifact_key, number))
 
     def list_graphs(
         self, name: str | None = None, *, after: str | None = None, limit: int = LISTED

@@ -61,6 +61,7 @@ from ezgraph.errors import (
 from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.commands import (
     Command,
+    FindGraph,
     GetStatus,
     Goodbye,
     Hello,
@@ -103,6 +104,7 @@ QUESTIONS = (
     ReadConfig,
     ListConfigTypes,
     ReadConfigSchema,
+    FindGraph,
 )
 """Commands that change nothing."""
 _FATAL = OVER | {"wrong_cluster", "protocol_version", "invalid_command"}

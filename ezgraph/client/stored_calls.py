@@ -11,14 +11,19 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from ezgraph.backends import stored_graphs, stored_partitions, stored_tags
+from ezgraph.backends import stored_graphs, stored_partitions, stored_recordings, stored_tags
 from ezgraph.backends.connection import LISTED, NO_FILTER, compared
 from ezgraph.backends.contents import with_content_fingerprint
 from ezgraph.backends.given import (
+    a_recording,
     a_snapshot,
     an_artifact,
     check_name_or_none,
+    check_recording,
+    check_recordings_of,
     check_tag,
+    recorded_changes,
+    recorded_partitions,
     scope_within,
     some_partitions,
 )
@@ -32,9 +37,10 @@ from ezgraph.errors import (
 )
 from ezgraph.protocol.artifacts import check_fingerprint, check_name, input_filter
 from ezgraph.protocol.graphs import Graph, Snapshot
-from ezgraph.protocol.replies import Done, PartitionsStored, StoredPage
+from ezgraph.protocol.replies import Done, PartitionsStored, RecordingStored, StoredPage
 from ezgraph.protocol.stored_commands import (
     Deletable,
+    DeleteRecording,
     DeleteStored,
     GraphAt,
     Listed,
@@ -42,6 +48,7 @@ from ezgraph.protocol.stored_commands import (
     PartitionsAt,
     PieceAt,
     ReadStored,
+    RecordingAt,
     RemoveTag,
     SetTag,
     SnapshotAt,
@@ -51,6 +58,7 @@ from ezgraph.protocol.stored_commands import (
     StoreSnapshot,
     TagAt,
     WritePartitions,
+    WriteRecording,
 )
 
 if TYPE_CHECKING:
@@ -68,9 +76,15 @@ if TYPE_CHECKING:
         TagChange,
         TagInfo,
     )
+    from ezgraph.protocol.recordings import (
+        RecordedChange,
+        RecordedPartition,
+        Recording,
+        RecordingInfo,
+    )
     from ezgraph.protocol.stored import GraphRow
 
-    Paged = PartitionsAt | Listed | SnapshotsWith
+    Paged = PartitionsAt | Listed | SnapshotsWith | RecordingAt
 
 T = TypeVar("T")
 PARTITIONS_AT_ONCE = 2_000
@@ -253,6 +267,47 @@ class StoredCalls:
             wanted.fingerprint,
         )
         return stored_partitions.find_snapshots(await self._all([asked]), artifact, wanted)
+
+    # --- recordings ---
+
+    async def write_recording(
+        self,
+        info: RecordingInfo,
+        partitions: Iterable[RecordedPartition] = (),
+        changes: Iterable[RecordedChange] = (),
+    ) -> RecordingInfo:
+        """See `Connection.write_recording`; up to 2,000 of both together."""
+        a_recording(info)
+        kept, noted = recorded_partitions(partitions), recorded_changes(changes)
+        stored = await self._ask(WriteRecording(info, kept, noted), RecordingStored)
+        return info.as_stored(stored.number, stored.wall_time, stored.author)
+
+    async def read_recording(self, name: str, artifact_key: str, number: int) -> Recording:
+        """See `Connection.read_recording`."""
+        check_recording(name, artifact_key, number)
+        store = await self._all([RecordingAt(name, artifact_key, number)])
+        return stored_recordings.read_recording(store, name, artifact_key, number)
+
+    async def list_recordings(
+        self,
+        name: str | None = None,
+        artifact_key: str | None = None,
+        *,
+        after: str | None = None,
+        limit: int = LISTED,
+    ) -> Page[RecordingInfo]:
+        """See `Connection.list_recordings`."""
+        check_recordings_of(name, artifact_key)
+        of = (MemoryRows(), name, artifact_key, after, limit)
+        stored_recordings.list_recordings(*of)  # checks the rest
+        within = (name, artifact_key) if name and artifact_key else _within(name)
+        store = await self._list("recording", within, after, limit)
+        return stored_recordings.list_recordings(store, *of[1:])
+
+    async def delete_recording(self, name: str, artifact_key: str, number: int) -> None:
+        """See `Connection.delete_recording`."""
+        check_recording(name, artifact_key, number)
+        await self._ask(DeleteRecording(name, artifact_key, number), Done)
 
     # --- lists, and deletion ---
 

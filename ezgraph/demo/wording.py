@@ -17,13 +17,19 @@ from ezgraph.protocol.events import (
     EndReason,
     GraphRegistered,
     GraphRemoved,
+    GraphServed,
+    GraphWithdrawn,
     HistoryCompacted,
+    NodeAnnounced,
+    NodeWithdrawn,
     PartitionsWritten,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
@@ -103,6 +109,14 @@ def describe(event: Event, before: GraphState) -> Wording:
             return Wording("-", f"configuration {body.type} {config_key_text(body.key)} is gone")
         case ConfigSchemaSet():
             return Wording("~", f"configuration {body.type} has another schema")
+        case GraphServed():
+            return Wording("+", f"{event.source.program} serves the data of {body.name}")
+        case GraphWithdrawn():
+            return Wording("-", f"{event.source.program} serves the data of {body.name} no longer")
+        case NodeAnnounced():
+            return Wording("+", f"{body.name} has a node: {body.summary}")
+        case NodeWithdrawn():
+            return Wording("-", f"{body.name} has a node less")
         case PauseChanged():
             return Wording("~", "publishers pause" if body.paused else "publishers go on")
         case HistoryCompacted():
@@ -117,6 +131,12 @@ def describe(event: Event, before: GraphState) -> Wording:
             return Wording("-", f"tag {body.name}@{body.tag} is gone")
         case PartitionsWritten():
             return Wording("+", f"{body.count} partitions of {body.artifact_key} are stored")
+        case RecordingWritten(last_seq=None):
+            return Wording("+", f"recording {body.number} of {body.artifact_key} goes on")
+        case RecordingWritten():
+            return Wording("~", f"recording {body.number} of {body.artifact_key} has ended")
+        case RecordingDeleted():
+            return Wording("-", f"recording {body.number} of {body.artifact_key} is forgotten")
         case StoredDeleted():
             return Wording("-", f"{body.what} of {body.name} {body.fingerprint} is deleted")
         case StateRestored():

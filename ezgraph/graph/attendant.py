@@ -29,7 +29,9 @@ from typing import TYPE_CHECKING
 from ezgraph.clock import SystemClock
 from ezgraph.config import DEFAULT_CHANGE_TIMEOUT_S
 from ezgraph.errors import (
+    DeadlineError,
     EzGraphError,
+    JournalFailedError,
     LimitError,
     MalformedMessageError,
     StaleWriteError,
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from ezgraph.clock import Clock
-    from ezgraph.graph.changes import ChangeHandler, Holdable
+    from ezgraph.graph.changes import ChangeHandler, CheckHandler, Holdable
     from ezgraph.protocol.routed import Routed
 
     RequestHandler = Callable[[ProcessControlRequest], Awaitable[object]]
@@ -109,9 +111,10 @@ class Attendant:
         *,
         timeout_s: float = DEFAULT_CHANGE_TIMEOUT_S,
         lock: Holdable | None = None,
+        check: CheckHandler | None = None,
     ) -> None:
         """Have ``changer`` make the changes of a unit's settings, or refuse them."""
-        self.changes.take(address, Changer(changer, timeout_s, lock))
+        self.changes.take(address, Changer(changer, timeout_s, lock, check))
 
     def take_no_changes(self, address: str) -> None:
         """Refuse changes of a unit's settings from now on."""
@@ -133,6 +136,9 @@ class Attendant:
     async def attend(self, request: Routed) -> None:
         """Answer one request that was handed to this process."""
         request_id = request.request_id
+        if isinstance(request, SettingsCheckRequest):
+            await self.send(await self._check(request))  # asked again, it is made again
+            return
         if request_id in self._busy:
             overdue = self.changes.overdue(request_id)
             if overdue is None:
@@ -149,18 +155,28 @@ class Attendant:
         self._busy.add(request_id)
         try:
             with self.changes.turn(request) as busy:
-                answer = busy or await self._answer(request)
-                if isinstance(answer, ReportSettings):
-                    answer = await self._report(answer, request_id)
-                elif (unsendable := await self.send(answer)) is not None:
-                    answer = _failed_to_send(answer, unsendable)
-                    await self.send(answer)
+                answer = await self._tell_what_came_of(
+                    busy or await self._answer(request), request_id
+                )
+            if answer is None:
+                return
             self._remember(answer)
             if request_id in self._asked_again:  # by a broker that may not know the answer
                 await self.send(answer)
         finally:
             self._busy.discard(request_id)
             self._asked_again.discard(request_id)
+
+    async def _tell_what_came_of(
+        self, answer: AnswerRequest | ReportSettings, request_id: str
+    ) -> AnswerRequest | None:
+        """Send it; return what is said when it is asked for again, None: it is done again then."""
+        if isinstance(answer, ReportSettings):
+            return await self._report(answer, request_id)
+        if (unsendable := await self.send(answer)) is not None:
+            answer = _failed_to_send(answer, unsendable)
+            await self.send(answer)
+        return answer
 
     def give_up(self, request: Routed) -> AnswerRequest | None:
         """The time of a change is over: return what is to be sent to who asked; None: it is made.
@@ -180,11 +196,11 @@ class Attendant:
             _, oldest = answers.popitem(last=False)
             self._answer_bytes -= len(oldest.payload or b"")
 
-    async def _answer(self, request: Routed) -> AnswerRequest | ReportSettings:
+    async def _answer(
+        self, request: ProcessControlRequest | SettingsChangeRequest
+    ) -> AnswerRequest | ReportSettings:
         if isinstance(request, SettingsChangeRequest):
             return await self._change(request)
-        if isinstance(request, SettingsCheckRequest):
-            return _uncheckable(request)
         try:
             return await self._operate(request)
         except NotImplementedError as error:
@@ -257,6 +273,27 @@ class Attendant:
             request.address, value, None, request.reason, answers=request.request_id
         )
 
+    async def _check(self, request: SettingsCheckRequest) -> AnswerRequest:
+        """Return whether a change would be made; nothing is changed."""
+        changer = self.changes.changer_of(request.address)
+        if changer is None:
+            return refused(
+                request, f"its program takes no changes of {request.address!r} while it runs"
+            )
+        if changer.check is None:
+            return _uncheckable(request)
+        with self.changes.checking(request, changer) as busy:
+            if busy is not None:
+                return busy
+            try:
+                await changer.check(request)
+            except VetoedError as error:
+                return refused(request, str(error))
+            except Exception as error:
+                log.exception("a check of settings failed address=%s", request.address)
+                return refused(request, f"{type(error).__name__}: {error}")
+        return AnswerRequest(request.request_id, ok=True)
+
     def is_stale(self, request: SettingsChangeRequest) -> bool:
         """Return whether a change is wanted only of settings that are others by now.
 
@@ -277,12 +314,19 @@ class Attendant:
             return error if isinstance(error, LimitError | MalformedMessageError) else None
         return None
 
-    async def _report(self, report: ReportSettings, request_id: str) -> AnswerRequest:
-        """Report what a change came to; return what is said when it is asked for again."""
+    async def _report(self, report: ReportSettings, request_id: str) -> AnswerRequest | None:
+        """Report what a change came to; return what is said when it is asked for again.
+
+        None: the broker could not take the report for now, so nobody knows of the change. If it is
+        asked for again, it is made again, and reported then.
+        """
         made = "the change was made before, and is not made again; watch the settings"
         try:
             with self.reporting(report.address) as note:
                 note(await self._tell(report, _ANSWER_S))
+        except (JournalFailedError, DeadlineError) as error:
+            log.warning("settings were not taken address=%s: %s", report.address, error)
+            return None
         except EzGraphError as error:
             log.warning("settings were not taken address=%s: %s", report.address, error)
             made = f"the change was made, but could not be reported: {error}"
@@ -339,7 +383,8 @@ def _uncheckable(request: SettingsCheckRequest) -> AnswerRequest:
     return AnswerRequest(
         request.request_id,
         ok=False,
-        error=f"its program cannot check changes of {request.address!r} without making them",
+        error=f"its program cannot check changes of {request.address!r} without making them; it "
+        f"would with a SettingsHost, or with take_changes(check=…)",
         error_code=ProcessControlErrorCode.HANDLER_NOT_CONFIGURED.value,
     )
 

@@ -11,6 +11,9 @@ line. That one is refused as long as the overdue one is not over, because nobody
 settings will be. What an overdue one comes to is true whenever it comes, as nothing was changed in
 between: it is reported then, and the address takes changes again.
 
+Whether a change would be made may be asked before (a *check*): that changes nothing, waits for no
+turn, and is refused where nobody knows yet what the settings will be.
+
 The shell that runs a changer watches the time (`Changes.time_for`), says when it is over
 (`Changes.give_up`), and cancels the changer if it can.
 """
@@ -25,7 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ezgraph.errors import ChangeOverdueError, OwnerBusyError, StaleWriteError
 from ezgraph.protocol.commands import AnswerRequest
-from ezgraph.protocol.routed import SettingsChangeRequest
+from ezgraph.protocol.routed import SettingsChangeRequest, SettingsCheckRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from ezgraph.protocol.routed import Routed
 
     ChangeHandler = Callable[[SettingsChangeRequest], Awaitable[object]]
+    CheckHandler = Callable[[SettingsCheckRequest], Awaitable[object]]
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +56,14 @@ class Holdable(Protocol):
 class Changer(NamedTuple):
     """What makes the changes of a unit's settings, and how long it may be at one.
 
-    ``lock`` is held until a change is reported, where other threads make changes, too.
+    ``lock`` is held until a change is reported, where other threads make changes, too. ``check``
+    says whether a change would be made; None: nothing does.
     """
 
     make: ChangeHandler
     timeout_s: float
     lock: Holdable | None
+    check: CheckHandler | None = None
 
 
 class Changes:
@@ -72,6 +78,7 @@ class Changes:
         self._changers: dict[str, Changer] = {}
         self._making: dict[str, SettingsChangeRequest] = {}
         self._overdue: dict[str, AnswerRequest] = {}
+        self._checking: set[str] = set()
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -161,11 +168,32 @@ class Changes:
         if self._making.get(request.address) is request:
             del self._making[request.address]
 
+    # --- checks ---
+
+    @contextmanager
+    def checking(
+        self, request: SettingsCheckRequest, changer: Changer
+    ) -> Iterator[AnswerRequest | None]:
+        """Hold the settings while a check is made; yields why it cannot be, or None."""
+        with self._lock:
+            making = self._making.get(request.address)
+            is_busy = making is not None and making.request_id in self._overdue
+            self._checking.add(request.request_id)
+        try:
+            if is_busy:
+                said = "it is still at an earlier change, which is overdue"
+                yield refused(request, said, OwnerBusyError.code)
+                return
+            with _held(changer) as is_held:
+                yield None if is_held else _unheld(request, changer)
+        finally:
+            self._checking.discard(request.request_id)
+
     # --- changes that take too long ---
 
     def time_for(self, request: Routed) -> float | None:
         """Return how many seconds its changer may be at a request; None: no changer is."""
-        if not isinstance(request, SettingsChangeRequest):
+        if not isinstance(request, SettingsChangeRequest | SettingsCheckRequest):
             return None
         changer = self._changers.get(request.address)
         return changer.timeout_s if changer is not None else None
@@ -175,6 +203,8 @@ class Changes:
 
         None: no changer is at it (any more), or it was given up before.
         """
+        if isinstance(request, SettingsCheckRequest):
+            return self._give_up_check(request)
         if not isinstance(request, SettingsChangeRequest):
             return None
         with self._lock:
@@ -186,6 +216,15 @@ class Changes:
         log.warning("a change of settings is overdue address=%s", request.address)
         self._go_on(request.address)
         return overdue
+
+    def _give_up_check(self, request: SettingsCheckRequest) -> AnswerRequest | None:
+        with self._lock:
+            if request.request_id not in self._checking:
+                return None
+            self._checking.discard(request.request_id)
+        log.warning("a check of settings takes too long address=%s", request.address)
+        said = f"its program has been checking for {self.time_for(request):g} s"
+        return refused(request, said, ChangeOverdueError.code)
 
     def overdue(self, request_id: str) -> AnswerRequest | None:
         """Return what was said of a change that is overdue, and not over; None: it is not."""
@@ -208,7 +247,7 @@ def _held(changer: Changer) -> Iterator[bool]:
 
 
 def refused(
-    request: SettingsChangeRequest, reason: str, code: str | None = None
+    request: SettingsChangeRequest | SettingsCheckRequest, reason: str, code: str | None = None
 ) -> AnswerRequest:
     """Return the answer that a change was refused; ``code`` None: by a veto."""
     return AnswerRequest(request.request_id, ok=False, error=reason, error_code=code)
@@ -226,6 +265,8 @@ def _overdue(request: SettingsChangeRequest, timeout_s: float | None) -> AnswerR
     return refused(request, said, ChangeOverdueError.code)
 
 
-def _unheld(request: SettingsChangeRequest, changer: Changer) -> AnswerRequest:
+def _unheld(
+    request: SettingsChangeRequest | SettingsCheckRequest, changer: Changer
+) -> AnswerRequest:
     said = f"its program has held these settings for {changer.timeout_s:g} s; ask again"
     return refused(request, said, OwnerBusyError.code)

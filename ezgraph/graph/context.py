@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 from uuid import UUID
 
 from ezgraph.client import aio
@@ -15,11 +15,12 @@ from ezgraph.config import DEFAULT_TIMEOUT_S, AddressesLike
 from ezgraph.errors import (
     CompactedError,
     InvalidCommandError,
-    MalformedMessageError,
     NoSessionError,
     ProcessRequestError,
 )
+from ezgraph.graph import restoring
 from ezgraph.graph.config import ConfigKeys
+from ezgraph.graph.data_nodes import DataNodes, no_reply_of
 from ezgraph.graph.declared import Declared, declare_again
 from ezgraph.graph.sessions import (
     SNAPSHOT_ROOMS,
@@ -37,6 +38,7 @@ from ezgraph.graph.streams import (
     typed_settings,
     typed_topology,
 )
+from ezgraph.graph.time_machine import DEFAULT_GRAPH, When, freeze, state_at
 from ezgraph.names import Key, check_key
 from ezgraph.protocol.commands import (
     ChangeConfig,
@@ -76,16 +78,30 @@ if TYPE_CHECKING:
 
     from ezgraph.client.resumption import ResumeToken, Resumption
     from ezgraph.config import Address
+    from ezgraph.graph.rigs import Rig
     from ezgraph.graph.server import GraphServer
+    from ezgraph.graph.serving import ServedGraph
+    from ezgraph.nodes.base import BaseNode
+    from ezgraph.nodes.directory import Nodes
+    from ezgraph.nodes.kinds import RootNode
+    from ezgraph.nodes.server import MaySee, NodeServer
+    from ezgraph.protocol.artifacts import Artifact
+    from ezgraph.protocol.differences import GraphDiff
     from ezgraph.protocol.events import Event
+    from ezgraph.protocol.fingerprints import Fingerprint
+    from ezgraph.protocol.graphs import Snapshot
+    from ezgraph.protocol.listing import SnapshotInfo
     from ezgraph.protocol.metadata import GraphMetadata
+    from ezgraph.protocol.replies import Reply, RestoreReport
     from ezgraph.protocol.settings import SettingsChangedEvent, SettingsSnapshotValue
     from ezgraph.protocol.snapshot import ClientInfo, GraphSnapshot, TopologyChangedEvent
+    from ezgraph.provenance.recording import Recorder
     from ezgraph.state.dag import DAG
     from ezgraph.state.graph import GraphState
 
 T = TypeVar("T")
 _SETTINGS: Key = ("settings",)
+_AT_LEAST_S = 0.1
 _WAY_BACK = 0.9
 """The part of a call's time that an owner is given; the rest is for the way back."""
 
@@ -130,6 +146,7 @@ class GraphContext:
         self._keys = keys
         self._predecessor = resume
         self._declared = Declared()
+        self._data_nodes = DataNodes(self._call)
         self._address = address
         self._auto_start = auto_start
         self._ttl_s = ttl_s
@@ -195,8 +212,14 @@ class GraphContext:
         """End the session early; what it owns goes with it."""
         session, self._session = self._session, None
         self._replica, self._declared = None, Declared()
-        if session is not None:
-            await session.close()
+        served = await self._data_nodes.let_go()
+        try:
+            if session is not None:
+                await session.close()
+        finally:
+            for each in served:
+                each.end()
+            self._data_nodes.close()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -251,13 +274,13 @@ class GraphContext:
         return self._session
 
     async def _ask(self, command: Command, kind: type[T], timeout: float) -> T:  # noqa: ASYNC109
-        reply = await self._active().call(command, timeout=timeout)
+        reply = await self._call(command, timeout)
         if not isinstance(reply, kind):
-            raise MalformedMessageError(
-                f"{type(command).__name__} was answered with {type(reply).__name__}, "
-                f"not {kind.__name__}; is the broker of the same version?"
-            )
+            raise no_reply_of(kind, command, reply)
         return reply
+
+    async def _call(self, command: Command, timeout: float) -> Reply:  # noqa: ASYNC109
+        return await self._active().call(command, timeout=timeout)
 
     async def _change(self, command: Command, timeout: float) -> int:  # noqa: ASYNC109
         """Do it; return the seq it reached, when the replica (if any) is there too."""
@@ -273,6 +296,10 @@ class GraphContext:
     async def _changed(self, command: Command, seq: int, timeout: float) -> None:  # noqa: ASYNC109
         """Take note of what was done; return when the replica (if any) is there too."""
         self._declared.note(command)
+        await self._reached(seq, timeout)
+
+    async def _reached(self, seq: int, timeout: float) -> None:  # noqa: ASYNC109
+        """Return when the replica (if any) is there too."""
         if (replica := self._replica) is not None:
             await replica.reach(seq, timeout=timeout)
 
@@ -322,7 +349,9 @@ class GraphContext:
 
     async def revert(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:  # noqa: ASYNC109
         """Drop everything the session owns and keep it open; return the seq reached."""
-        return await self._change(Revert(), timeout)
+        seq = await self._change(Revert(), timeout)
+        await self._data_nodes.end_all()
+        return seq
 
     async def pause(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:  # noqa: ASYNC109
         """Ask publishers of samples to pause; return the seq reached."""
@@ -340,9 +369,10 @@ class GraphContext:
         """Declare again what this context has declared; return the seq reached.
 
         After a `SessionExpiredError` (or `DivergedError`) a new session is opened first; its
-        ``session_id`` is a new one. Metadata, edges and ephemeral configuration follow. The
-        replica goes on from a new snapshot; subscriptions that ended are to be opened again, with
-        ``after_seq=`` the last seq they gave. In a session that lives nothing changes.
+        ``session_id`` is a new one. Metadata, edges, ephemeral configuration and the graphs that
+        are served follow. The replica goes on from a new snapshot; subscriptions that ended are to
+        be opened again, with ``after_seq=`` the last seq they gave. In a session that lives nothing
+        changes.
 
         Raises:
             RefusedError: something cannot be declared any more (an address is taken, an edge
@@ -354,7 +384,11 @@ class GraphContext:
         if is_new and self._replica is not None:
             self._replica.restart()
         return await declare_again(
-            self._declared, self._change, deadline.left(), is_new=is_new
+            self._declared,
+            self._change,
+            deadline.left(),
+            is_new=is_new,
+            also=self._data_nodes.declares(),
         )
 
     @property
@@ -365,6 +399,85 @@ class GraphContext:
             NoSessionError: there is no active session.
         """
         return ConfigKeys(self._active(), self._changed)
+
+    # --- data nodes ---
+
+    async def serve(
+        self,
+        root: BaseNode | NodeServer,
+        name: str,
+        *,
+        host: str | None = None,
+        port: int = 0,
+        advertise: str | None = None,
+        announce: bool = True,
+        may_see: MaySee | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> ServedGraph:
+        """Serve a graph of data nodes from this process, as long as this session lives.
+
+        Others find it by name: ``ctx.nodes["run42"]``. What they read does not pass the broker,
+        but a socket and a thread of this process.
+
+        Args:
+            root: where the graph begins.
+            name: what it is called on the bus; others may serve it too, with the same root uid.
+            host: where to listen; None: on loopback, if the broker was reached there, else at this
+                computer's address on the way to it. Outside loopback what is read is encrypted.
+            port: 0: a free one.
+            advertise: the host that readers are told to dial; None: ``host``.
+            announce: make each node known by an event of its own.
+            may_see: whether who has a key of this name (None: there are no keys) may see a node;
+                of those that its role may read anyway.
+            timeout: in seconds.
+
+        Raises:
+            AddressCollisionError: others serve another graph under that name; says who.
+            ForbiddenError: this key's role may not serve it.
+            AddressInUseError: somebody listens at that port.
+        """
+        deadline = Deadline(timeout)
+        served, seq = await self._data_nodes.serve(
+            root,
+            name,
+            self.address,
+            host=host,
+            port=port,
+            advertise=advertise,
+            announce=announce,
+            may_see=may_see,
+            timeout=timeout,
+        )
+        if (replica := self._replica) is not None:
+            await replica.reach(seq, timeout=deadline.left())
+        return served
+
+    @property
+    def nodes(self) -> Nodes:
+        """The graphs of data nodes that are served on this bus, by name.
+
+        They are looked up in the caller's thread, which waits for it: in coroutines use
+        `open_graph`. What was opened here is closed with the context.
+
+        Raises:
+            NoSessionError: there is no active session.
+        """
+        self._active()
+        return self._data_nodes.nodes(lambda: choose_broker(self._address, self._keys))
+
+    async def open_graph(
+        self, name: str, *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> RootNode:
+        """Return the root of a served graph, as ``nodes[name]`` does, without blocking the loop.
+
+        Reading it blocks: ``await asyncio.to_thread(node.read)``.
+
+        Raises:
+            UnknownLabelError: nobody serves it.
+            ForbiddenError: this key's role does not reach that far.
+            NodeHostGoneError: who serves it cannot be reached.
+        """
+        return await self._data_nodes.open(self.nodes, name, self.address, timeout=timeout)
 
     # --- asking others ---
 
@@ -449,6 +562,55 @@ class GraphContext:
         if (replica := self._replica) is not None:
             await replica.reach(done.seq, timeout=deadline.left())
         return done.value
+
+    async def restore(
+        self,
+        tag_or_fingerprint: str | Fingerprint,
+        *,
+        name: str | None = None,
+        dry_run: bool = True,
+        reason: str | None = None,
+        wait: bool = True,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> RestoreReport:
+        """Have the rig be as it was in a snapshot; return what that changes, or would.
+
+        First every owner whose settings are to be others is asked whether it agrees, which has no
+        effect. Only if all do, and nothing else is in the way, is it done, as one transaction:
+        wiring and configuration at once, the settings as their owners take them. An owner that
+        ends before it did is handed its settings when it registers again. Edges whose session is
+        gone become persistent. Components are registered by their programs, so these are told of
+        and not restored.
+
+        Args:
+            tag_or_fingerprint: the snapshot's tag, or the fingerprint of the newest one with that.
+            name: the graph's; it may be left out if one graph alone has such a tag or snapshot.
+            dry_run: change nothing, and say what would change and who or what would be in the way.
+            reason: why, in free text, for the log.
+            wait: return when the owners that run have taken their settings, or time is over; who
+                has not is in ``owed``, who did not after all in ``refused``.
+            timeout: in seconds, owners included.
+
+        Raises:
+            UnknownTagError, UnknownSnapshotError: there is none.
+            RestoreRefusedError: what others hold, vetoes, or what does not fit any more is in the
+                way. It names all of it, ``report`` has it as a list, and nothing has changed.
+            StaleWriteError: the rig changed again and again while its owners were asked.
+            ForbiddenError: this key may not do all of it.
+        """
+        deadline = Deadline(timeout)
+        report = await restoring.restore(
+            self._active(),
+            tag_or_fingerprint,
+            name=name,
+            dry_run=dry_run,
+            reason=reason,
+            wait=wait,
+            timeout=timeout,
+        )
+        if (replica := self._replica) is not None and not dry_run:
+            await replica.reach(report.seq, timeout=max(deadline.left(), _AT_LEAST_S))
+        return report
 
     async def process_request(
         self,
@@ -590,6 +752,151 @@ class GraphContext:
             events.floor = part.floor
             position = part.through
         return events
+
+    # --- the past ---
+
+    async def at(
+        self, when: When, *, timeout: float = DEFAULT_TIMEOUT_S  # noqa: ASYNC109
+    ) -> GraphState:
+        """Return the state of the rig as it was.
+
+        What the gain was during a recording is one line:
+        ``(await ctx.at(recording.first_seq)).setting("SYS/FILTER", "gain")``. See `GraphState` for
+        what else it tells: ``settings_of``, ``effective_settings()``, ``snapshot()``.
+
+        Args:
+            when: a seq (a whole number), or a time: seconds since 1970 as a float, or a datetime,
+                which without a zone is of this host's. A time stands for the last seq that was not
+                later by the broker's clock; where that clock was set back across it, it is the last
+                of several, and an `AmbiguousTimeWarning` says so.
+            timeout: in seconds.
+
+        Raises:
+            CompactedError: history before it was compacted, and no checkpoint is left there.
+            InvalidValueError: the seq was not given yet, or ``when`` is neither seq nor time.
+            DivergedError: it lies in the gap that a restored backup has left; it was never given.
+            ForbiddenError: this key may not read everything.
+            JournalCorruptError: a record that it depends on is damaged.
+        """
+        return await state_at(self._active(), when, timeout)
+
+    @overload
+    async def freeze(
+        self,
+        name: str = ...,
+        tag: str | None = ...,
+        reason: str = ...,
+        *,
+        overwrite: bool = ...,
+        fetch: Literal[True] = ...,
+        timeout: float = ...,  # noqa: ASYNC109
+    ) -> Snapshot: ...
+    @overload
+    async def freeze(
+        self,
+        name: str = ...,
+        tag: str | None = ...,
+        reason: str = ...,
+        *,
+        overwrite: bool = ...,
+        fetch: Literal[False],
+        timeout: float = ...,  # noqa: ASYNC109
+    ) -> SnapshotInfo: ...
+    async def freeze(
+        self,
+        name: str = DEFAULT_GRAPH,
+        tag: str | None = None,
+        reason: str = "",
+        *,
+        overwrite: bool = False,
+        fetch: bool = True,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> Snapshot | SnapshotInfo:
+        """Store what is live as a snapshot of the graph ``name``, and return it.
+
+        It has the wiring, metadata, effective settings and configuration as they were at one seq;
+        the same content frozen twice has the same fingerprint. With ``tag``, that points to it from
+        then on. ``fetch`` False: its graph, which may be megabytes, is not fetched, and what is
+        returned tells where it is (`SnapshotInfo`).
+
+        Raises:
+            TagExistsError: the tag points to a snapshot, and not ``overwrite``; says to which.
+            InvalidValueError: ``name`` or ``tag`` cannot name anything.
+        """
+        session, deadline = self._active(), Deadline(timeout)
+        frozen = await freeze(session, name, tag, reason, overwrite=overwrite, timeout=timeout)
+        await self._reached(frozen.seq, deadline.left())
+        if not fetch:
+            return frozen.snapshot
+        from ezgraph.graph.rigs import snapshot_of  # graphs are loaded where they are wanted
+
+        return await snapshot_of(session, frozen.snapshot, deadline.left())
+
+    async def diff(
+        self,
+        old: Rig,
+        new: Rig = "live",
+        *,
+        name: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> GraphDiff:
+        """Return what differs from ``old`` to ``new``: settings field by field, edges, moves.
+
+        It is false if nothing does. Each of the two is one of: a tag (``"NAME@TAG"``, or ``"TAG"``
+        if one graph has that, or with ``name``), a seq or a time as in `at`, ``"live"``, a
+        Snapshot, a Graph, or a GraphState.
+
+        Raises:
+            UnknownTagError: there is no such tag.
+            InvalidValueError: several graphs have it, or it is nothing that names a rig.
+            CompactedError, ForbiddenError: as `at`.
+        """
+        from ezgraph.graph.rigs import difference_between
+
+        return await difference_between(self._active(), old, new, name, timeout)
+
+    def record(
+        self,
+        artifact: Artifact,
+        name: str = DEFAULT_GRAPH,
+        key: str | None = None,
+        *,
+        reason: str = "",
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> Recorder:
+        """Return a recording of an artifact, to be used with ``async with``.
+
+        What is added in it is linked to the snapshots in force, and to every change of settings::
+
+            async with ctx.record(raw) as rec:
+                ...                                            # write the file
+                await rec.add(Partition({"run": 3}, location="/data/3.h5"))
+
+        If the process crashes in it, all that was added is known with its snapshots, and the
+        recording has no end; what changed since is in the journal.
+
+        Args:
+            artifact: what is recorded.
+            name: the graph that the rig is frozen as.
+            key: what the artifact is called in that graph; None: as it calls itself.
+            reason: why, in free text, for the log and the snapshots.
+            timeout: for beginning it, and for ending it, in seconds.
+
+        Raises:
+            InvalidValueError: the artifact is none, or a name is none.
+            ForbiddenError: this key may not store (when it is entered).
+        """
+        from ezgraph.graph.recorders import recorder  # few programs record
+
+        return recorder(
+            self._active(),
+            artifact,
+            name,
+            key,
+            reason=reason,
+            reached=self._reached,
+            timeout=timeout,
+        )
 
     # --- following ---
 

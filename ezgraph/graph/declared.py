@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ezgraph.clock import Deadline
 from ezgraph.errors import RefusedError
@@ -20,7 +20,7 @@ from ezgraph.protocol.commands import (
 from ezgraph.protocol.config import ConfigAbsent, ConfigKey, ConfigPut
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 
 class Declared:
@@ -101,16 +101,26 @@ class Declared:
                 yield ChangeConfig(puts=[put], conditions=[ConfigAbsent(put.type, put.key)])
 
 
+class Also(Protocol):
+    """Declares something again."""
+
+    async def __call__(self, *, timeout: float) -> int:  # noqa: ASYNC109
+        """Return the seq reached."""
+        ...
+
+
 async def declare_again(
     declared: Declared,
     change: Callable[[Command, float], Awaitable[int]],
     timeout: float,  # noqa: ASYNC109
     *,
     is_new: bool,
+    also: Iterable[Also] = (),
 ) -> int:
     """Do all of it by ``change``, within ``timeout`` seconds altogether; return the seq reached.
 
     ``is_new``: in a session that was opened in place of the one in which it was declared.
+    ``also``: what declares more, after that.
 
     Raises:
         RefusedError: the first refusal; the rest was done, and its notes name all refusals.
@@ -121,6 +131,11 @@ async def declare_again(
     for command in list(declared.commands(is_new=is_new)):
         try:
             seq = await change(command, deadline.left())
+        except RefusedError as refusal:
+            refusals.append(refusal)
+    for declare in list(also):
+        try:
+            seq = max(seq, await declare(timeout=deadline.left()))
         except RefusedError as refusal:
             refusals.append(refusal)
     if refusals:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ezgraph.client.resumption import ResumeToken, Resumption
     from ezgraph.graph.attendant import RequestHandler
-    from ezgraph.graph.changes import ChangeHandler
+    from ezgraph.graph.changes import ChangeHandler, CheckHandler
     from ezgraph.graph.sessions import AnySession, SessionFactory
     from ezgraph.protocol.commands import AnswerRequest
     from ezgraph.protocol.routed import Routed
@@ -205,6 +205,7 @@ class ProcessControlClient:
         changer: ChangeHandler,
         *,
         timeout_s: float = DEFAULT_CHANGE_TIMEOUT_S,
+        check: CheckHandler | None = None,
     ) -> None:
         """Have ``changer`` make changes of a unit's settings that others ask for, one by one.
 
@@ -216,8 +217,12 @@ class ProcessControlClient:
         One that goes on nevertheless, to leave nothing half done, returns what the settings are
         then; it is reported, if late. Until it returns, other changes there are refused
         (`OwnerBusyError`).
+
+        ``check`` is awaited with a `SettingsCheckRequest` when a snapshot is to be restored: it
+        changes nothing, and raises (`VetoedError`) if such a change would be refused. A unit whose
+        program has no ``check`` cannot be restored.
         """
-        self._attendant.take_changes(address, changer, timeout_s=timeout_s)
+        self._attendant.take_changes(address, changer, timeout_s=timeout_s, check=check)
 
     def take_no_changes(self, address: str) -> None:
         """Refuse changes of a unit's settings from now on."""

@@ -7,15 +7,20 @@ import subprocess
 import sys
 import threading
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ezgraph.backends.base import Backend
 from ezgraph.broker.service import BrokerService
 from ezgraph.config import Address, AddressLike, BrokerConfig, parse_address
 from ezgraph.errors import ContextClosedError, EzGraphError, from_code
+from ezgraph.graph.own_graph import OwnGraph
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
+
+    from ezgraph.client.broker_choice import KeysLike
+    from ezgraph.nodes.base import BaseNode
 
 _START_S = 10.0
 _STOP_S = 10.0
@@ -24,21 +29,30 @@ _STOP_S = 10.0
 class GraphServer:
     """One broker. ``start`` returns when it takes commands, ``stop`` when it has ended.
 
+    With a graph of data nodes it answers for them, also without being started: ``request``, and
+    ``RootNode(server)``. Once it is started, others find them on this bus under the name "root".
+
     Args:
+        root: the graph's root; an address in its place is taken as ``address``.
         address: where it listens; None: a free port on 127.0.0.1.
         backend: where it keeps its journal, such as ``sqlite:///rig.db``.
         run_in: ``"thread"`` of this program, or a ``"process"`` of its own.
         config: everything else; ``address`` and ``backend`` override it.
+        keys: the key pair with which the graph is served, on a broker that asks for keys.
     """
 
     def __init__(
         self,
-        address: AddressLike | None = None,
+        root: BaseNode | AddressLike | None = None,
         *,
+        address: AddressLike | None = None,
         backend: str | None = None,
         run_in: Literal["thread", "process"] = "thread",
         config: BrokerConfig | None = None,
+        keys: KeysLike | None = None,
     ) -> None:
+        if root is None or isinstance(root, str | tuple):
+            address, root = root if address is None else address, None
         wanted = config or BrokerConfig(address=Address("127.0.0.1", 0))
         if address is not None:
             wanted = replace(wanted, address=parse_address(address))
@@ -47,6 +61,9 @@ class GraphServer:
         self.config = wanted
         self._runner: _ThreadRunner | _ProcessRunner | None = None
         self._run_in = run_in
+        self._own = OwnGraph(keys)
+        if root is not None:
+            self._own.load(root)
 
     def __repr__(self) -> str:
         where = self.config.address if self._runner is None else self.address
@@ -87,10 +104,16 @@ class GraphServer:
         if address is not None:
             config = replace(config, address=parse_address(address))
         self._runner = _ThreadRunner(config) if self._run_in == "thread" else _ProcessRunner(config)
+        try:
+            self._own.begin(self.address)
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def stop(self) -> None:
         """Drain, write a checkpoint, end. May be called twice."""
+        self._own.end()
         runner, self._runner = self._runner, None
         if runner is not None:
             runner.stop()
@@ -101,6 +124,30 @@ class GraphServer:
             raise ContextClosedError("only a broker in a process of its own can be killed")
         self._runner.kill()
         self._runner = None
+        self._own.end()
+
+    # --- data nodes ---
+
+    def load_graph(self, root: BaseNode) -> None:
+        """Serve the graph that begins at ``root``, in place of what was served before.
+
+        Raises:
+            NodeError: two nodes in it have one uid, or a node is itself a copy. Nothing changed.
+        """
+        self._own.load(root)
+        if self._runner is not None:
+            self._own.begin(self.address)
+
+    def request(self, message: Mapping[str, Any], /) -> bytes:
+        """Return the encoded answer to a request about nodes (`ezgraph.protocol.nodes`).
+
+        Raises:
+            NodeRequestError: it is no listed request, or has other keywords.
+            UnknownNodeError: no such node is listed.
+            NodeSourceError: what is behind the node failed, or gave what cannot be sent.
+            NodeError: no graph was loaded.
+        """
+        return self._own.request(message)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -32,6 +32,7 @@ SNAPSHOT_ROOMS = (
     "edge",
     "control",
     "settings.live",
+    "node.graph",
 )
 """What a `GraphSnapshot` is made of, beside the configuration.
 

@@ -40,6 +40,26 @@ def _check_built() -> None:
         )
 
 
+def dial_with(
+    socket: zmq.Socket[bytes], server_key: bytes, pair: tuple[bytes, bytes] | None = None
+) -> None:
+    """Have a socket encrypt what it says to who holds ``server_key``.
+
+    It shows ``pair``, a public key and its secret; None: a new one, as nobody in particular.
+    """
+    public, secret = pair or new_pair()
+    socket.set(zmq.CURVE_SERVERKEY, server_key)
+    socket.set(zmq.CURVE_PUBLICKEY, public)
+    socket.set(zmq.CURVE_SECRETKEY, secret)
+
+
+def serve_with(socket: zmq.Socket[bytes], secret: bytes) -> None:
+    """Have a socket decrypt what is said to the public key of ``secret``, by anybody."""
+    _check_built()
+    socket.set(zmq.CURVE_SERVER, 1)
+    socket.set(zmq.CURVE_SECRETKEY, secret)
+
+
 def from_z85(text: str) -> bytes | None:
     """Return the key that 40 characters of Z85 (ZeroMQ's RFC 32) spell; None: they spell none."""
     try:

@@ -8,8 +8,10 @@ copy of one that another process serves; of the data only the part that is neede
   `register` (or the entry point group ``ezgraph.nodes``).
 * `NpySource`, `HDF5Source`, `ZarrSource` are where an `ArrayNode` may have its items;
   `hdf5_tree` and `zarr_tree` make a graph of a whole file.
-* `NodeServer` answers for a graph in this program, `NodeHost` serves it to others, `RemoteTree`
-  is such a graph for a reader: ``RootNode(RemoteTree("lab:4000"))``.
+* ``ctx.serve(root, "run42")`` serves a graph to others on the bus, who read it as
+  ``ctx.nodes["run42"]``; `GraphServer` is a broker with a graph of its own. Without a bus,
+  `NodeServer` answers for a graph in this program, `NodeHost` serves it to others, `RemoteTree` is
+  such a graph for a reader: ``RootNode(RemoteTree("lab:4000"))``.
 * `meta` makes questions for ``search``: ``graph.search(meta.subject == "rat 7")``.
 """
 
@@ -17,9 +19,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ezgraph.graph.server import GraphServer
     from ezgraph.nodes.array import ArrayNode
     from ezgraph.nodes.base import BaseNode
     from ezgraph.nodes.client import RemoteTree
+    from ezgraph.nodes.directory import Nodes
     from ezgraph.nodes.factory import NodeFactory
     from ezgraph.nodes.host import NodeHost
     from ezgraph.nodes.kinds import EmptyNode, GenericNode, RootNode
@@ -40,6 +44,7 @@ __all__ = [
     "EmptyNode",
     "Found",
     "GenericNode",
+    "GraphServer",
     "HDF5File",
     "HDF5Source",
     "MemorySource",
@@ -48,6 +53,7 @@ __all__ = [
     "NodeHost",
     "NodeLimits",
     "NodeServer",
+    "Nodes",
     "NpySource",
     "Partition",
     "Query",
@@ -67,6 +73,7 @@ _HOME = {
     "EmptyNode": "nodes.kinds",
     "Found": "nodes.searching",
     "GenericNode": "nodes.kinds",
+    "GraphServer": "graph.server",
     "HDF5File": "nodes.sources.hdf5",
     "HDF5Source": "nodes.sources.hdf5",
     "MemorySource": "nodes.sources.memory",
@@ -75,6 +82,7 @@ _HOME = {
     "NodeHost": "nodes.host",
     "NodeLimits": "nodes.server",
     "NodeServer": "nodes.server",
+    "Nodes": "nodes.directory",
     "NpySource": "nodes.sources.npy",
     "Partition": "protocol.nodes",
     "Query": "nodes.query",

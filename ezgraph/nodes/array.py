@@ -13,6 +13,7 @@ from ezgraph.errors import EzGraphError, NodeError, NodeIndexError, NodeSourceEr
 from ezgraph.nodes.base import BaseNode
 from ezgraph.nodes.fingerprints import RememberedFingerprints, fingerprint_of
 from ezgraph.nodes.grid import Grid, chunks_for
+from ezgraph.nodes.progress_bar import progress_bar
 from ezgraph.nodes.reading import Here, There, check_items, read_selection, whole_chunk
 from ezgraph.nodes.registry import register
 from ezgraph.nodes.selection import EVERYTHING
@@ -161,7 +162,7 @@ class ArrayNode(BaseNode):
         index: Any = EVERYTHING,  # noqa: ANN401
         *,
         verify: bool = False,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         timeout: float | None = None,
     ) -> Any:  # noqa: ANN401
         """Return what ``index`` selects (all of it by default), as a new array, or as an item.
@@ -169,7 +170,8 @@ class ArrayNode(BaseNode):
         Args:
             index: a basic index.
             verify: whether to compare what arrives with the server's fingerprints.
-            progress: called with the bytes that are there and those there will be.
+            progress: called with the bytes that are there and those there will be; True: a bar is
+                shown, in a notebook or on a terminal, of what has 1 MiB or more.
             timeout: how many seconds may pass without anything coming; None: the server's.
 
         Raises:
@@ -180,8 +182,11 @@ class ArrayNode(BaseNode):
             CompactedError: rows in it were dropped.
             NodeHostGoneError, DeadlineError: the server is gone, or silent.
         """
+        if progress is True:
+            with progress_bar(self.summary()) as bar:
+                return self.read(index, verify=verify, progress=bar, timeout=timeout)
         way = self._way(verify=verify, timeout=timeout)
-        return read_selection(self._grid(), self.dtype, index, way, progress)
+        return read_selection(self._grid(), self.dtype, index, way, progress or None)
 
     def _way(self, *, verify: bool, timeout: float | None) -> Way:
         if self.server is None:
@@ -244,6 +249,15 @@ class ArrayNode(BaseNode):
             while awaited in early:
                 yield Partition(awaited, _read_only(early.pop(awaited)))
                 awaited = next(due, None)
+
+    def placed_chunks(self) -> Iterator[tuple[tuple[slice, ...], NDArray[Any]]]:
+        """Return each chunk there is now, and where it lies: ``array[place] = chunk``.
+
+        Raises as `read` does.
+        """
+        grid = self._grid()
+        for number, chunk in self.read_chunks(0, grid.count):
+            yield tuple(slice(*span) for span in grid.spans(number)), chunk
 
     def load_meta(self) -> None:
         """Have no meta but the given one."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ezgraph.nodes.base import BaseNode
     from ezgraph.nodes.searching import Found
     from ezgraph.protocol.nodes import TreeRow
+    from ezgraph.protocol.served import FoundGraph
 
 _PAGE = 1_000
 _MOST_ROWS = 20_000
@@ -28,7 +29,7 @@ def print_tree(node: BaseNode, *, depth: int, lines: int) -> None:
 
 def tree_text(node: BaseNode, *, depth: int = 20, lines: int = 500) -> str:
     """Return the nodes below as lines; says what was left out."""
-    rows = _rows(node, min(_MOST_ROWS, 4 * lines + 100))
+    rows = rows_of(node, min(_MOST_ROWS, 4 * lines + 100))
     below: dict[int, list[int]] = {}
     for number, row in enumerate(rows[1:], 1):
         below.setdefault(row.parent, []).append(number)
@@ -38,13 +39,18 @@ def tree_text(node: BaseNode, *, depth: int = 20, lines: int = 500) -> str:
     return "\n".join(told)
 
 
-def _rows(node: BaseNode, most: int) -> list[TreeRow]:
+def rows_of(node: BaseNode, most: int, *, start: int = 0) -> list[TreeRow]:
+    """Return at most so many rows of the walk below a node, from number ``start`` on.
+
+    Row 0 is the node itself; the next are its edges, then those of the nodes that these lead to.
+    """
     if node.server is None:
-        return tree_rows(walk(node), 0, most)
+        return tree_rows(walk(node), start, most)
     makers, server = node._makers, node._home  # noqa: SLF001 - its own way to its server
     rows: list[TreeRow] = []
     while len(rows) < most:
-        page = makers.get_tree(server, node.uid, start=len(rows), limit=_PAGE)
+        limit = min(_PAGE, most - len(rows))
+        page = makers.get_tree(server, node.uid, start=start + len(rows), limit=limit)
         rows += page.rows
         if page.is_last:
             break
@@ -104,6 +110,21 @@ def found_html(found: Found) -> str:
     ]
     title = f"{count(len(found), 'node')} found"
     shown = table(title, ["way", "node", "uid"], rows, is_open=True) or text(title)
+    return f"<div class='ezgraph'><style>{STYLE}</style>\n{shown}\n</div>"
+
+
+def graphs_html(graphs: Sequence[FoundGraph]) -> str:
+    """Return the served graphs of a bus as a table."""
+    rows = [
+        [
+            text(graph.name),
+            text("" if graph.nodes is None else f"{graph.nodes:,}"),
+            text("; ".join(f"{host.by} at {', '.join(host.endpoints)}" for host in graph.hosts)),
+        ]
+        for graph in graphs[:LISTED_ROWS]
+    ]
+    title = f"{count(len(graphs), 'graph')} served"
+    shown = table(title, ["name", "nodes announced", "by"], rows, is_open=True) or text(title)
     return f"<div class='ezgraph'><style>{STYLE}</style>\n{shown}\n</div>"
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
+from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from ezgraph.errors import MalformedMessageError, NodeError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ezgraph.config import AddressLike
+    from ezgraph.nodes.directory import Nodes
     from ezgraph.nodes.query import Query
 
 T = TypeVar("T")
@@ -62,22 +64,44 @@ class ManyAtOnce(Protocol):
         ...
 
 
-def as_server(server: AnyServer | AddressLike) -> AnyServer:
-    """Return a server as it is, or the one at an address.
+class Context(Protocol):
+    """Who is on a bus on which graphs are served, such as a `GraphContext`."""
+
+    @property
+    def nodes(self) -> Nodes:
+        """The served graphs, by name."""
+        ...
+
+
+ServerLike: TypeAlias = "AnyServer | Context | AddressLike"
+
+
+def as_server(server: ServerLike) -> AnyServer:
+    """Return a server as it is, or that of the one graph on a bus.
+
+    ``server`` is a server, or a context, or the address of a broker.
 
     Raises:
-        NodeError: it is neither.
+        NodeError: it is none of these.
+        UnknownLabelError: on that bus no graph is served, or several are; names them.
     """
     if isinstance(server, str | tuple):
-        from ezgraph.nodes.client import RemoteTree
+        from ezgraph.client.broker_choice import choose_broker
+        from ezgraph.nodes.directory import Directory
 
-        return RemoteTree(server)
-    if not callable(getattr(server, "request", None)):
-        raise NodeError(
-            f"{server!r} is nothing that serves nodes: give a NodeServer, a RemoteTree, or "
-            f"the address of a process that does"
-        )
-    return server
+        directory = Directory(choose_broker(server, None))
+        return directory.tree(*directory.find(directory.only()))
+    if callable(getattr(server, "request", None)):
+        return cast("AnyServer", server)
+    from ezgraph.nodes.directory import Nodes
+
+    nodes = getattr(server, "nodes", None)
+    if isinstance(nodes, Nodes):
+        return nodes.tree(nodes.directory.only())
+    raise NodeError(
+        f"{server!r} is nothing that serves nodes: give a GraphServer, a NodeServer, a RemoteTree, "
+        f"an open GraphContext, or the address of a broker"
+    )
 
 
 def message_of(verb: NodeVerb, uid: str | None = None, **kwargs: object) -> dict[str, Any]:
@@ -158,11 +182,18 @@ class NodeFactory:
 
     def open_root(self, server: AnyServer) -> NodeOpening:
         """Return what the server's root is, and its edges, by one request."""
-        return self._message(server, message_of(NodeVerb.ROOT), NodeOpening)
+        return self._opening(server, message_of(NodeVerb.ROOT))
 
     def open_node(self, server: AnyServer, uid: str) -> NodeOpening:
         """Return what a node is, and its edges, by one request."""
-        return self._message(server, message_of(NodeVerb.NODE, uid), NodeOpening)
+        return self._opening(server, message_of(NodeVerb.NODE, uid))
+
+    def _opening(self, server: AnyServer, message: dict[str, Any]) -> NodeOpening:
+        opening = self._message(server, message, NodeOpening)
+        note = getattr(server, "note", "")  # a RemoteTree says how it is reached
+        if not note:
+            return opening
+        return replace(opening, description=replace(opening.description, note=note))
 
     def _message(self, server: AnyServer, message: dict[str, Any], kind: type[T]) -> T:
         decoded: T = _decoder_of(cast("Any", kind))(server.request(message))

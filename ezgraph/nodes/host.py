@@ -9,6 +9,7 @@ news of a node waits in a list, not in a thread.
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 from collections import deque
 from contextlib import suppress
@@ -30,6 +31,7 @@ from ezgraph.errors import (
 )
 from ezgraph.nodes.waker import Waker
 from ezgraph.protocol.nodes import NodeVerb, parse_request
+from ezgraph.unsent import Unsent
 from ezgraph.wire.nodes import answer_frames, error_frame, read_request, read_request_id
 
 if TYPE_CHECKING:
@@ -37,8 +39,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ezgraph.nodes.base import BaseNode
+    from ezgraph.nodes.gate import Gate
     from ezgraph.nodes.growth import Growth
-    from ezgraph.nodes.server import NodeServer
+    from ezgraph.nodes.server import Asker, NodeServer
     from ezgraph.protocol.nodes import NodeRequest
     from ezgraph.wire.nodes import Incoming
 
@@ -52,6 +55,8 @@ _BATCH = 64
 _BLOCKED_MS = 1
 _IDLE_MS = 1_000
 _UNREAD_ANSWERS = 1_000
+_MONITOR_EVENT = struct.Struct("=Hi")
+_GONE = int(zmq.EVENT_DISCONNECTED)
 _SMALL_BYTES = 64 << 10
 """Below that pyzmq copies, and copying is the quicker way."""
 
@@ -60,10 +65,10 @@ _SMALL_BYTES = 64 << 10
 class _Peer:
     """A reader: what it asked and was not answered yet, and what is on its way to it."""
 
+    descriptor: int
     asker: str | None
     asked: deque[bytes] = field(default_factory=deque)
-    unsent: deque[tuple[zmq.MessageTracker, int]] = field(default_factory=deque)
-    unsent_bytes: int = 0
+    unsent: Unsent = field(default_factory=Unsent)
     held: list[Any] | None = None
     """An answer that ZeroMQ did not take: this reader has so many unread that it gets no more."""
 
@@ -77,17 +82,13 @@ class _Peer:
         """Whether nothing need be known of it."""
         return not self.asked and not self.unsent and self.held is None
 
-    def settle(self) -> None:
-        """Forget what ZeroMQ has sent."""
-        while self.unsent and self.unsent[0][0].done:
-            self.unsent_bytes -= self.unsent.popleft()[1]
-
 
 @dataclass
 class _Waiter:
     """A request for growth that has nothing new to be told yet."""
 
     peer: bytes
+    descriptor: int
     request_id: int
     node: BaseNode
     after: int
@@ -103,6 +104,7 @@ class NodeHost:
         port: 0: a free one.
         secure: gives the socket its keys, before it is bound.
         insecure: serve anybody who reaches the port.
+        gate: admit only who shows it a ticket.
 
     Raises:
         InsecureAddressError: outside loopback without keys.
@@ -116,6 +118,7 @@ class NodeHost:
         port: int = 0,
         secure: Callable[[Socket], None] | None = None,
         insecure: bool = False,
+        gate: Gate | None = None,
     ) -> None:
         numeric, is_loopback = resolve_loopback(host)
         if not (is_loopback or secure is not None or insecure):
@@ -126,6 +129,7 @@ class NodeHost:
         self.server = server
         self._where = Address(numeric, port)
         self._secure = secure
+        self._gate = gate
         self._service: _Service | None = None
 
     def __repr__(self) -> str:
@@ -152,7 +156,7 @@ class NodeHost:
         except BaseException:
             context.destroy(linger=0)
             raise
-        self._service = _Service(self.server, context, router)
+        self._service = _Service(self.server, context, router, self._gate)
         self._service.start()
         log.info("serving nodes address=%s", self._where)
         return self
@@ -200,8 +204,16 @@ class NodeHost:
 class _Service:
     """The thread, and what it knows of its readers. Everything but `stop` happens in it."""
 
-    def __init__(self, server: NodeServer, context: zmq.Context[Socket], router: Socket) -> None:
+    def __init__(
+        self,
+        server: NodeServer,
+        context: zmq.Context[Socket],
+        router: Socket,
+        gate: Gate | None,
+    ) -> None:
         self._server = server
+        self._gate = gate
+        self._monitor = None if gate is None else _monitor_of(router)
         self._context = context
         self._router = router
         self._limits = server.limits
@@ -227,6 +239,8 @@ class _Service:
         self._thread.join()
         for growth in self._heard:
             growth.ignore(self._waker.wake)
+        if self._monitor is not None:
+            self._router.monitor(None, 0)
         self._context.destroy(linger=0)
         self._waker.close()
 
@@ -239,7 +253,7 @@ class _Service:
             if self._waker.fileno in ready:
                 self._waker.rest()
             if self._router in ready:
-                self._receive()
+                self._take_all(self._receive())
             self._tell_waiters()
             self._answer_peers()
 
@@ -251,25 +265,57 @@ class _Service:
             return max(0, min(_IDLE_MS, int(soonest * 1000) + 1))
         return _IDLE_MS
 
-    def _receive(self) -> None:
+    def _receive(self) -> list[tuple[bytes, zmq.Frame]]:
+        """Return what has come, as much as is taken at once."""
+        came: list[tuple[bytes, zmq.Frame]] = []
         for _ in range(_BATCH):
             try:
                 sender = self._router.recv(_NOBLOCK)
             except zmq.Again:
-                return
+                break
             frame = self._router.recv(copy=False)
             last = frame
             while last.more:
                 last = self._router.recv(copy=False)  # not ours, and not kept
             if last is frame:
-                self._take(sender, frame)
+                came.append((sender, frame))
+        return came
 
-    def _take(self, sender: bytes, frame: zmq.Frame) -> None:
-        asked = frame.bytes
-        if sender not in self._peers and len(self._peers) >= self._limits.max_peers:
+    def _take_all(self, came: list[tuple[bytes, zmq.Frame]]) -> None:
+        gate = self._gate
+        if gate is not None:
+            gate.left(self._let_go(), is_all_read=len(came) < _BATCH)
+        for sender, frame in came:
+            asked = frame.bytes
+            if gate is not None and gate.is_ticket(asked):
+                gate.show(sender, _descriptor_of(frame), asked)
+            else:
+                self._take(sender, frame, asked)
+
+    def _let_go(self) -> set[int]:
+        """Forget the peers whose connections have closed; return their descriptors."""
+        gone: set[int] = set()
+        monitor = self._monitor
+        while monitor is not None and readable(monitor):
+            event, descriptor = _MONITOR_EVENT.unpack(monitor.recv_multipart(_NOBLOCK)[0])
+            if event == _GONE:
+                gone.add(descriptor)
+        if gone:
+            self._peers = {
+                sender: peer for sender, peer in self._peers.items() if peer.descriptor not in gone
+            }
+            self._waiters = [each for each in self._waiters if each.descriptor not in gone]
+        return gone
+
+    def _take(self, sender: bytes, frame: zmq.Frame, asked: bytes) -> None:
+        known = self._peers.get(sender)
+        if known is None and len(self._peers) >= self._limits.max_peers:
             self._refuse_for(sender, asked, f"{len(self._peers)} readers are served already")
             return
-        peer = self._peers.setdefault(sender, _Peer(_asker_of(frame)))
+        descriptor = 0 if self._gate is None else _descriptor_of(frame)
+        if known is None or known.descriptor != descriptor:
+            known = self._peers[sender] = _Peer(descriptor, _asker_of(frame))
+        peer = known
         if len(peer.asked) >= self._limits.max_waiting_requests:
             self._refuse_for(sender, asked, f"{len(peer.asked)} of your requests wait already")
             return
@@ -295,13 +341,13 @@ class _Service:
 
     def _may_be_answered(self, sender: bytes, peer: _Peer) -> bool:
         """Whether a reader asks for something, and takes what it asked for before."""
-        peer.settle()
+        peer.unsent.settle()
         if (held := peer.held) is not None:
             peer.held = None
             self._send(sender, peer, held)
         if not peer.asked or not peer.takes_answers:
             return False
-        return peer.unsent_bytes < self._limits.max_unsent_bytes
+        return peer.unsent.size_bytes < self._limits.max_unsent_bytes
 
     def _answer(self, sender: bytes, peer: _Peer, asked: bytes) -> None:
         try:
@@ -312,14 +358,19 @@ class _Service:
         try:
             incoming = read_request(asked)
             request = parse_request(incoming.message)
-            if request.verb is NodeVerb.GROWTH and self._waits(sender, peer, incoming, request):
+            asker = self._asker(sender, peer)
+            is_growth = request.verb is NodeVerb.GROWTH
+            if is_growth and self._waits(sender, peer, asker, incoming, request):
                 return
-            answer = self._server.answer(request, peer.asker)
+            answer = self._server.answer(request, asker)
             frames = _frames(request, incoming, answer)
         except EzGraphError as error:
             self._refuse(sender, request_id, error)
             return
         self._send(sender, peer, frames)
+
+    def _asker(self, sender: bytes, peer: _Peer) -> Asker:
+        return peer.asker if self._gate is None else self._gate.admitted(sender, peer.descriptor)
 
     def _refuse(self, sender: bytes, request_id: int, error: EzGraphError) -> None:
         self._send(sender, self._peers.get(sender), [error_frame(request_id, error)])
@@ -336,8 +387,7 @@ class _Service:
             self._peers.pop(sender, None)
             return
         if tracker is not None and peer is not None:
-            peer.unsent.append((tracker, size := _size(frames[-1])))
-            peer.unsent_bytes += size
+            peer.unsent.add(tracker, _size(frames[-1]))
 
     def _send_frames(self, sender: bytes, frames: list[Any]) -> zmq.MessageTracker | None:
         """Send an answer; return what tells when its last frame has left, if that is large."""
@@ -352,9 +402,16 @@ class _Service:
 
     # --- who waits for news ---
 
-    def _waits(self, sender: bytes, peer: _Peer, incoming: Incoming, request: NodeRequest) -> bool:
+    def _waits(
+        self,
+        sender: bytes,
+        peer: _Peer,
+        asker: Asker,
+        incoming: Incoming,
+        request: NodeRequest,
+    ) -> bool:
         """Put a request for growth on the list, if there are no news; return whether it is."""
-        node, after, wait_s = self._server.growth(request, peer.asker)
+        node, after, wait_s = self._server.growth(request, asker)
         request.kwargs.pop("wait_s", None)  # the thread of this host waits for nobody
         if after is None or wait_s == 0:
             return False
@@ -365,7 +422,9 @@ class _Service:
         if node.has_grown(after):
             return False
         until = self._clock.monotonic() + wait_s
-        self._waiters.append(_Waiter(sender, incoming.request_id, node, after, until))
+        self._waiters.append(
+            _Waiter(sender, peer.descriptor, incoming.request_id, node, after, until)
+        )
         return True
 
     def _tell_waiters(self) -> None:
@@ -400,6 +459,21 @@ def _frames(request: NodeRequest, incoming: Incoming, answer: object) -> list[An
             f"node {request.uid!r} answered {request.verb.value!r} with what cannot be sent: "
             f"{error}"
         ) from error
+
+
+def _monitor_of(router: Socket) -> Socket:
+    """Return a socket that tells which connections close; it never has ZeroMQ wait for us."""
+    endpoint = "inproc://ezgraph.nodes.monitor"
+    router.monitor(endpoint, _GONE)
+    monitor: Socket = router.context.socket(zmq.PAIR)
+    monitor.set(zmq.LINGER, 0)
+    monitor.set(zmq.RCVHWM, 0)
+    monitor.connect(endpoint)
+    return monitor
+
+
+def _descriptor_of(frame: zmq.Frame) -> int:
+    return int(frame.get(zmq.SRCFD))
 
 
 def _asker_of(frame: zmq.Frame) -> str | None:

@@ -12,8 +12,7 @@ from ezgraph.nodes.registry import register
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ezgraph.config import AddressLike
-    from ezgraph.nodes.factory import AnyServer
+    from ezgraph.nodes.factory import ServerLike
 
 
 class _WithoutData(Dataless, BaseNode):
@@ -54,13 +53,13 @@ class _WithoutData(Dataless, BaseNode):
 class RootNode(_WithoutData):
     """Where a graph begins. With a server it is a copy of the server's root, else an ordinary node.
 
-    ``server`` is anything with ``request``, such as a `NodeServer` in this program or a
-    `RemoteTree`, or the address of a process that serves nodes.
+    ``server`` is anything with ``request``, such as a `GraphServer` or `NodeServer` in this program
+    or a `RemoteTree`; or a context, or the address of a broker, where one graph is served.
     """
 
     def __init__(
         self,
-        server: AnyServer | AddressLike | None = None,
+        server: ServerLike | None = None,
         *,
         uid: str | None = None,
         edges: Mapping[Any, BaseNode | str] | None = None,

@@ -19,6 +19,7 @@ from ezgraph.errors import (
     NodeSourceError,
     UnknownNodeError,
 )
+from ezgraph.nodes.gate import Reader
 from ezgraph.nodes.query import check_query
 from ezgraph.nodes.searching import match_page
 from ezgraph.nodes.vocabulary import check_keywords
@@ -31,7 +32,8 @@ from ezgraph.protocol.nodes import (
     check_label,
     parse_request,
 )
-from ezgraph.wire.nodes import MAX_REQUEST_BYTES, encode_answer
+from ezgraph.wire.nodes import encode_answer
+from ezgraph.wire.relaying import MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from ezgraph.protocol.nodes import NodeDescription
 
     MaySee = Callable[[str | None, BaseNode], bool]
+    Asker = str | Reader | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class NodeServer:
         self._root: BaseNode | None = None
         self._nodes: dict[str, BaseNode] = {}
         self._is_old = False
+        self._listeners: tuple[Callable[[], None], ...] = ()
         if root is not None:
             self.load_graph(root)
 
@@ -119,6 +123,7 @@ class NodeServer:
         with self._lock:
             self._take(_listed(root))
             self._root = root
+        self._tell()
 
     def _take(self, nodes: dict[str, BaseNode]) -> None:
         before, self._nodes = self._nodes, nodes
@@ -134,6 +139,20 @@ class NodeServer:
 
     def _mark_old(self) -> None:
         self._is_old = True
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever nodes may have come or gone, in the thread that did it."""
+        if listener not in self._listeners:
+            self._listeners = (*self._listeners, listener)
+
+    def ignore(self, listener: Callable[[], None]) -> None:
+        """Call it no longer."""
+        self._listeners = tuple(each for each in self._listeners if each != listener)
 
     def nodes(self) -> Mapping[str, BaseNode]:
         """Return uid to node, as the graph is now.
@@ -157,7 +176,7 @@ class NodeServer:
         self._take(nodes)
         self._is_old = was_marked
 
-    def node(self, uid: str | None, asker: str | None = None) -> BaseNode:
+    def node(self, uid: str | None, asker: Asker = None) -> BaseNode:
         """Return a node; None: the root.
 
         Raises:
@@ -171,16 +190,22 @@ class NodeServer:
                 f"no node {uid!r} is served here; it was removed, or never was: ask its parent for "
                 f"its edges again (refresh())"
             )
-        if not self._may_see(asker, node):
+        if not self._sees(asker, node):
+            who = asker if isinstance(asker, Reader) else repr(asker or "this program")
             raise ForbiddenError(
-                f"{asker or 'this program'!r} may not see node {node.uid!r}; "
-                f"its role does not reach that far"
+                f"{who} may not see node {node.uid!r}; its role does not reach that far"
             )
         return node
 
+    def _sees(self, asker: Asker, node: BaseNode) -> bool:
+        """Whether an asker may see a node: by its ticket, if it has shown one, and by `may_see`."""
+        if isinstance(asker, Reader):
+            return asker.may_read(node.uid) and self._may_see(asker.who, node)
+        return self._may_see(asker, node)
+
     # --- answers ---
 
-    def request(self, message: Mapping[str, Any], /, *, asker: str | None = None) -> bytes:
+    def request(self, message: Mapping[str, Any], /, *, asker: Asker = None) -> bytes:
         """Return the encoded answer to a request (`ezgraph.protocol.nodes`).
 
         Raises:
@@ -205,7 +230,7 @@ class NodeServer:
                 f"{error}"
             ) from error
 
-    def answer(self, request: NodeRequest, asker: str | None = None) -> object:
+    def answer(self, request: NodeRequest, asker: Asker = None) -> object:
         """Return the answer, before it is encoded; raises as `request` does."""
         node = self.node(request.uid, asker)
         check_keywords(node, request.verb, request.kwargs)
@@ -219,7 +244,7 @@ class NodeServer:
                 f"{type(error).__name__}: {error}"
             ) from error
 
-    def _answer(self, node: BaseNode, request: NodeRequest, asker: str | None) -> object:
+    def _answer(self, node: BaseNode, request: NodeRequest, asker: Asker) -> object:
         kwargs = request.kwargs
         match request.verb:
             case NodeVerb.ROOT | NodeVerb.NODE:
@@ -248,7 +273,7 @@ class NodeServer:
                 assert_never(request.verb)
         raise AssertionError(request.verb)
 
-    def growth(self, request: NodeRequest, asker: str | None) -> tuple[BaseNode, int | None, float]:
+    def growth(self, request: NodeRequest, asker: Asker) -> tuple[BaseNode, int | None, float]:
         """Return node, partition and wait of a checked request for growth; nothing is waited for.
 
         Raises:
@@ -258,17 +283,17 @@ class NodeServer:
         check_keywords(node, request.verb, request.kwargs)
         return node, *self._wait(request.kwargs)
 
-    def _visible_to(self, asker: str | None) -> Callable[[BaseNode], bool]:
-        return lambda node: self._may_see(asker, node)
+    def _visible_to(self, asker: Asker) -> Callable[[BaseNode], bool]:
+        return lambda node: self._sees(asker, node)
 
-    def _edges(self, node: BaseNode, asker: str | None, start: int, limit: int) -> dict[Any, str]:
+    def _edges(self, node: BaseNode, asker: Asker, start: int, limit: int) -> dict[Any, str]:
         visible = self._visible_to(asker)
         seen = {label: child.uid for label, child in children(node) if visible(child)}
         if start == 0 and len(seen) <= limit:
             return seen
         return dict(list(seen.items())[start : start + limit])
 
-    def _described(self, node: BaseNode, asker: str | None) -> NodeDescription:
+    def _described(self, node: BaseNode, asker: Asker) -> NodeDescription:
         visible = self._visible_to(asker)
         labels = sum(1 for _, child in children(node) if visible(child))
         return replace(node.description(), labels=labels)
@@ -299,7 +324,7 @@ class NodeServer:
             )
         return after, float(wait_s)
 
-    def _matches(self, node: BaseNode, kwargs: Mapping[str, Any], asker: str | None) -> object:
+    def _matches(self, node: BaseNode, kwargs: Mapping[str, Any], asker: Asker) -> object:
         prefix = kwargs.get("prefix", [])
         if not isinstance(prefix, list) or len(prefix) > self.limits.max_rows:
             raise NodeRequestError(f"prefix={prefix!r:.100} is no list of labels")

@@ -81,11 +81,22 @@ class TableNode(BaseNode):
         Raises:
             NodeRequestError: there is no such column.
         """
+        whole = self.arrow(columns)
+        kept = dict(whole.schema.metadata or {})
+        kind = kept.pop(_KIND, _ARROW)
+        whole = whole.replace_schema_metadata(kept or None)
+        return whole.to_pandas() if kind == _PANDAS else whole
+
+    def arrow(self, columns: Sequence[str] | None = None) -> Any:  # noqa: ANN401
+        """Return the table, or some of its columns, as an Arrow table whatever it was made of.
+
+        Raises as `read` does.
+        """
         if self.server is None:
             parts = [self.send_data(index, **_named(columns)) for index in range(len(self.data))]
         else:
             parts = self._fetched_parts(columns)
-        return _read_parts(parts)
+        return _whole(parts)
 
     def _fetched_parts(self, columns: Sequence[str] | None) -> list[bytes]:
         home, report = self._home, self.growth_report()
@@ -149,17 +160,13 @@ def _known(columns: object, names: Sequence[str]) -> list[str]:
     return wanted
 
 
-def _read_parts(parts: Sequence[object]) -> Any:  # noqa: ANN401
+def _whole(parts: Sequence[object]) -> Any:  # noqa: ANN401
     arrow = extra("pyarrow", "tables", "reading tables")
     try:
         tables = [arrow.ipc.open_stream(part).read_all() for part in parts]
-        whole = arrow.concat_tables(tables)
+        return arrow.concat_tables(tables)
     except (arrow.ArrowException, TypeError, ValueError) as error:
         raise MalformedMessageError(f"what came is no table: {error}") from error
-    kept = dict(whole.schema.metadata or {})
-    kind = kept.pop(_KIND, _ARROW)
-    whole = whole.replace_schema_metadata(kept or None)
-    return whole.to_pandas() if kind == _PANDAS else whole
 
 
 def _batch_without_rows(table: Any) -> Any:  # noqa: ANN401

@@ -8,12 +8,16 @@ from typing import Any
 from ezgraph.protocol.config import ConfigCondition, ConfigDelete, ConfigPut
 from ezgraph.protocol.metadata import GraphMetadata
 from ezgraph.protocol.patterns import NamePattern
+from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.stored_commands import (
+    DeleteRecording,
     DeleteStored,
+    FindSeq,
     Freeze,
     ReadCheckpoint,
     ReadStored,
+    ReadStretch,
     RemoveTag,
     Restore,
     SetTag,
@@ -21,6 +25,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 
 
@@ -316,6 +321,50 @@ class ReadConfigSchema:
     type: str
 
 
+@dataclass(frozen=True, slots=True)
+class ServeGraph:
+    """Say that this process serves a graph of data nodes; it is answered by `Serving`.
+
+    ``endpoints`` (``host:port``) are where it does, with the key ``public_key`` (32 bytes) or with
+    none. ``incarnation`` is new whenever the host is: the same one again only says so again.
+    ``announces``: its nodes will be made known by `AnnounceNodes`.
+    """
+
+    name: str
+    root_uid: str
+    incarnation: str
+    endpoints: list[str]
+    public_key: bytes | None = None
+    announces: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceNodes:
+    """Make known which nodes a graph that one serves has by now, and which it has no longer."""
+
+    name: str
+    added: list[NodeCard] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawGraph:
+    """Serve a graph no longer."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindGraph:
+    """Ask where a graph is served; None: what is served, by name, from behind ``after`` on.
+
+    It is answered by `Graphs`, with those of which one may read something.
+    """
+
+    name: str | None = None
+    after: str = ""
+
+
 Command = (
     Hello
     | Resume
@@ -353,9 +402,17 @@ Command = (
     | RemoveTag
     | WritePartitions
     | DeleteStored
+    | WriteRecording
+    | DeleteRecording
     | Restore
     | ReadStored
     | ReadCheckpoint
+    | ReadStretch
+    | FindSeq
+    | ServeGraph
+    | AnnounceNodes
+    | WithdrawGraph
+    | FindGraph
 )
 
 

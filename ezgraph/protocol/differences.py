@@ -8,13 +8,13 @@ equal differences.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from ezgraph.protocol.fingerprints import Fingerprint, named_with
 from ezgraph.protocol.graphs import Graph, component_digest, content_digest, settings_digest
 from ezgraph.protocol.json_form import JsonValue
-from ezgraph.protocol.metadata import ComponentMetadata
+from ezgraph.protocol.metadata import ComponentMetadata, SettingsSchemaMetadata
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.snapshot import Edge
 
@@ -27,7 +27,8 @@ class FieldChange:
     """A field that is not the same: ``path`` leads to it, as in ``("parameters", "gain")``.
 
     ``old`` and ``new`` are None where there is none; `was_there` and `is_there` tell that from a
-    value of None.
+    value of None. Of settings ``old_unit`` and ``new_unit`` are what the schemas say the values are
+    in; None: nothing.
     """
 
     path: tuple[str, ...]
@@ -35,6 +36,8 @@ class FieldChange:
     new: Any = None
     was_there: bool = True
     is_there: bool = True
+    old_unit: str | None = None
+    new_unit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,12 @@ class GraphDiff(JsonValue):
     def __bool__(self) -> bool:
         parts = self.components, self.settings, self.config, self.artifacts, self.producers
         return bool(self.edges_added or self.edges_removed or self.moved or any(parts))
+
+    def _repr_html_(self) -> str:
+        """Return the tables of what differs for a notebook."""
+        from ezgraph.protocol.difference_html import difference_html
+
+        return difference_html(self)
 
 
 def difference(old: Graph, new: Graph) -> GraphDiff:
@@ -188,7 +197,40 @@ def _settings(old: Graph, new: Graph, from_address: dict[str, str]) -> Part:
     """Compare the settings at each address, and of a component that moved where it was before."""
     to_address = {start: end for end, start in from_address.items()}
     before = {to_address.get(key, key): value for key, value in old.settings.items()}
-    return _part(before, new.settings, settings_digest)
+    part = _part(before, new.settings, settings_digest)
+    changed = [
+        Changed(
+            each.name,
+            _in_units(
+                each.fields,
+                units_at(old, from_address.get(each.name, each.name)),
+                units_at(new, each.name),
+            ),
+        )
+        for each in part.changed
+    ]
+    return replace(part, changed=changed)
+
+
+def units_at(graph: Graph, address: str) -> dict[str, str]:
+    """Return what each field of the settings at an address is in, where its schema says so."""
+    value, component = graph.settings.get(address), graph.components.get(address)
+    schema = value.settings_schema if value is not None else None
+    if schema is None and component is not None:
+        schema = component.settings_schema
+    fields_known = [] if schema is None else schema.fields
+    return {each.name: each.unit for each in fields_known if each.unit}
+
+
+def _in_units(
+    changes: list[FieldChange], old: Mapping[str, str], new: Mapping[str, str]
+) -> list[FieldChange]:
+    return [
+        replace(each, old_unit=old.get(each.path[0]), new_unit=new.get(each.path[0]))
+        if len(each.path) == 1  # a schema knows the units of whole fields
+        else each
+        for each in changes
+    ]
 
 
 def _entries(graph: Graph) -> dict[str, Any]:
@@ -219,6 +261,9 @@ def _fields_of(value: Any) -> Any:  # noqa: ANN401
             return _shown(value.serialized, value.repr_value if shown is None else shown)
         case Fingerprint():
             return value
+        case SettingsSchemaMetadata():
+            found = {each.name: getattr(value, each.name) for each in fields(value)}
+            return found | {"fields": {each.name: each for each in value.fields}}
         case _ if is_dataclass(value) and not isinstance(value, type):
             found = {each.name: getattr(value, each.name) for each in fields(value)}
             if isinstance(value, ComponentMetadata):

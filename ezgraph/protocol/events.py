@@ -16,6 +16,7 @@ from ezgraph.names import Key
 from ezgraph.protocol.config import ROOM as CONFIG_ROOM
 from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.metadata import ComponentMetadata
+from ezgraph.protocol.served import ROOM as NODE_ROOM
 from ezgraph.protocol.settings import SettingsEventType, SettingsSnapshotValue
 
 Slot = tuple[str, ...]
@@ -246,6 +247,53 @@ class ConfigSchemaSet:
 
 
 @dataclass(frozen=True, slots=True)
+class GraphServed:
+    """``owner``, a session or a process client, serves a graph of data nodes at ``endpoints``.
+
+    There may be others who do. ``public_key``: the host's, 32 bytes; None: it has none.
+    ``announces``: its nodes are made known one by one.
+    """
+
+    name: str
+    root_uid: str
+    owner: str
+    incarnation: str
+    endpoints: list[str]
+    public_key: bytes | None = None
+    announces: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GraphWithdrawn:
+    """``owner`` serves a graph no longer; ``is_last``: nobody does, and its nodes are gone."""
+
+    name: str
+    root_uid: str
+    owner: str
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAnnounced:
+    """A served graph has this node; the fields are those of `NodeCard`."""
+
+    name: str
+    uid: str
+    path: list[str | int]
+    depth: int
+    class_name: str
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWithdrawn:
+    """A served graph has this node no longer, or is served no longer."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryCompacted:
     """What lies below ``floor`` can no longer be replayed; its effect stands in a checkpoint."""
 
@@ -303,7 +351,6 @@ class PartitionsWritten:
     """``count`` partitions, not known before, were added to a storage, or to a snapshot's.
 
     ``name`` and ``fingerprint`` are the snapshot's; None: it was to all of the storage only.
-    ``recording``: the number of the recording that was stored with them.
     """
 
     artifact_key: str
@@ -311,7 +358,35 @@ class PartitionsWritten:
     count: int
     name: str | None = None
     fingerprint: Fingerprint | None = None
-    recording: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingWritten:
+    """More is known of recording ``number`` of an artifact in the graph ``name``.
+
+    It began at ``first_seq``, and has ended at ``last_seq``; None: it goes on. ``failed``: an
+    exception ended it. ``partitions``: how many were added now. ``author`` is who wrote the first
+    of it, in words, and ``first_written`` when, in seconds since 1970.
+    """
+
+    name: str
+    artifact_key: str
+    number: int
+    first_seq: int
+    last_seq: int | None = None
+    failed: bool = False
+    partitions: int = 0
+    first_written: float = 0.0
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingDeleted:
+    """Recording ``number`` of an artifact in the graph ``name`` is stored no longer."""
+
+    name: str
+    artifact_key: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,12 +461,18 @@ Body = (
     | ConfigValueSet
     | ConfigValueDeleted
     | ConfigSchemaSet
+    | GraphServed
+    | GraphWithdrawn
+    | NodeAnnounced
+    | NodeWithdrawn
     | HistoryCompacted
     | AccessRefused
     | SnapshotFrozen
     | TagSet
     | TagRemoved
     | PartitionsWritten
+    | RecordingWritten
+    | RecordingDeleted
     | StoredDeleted
     | StateRestored
     | SettingsOwed
@@ -449,6 +530,10 @@ def key_of(body: Body) -> Key:
             return ("control", "pause")
         case ConfigSchemaSet():
             return (CONFIG_ROOM, body.type)
+        case GraphServed() | GraphWithdrawn():
+            return (NODE_ROOM, body.name, body.root_uid)
+        case NodeAnnounced() | NodeWithdrawn():
+            return (NODE_ROOM, body.name, body.uid)
         case HistoryCompacted():
             return ("control", "history")
         case AccessRefused():
@@ -459,6 +544,8 @@ def key_of(body: Body) -> Key:
             return ("tag", body.name, body.tag)
         case PartitionsWritten():
             return ("partitions", body.artifact_key)
+        case RecordingWritten() | RecordingDeleted():
+            return ("recording", body.name, body.artifact_key)
         case StoredDeleted(what="partitions"):
             return ("partitions", body.name)
         case StoredDeleted():
@@ -486,6 +573,10 @@ def slot_of(body: Body) -> tuple[Slot, bool]:
             return key_of(body), body.paused
         case ConfigSchemaSet():
             return key_of(body), body.schema is not None
+        case GraphServed() | GraphWithdrawn():
+            return (*key_of(body), body.owner), isinstance(body, GraphServed)
+        case NodeAnnounced() | NodeWithdrawn():
+            return key_of(body), isinstance(body, NodeAnnounced)
         case SessionOpened() | ProcessOpened() | GraphRegistered() | ComponentRegistered():
             return key_of(body), True
         case SessionTakenOver() | ProcessTakenOver():
@@ -498,6 +589,8 @@ def slot_of(body: Body) -> tuple[Slot, bool]:
             return key_of(body), isinstance(body, SettingsOwed)
         case SnapshotFrozen() | TagSet() | TagRemoved() | PartitionsWritten() | StoredDeleted():
             return key_of(body), False  # the store keeps what they tell of
+        case RecordingWritten() | RecordingDeleted():
+            return key_of(body), False
         case StateRestored():
             return key_of(body), False
     assert_never(body)
@@ -515,8 +608,16 @@ def room_of(body: Body) -> str:
     """Return the room of the live set an event is in, as snapshots may be asked for by room.
 
     It is the first segment of its key; for settings ``settings.initial`` or ``settings.live``
-    (``settings`` asks for both), so that who has the metadata can leave the initial ones out.
+    (``settings`` asks for both), so that who has the metadata can leave the initial ones out; and
+    ``node.graph`` or ``node.announced``, so that one can leave out the many.
     """
+    match body:
+        case GraphServed() | GraphWithdrawn():
+            return f"{NODE_ROOM}.graph"
+        case NodeAnnounced() | NodeWithdrawn():
+            return f"{NODE_ROOM}.announced"
+        case _:
+            pass
     if isinstance(body, SettingsChanged):
         return f"settings.{body.layer.value}"
     return key_of(body)[0]

@@ -47,6 +47,11 @@ class FingerprintTree:
         self._buckets[name[0]][name] = content
         self._changed.add(name[0])
 
+    def get(self, slot: Slot) -> bytes | None:
+        """Return the digest of what is in ``slot``; None: nothing is."""
+        name = digest("ezgraph.slot", canonical_texts(slot))
+        return self._buckets[name[0]].get(name)
+
     def remove(self, slot: Slot) -> None:
         """Have nothing in ``slot``."""
         name = digest("ezgraph.slot", canonical_texts(slot))

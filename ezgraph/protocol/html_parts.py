@@ -23,6 +23,10 @@ STYLE = """
 .ezgraph details { margin: 6px 0 }
 .ezgraph summary { cursor: pointer; font-weight: 600 }
 .ezgraph .quiet { opacity: .65 }
+.ezgraph .gone, .ezgraph .come { font-family: ui-monospace, monospace; padding: 0 4px;
+  border-radius: 3px; overflow-wrap: anywhere }
+.ezgraph .gone { background: #d6404033 }
+.ezgraph .come { background: #2da44e33 }
 .ezgraph svg { display: block; margin: 8px 0 }
 .ezgraph svg text { fill: currentColor; font: 12px system-ui, sans-serif }
 .ezgraph svg text.home { font-size: 10px; opacity: .65 }

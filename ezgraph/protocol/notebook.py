@@ -40,6 +40,7 @@ def snapshot_html(snapshot: GraphSnapshot) -> str:
         _drawing(wiring_of(snapshot)),
         _sessions_table(snapshot),
         _processes_table(snapshot),
+        _served_table(snapshot),
         _settings_table(snapshot),
         "</div>",
     ]
@@ -75,6 +76,12 @@ def _processes_table(snapshot: GraphSnapshot) -> str:
     ]
     title = count(len(rows), "process")
     return table(title, ["process", "host", "pid", "units"], rows, is_open=False)
+
+
+def _served_table(snapshot: GraphSnapshot) -> str:
+    rows = [[text(name), several(graph.owners)] for name, graph in snapshot.graphs.items()]
+    title = count(len(rows), "served graph")
+    return table(title, ["graph", "by"], rows, is_open=False) if rows else ""
 
 
 def _settings_table(snapshot: GraphSnapshot) -> str:

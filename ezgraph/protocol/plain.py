@@ -1,8 +1,9 @@
 """Any value of the bus in JSON's own types: nothing is left out, nothing makes the JSON invalid.
 
 Bytes become base64 text, arrays nested lists, NaN and infinities the texts ``NaN``, ``Infinity``
-and ``-Infinity``, times ISO 8601, enum members their value, paths and ids text, dataclasses and
-named tuples objects. Keys become text; two that would become the same text stay two.
+and ``-Infinity``, times ISO 8601, enum members their value, paths, ids and fingerprints text,
+dataclasses and named tuples objects. Keys become text; two that would become the same text stay
+two.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.settings import EnumValue
 
 
@@ -42,6 +44,8 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - one line per type
             return [plain(item) for item in value]
         case set() | frozenset():
             return sorted((plain(item) for item in value), key=repr)
+        case Fingerprint():
+            return str(value)
         case complex():
             return {"real": _float(value.real), "imag": _float(value.imag)}
         case dt.datetime() | dt.date() | dt.time():

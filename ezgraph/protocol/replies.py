@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.json_form import JsonValue
 from ezgraph.protocol.listing import SnapshotInfo
 from ezgraph.protocol.routed import ProcessControlResponse, Routed
+from ezgraph.protocol.served import FoundGraph
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.snapshot import ClientInfo, Edge
 
@@ -27,7 +29,8 @@ class Lost:
     """What a lease owned when it ended, in the transaction that ends with ``seq``.
 
     ``settings`` are the addresses whose live values went with their process; ``config`` is the type
-    and the key of each ephemeral entry of the configuration.
+    and the key of each ephemeral entry of the configuration. ``graphs`` are the names of those it
+    served.
     """
 
     client: str
@@ -38,6 +41,7 @@ class Lost:
     units: list[str] = field(default_factory=list)
     settings: list[str] = field(default_factory=list)
     config: list[tuple[str, ...]] = field(default_factory=list)
+    graphs: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         named = {
@@ -45,6 +49,7 @@ class Lost:
             "component": self.components,
             "unit": self.units,
             "config key": [f"{kind} {config_key_text(key)}" for kind, *key in self.config],
+            "served graph": self.graphs,
         }
         parts = [_counted(each, names) for each, names in named.items() if names]
         return " and ".join(parts) or "nothing"
@@ -63,12 +68,14 @@ class RestoreReport(JsonValue):
     """What a restore of a snapshot changes, or would: at ``seq`` it was done, or asked about.
 
     ``edges_added`` (they have no session to hold them: they become persistent) and
-    ``edges_removed``; ``settings``: the address, the new values by dotted path, and who is to make
-    it so (the process's id; None: nobody runs it now, so it is *owed*); ``config_set`` and
-    ``config_deleted``: type and key as text. ``not_restored``: what a snapshot cannot bring back,
-    such as programs that are gone, and why. ``cannot``: what forbids it: what, why, and whose it
-    is. ``vetoed``: who refused, when they were asked: the address, by whom, and why. ``owed``: the
-    addresses whose owners have not made it so yet.
+    ``edges_removed``; ``settings``: the address, the new values by dotted path (of large ones the
+    beginning of their text), and who is to make it so (the process's id; None: nobody runs it now,
+    so it is *owed*); ``config_set`` and ``config_deleted``: type and key as text.
+    ``not_restored``: what a snapshot cannot bring back, such as programs that are gone, and why.
+    ``cannot``: what forbids it: what, why, and whose it is. ``vetoed``: who refused, when they were
+    asked: the address, by whom, and why. ``owed``: the addresses whose owners have not made it so
+    yet. ``refused``: those that an owner had agreed to, and did not make so nevertheless, and why.
+    It is false if there is nothing to change.
     """
 
     seq: int
@@ -85,6 +92,29 @@ class RestoreReport(JsonValue):
     vetoed: list[tuple[str, str, str]] = field(default_factory=list)
     owed: list[str] = field(default_factory=list)
     tag: str | None = None
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Return whether there is, or was, anything to change."""
+        changes = self.edges_added, self.edges_removed, self.config_set, self.config_deleted
+        return bool(self.settings or any(changes))
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        parts: dict[str, Sequence[object]] = {
+            "edges added": self.edges_added,
+            "edges removed": self.edges_removed,
+            "settings": self.settings,
+            "config entries set": self.config_set,
+            "config entries deleted": self.config_deleted,
+            "in the way": [*self.cannot, *self.vetoed],
+            "owed": self.owed,
+            "refused": self.refused,
+        }
+        told = ", ".join(f"{what}: {len(each)}" for what, each in parts.items() if each)
+        at = f"@{self.tag}" if self.tag is not None else f" {self.fingerprint}"
+        when = " (dry run)" if self.dry_run else ""
+        return f"restore of {self.name}{at}{when}, seq {self.seq}: {told or 'nothing differs'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +212,9 @@ class StatusReport:
 
     ``keys`` is how many it admits; None: it has no keys, and admits everybody who reaches it.
     ``events_port`` is where the asker's events are broadcast, ``scope_ports`` are those of all read
-    scopes. ``filtered``: numbers, the other scopes' ports and the journal's place are withheld from
-    who may not read everything.
+    scopes; ``relay_port`` is where readers of data nodes reach hosts that they cannot dial, once a
+    graph was served. ``filtered``: numbers, the other scopes' ports and the journal's place are
+    withheld from who may not read everything.
     """
 
     version: str
@@ -210,6 +241,8 @@ class StatusReport:
     filtered: bool = False
     scope_ports: list[int] = field(default_factory=list)
     config_entries: int = 0
+    served_graphs: int = 0
+    relay_port: int | None = None
 
 
 def without_numbers(report: StatusReport) -> StatusReport:
@@ -221,6 +254,7 @@ def without_numbers(report: StatusReport) -> StatusReport:
         edges=0,
         components=0,
         config_entries=0,
+        served_graphs=0,
         watched_prefixes=0,
         backend="",
         journal_bytes=0,
@@ -309,14 +343,23 @@ class Frozen:
 
 @dataclass(frozen=True, slots=True)
 class PartitionsStored:
-    """The partitions are stored; ``new`` of them were not known before, in one place or another.
-
-    ``recording`` is the number of the recording that was stored with them.
-    """
+    """The partitions are stored; ``new`` of them were not known before, in one place or another."""
 
     seq: int
     new: int
-    recording: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingStored:
+    """What is known of the recording is stored; ``number`` is the one it has.
+
+    ``author`` is who wrote the first of it, in words, and ``wall_time`` when.
+    """
+
+    seq: int
+    number: int
+    wall_time: float = 0.0
+    author: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,18 +378,68 @@ class StoredPage:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointChunk:
-    """Entries of the checkpoint at ``seq``, as they are stored, and the blobs they refer to.
+    """Blobs and entries of the checkpoint ``at`` a seq, as they are stored; the blobs come first.
 
-    ``next_start`` asks for the rest (``start``); None: this was the last chunk. ``seq`` None: there
-    is no checkpoint so early, and history begins at ``floor``.
+    ``next_start`` asks for the rest (``start``); None: this was the last chunk. ``at`` None: there
+    is no checkpoint so early, and history begins with seq 1. ``epoch`` is that of the seq that was
+    asked for, ``after`` the seq behind which the events stand that came between the two.
     """
 
-    seq: int | None
+    at: int | None
     epoch: int
-    floor: int
+    after: int
     entries: list[bytes] = field(default_factory=list)
     blobs: dict[bytes, bytes] = field(default_factory=dict)
     next_start: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StretchChunk:
+    """What counts of the events in (after, ``through``], by their topics, in order of seq.
+
+    Of the events under one topic of which only the last counts, it has the last in this chunk.
+    """
+
+    through: int
+    seqs: list[int] = field(default_factory=list)
+    topics: list[bytes] = field(default_factory=list)
+    events: list[bytes] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class SeqFound:
+    """Which seq a wall time stands for: the last event that was not later.
+
+    ``steps`` are where the wall clock went back across that time: the seq right after it, and the
+    wall times before and after. It was that time more than once, and this is the last of them.
+    """
+
+    seq: int
+    steps: list[tuple[int, float, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The graph is served, as of ``seq``.
+
+    ``ticket_secret`` is what the tickets of this host's readers are made with
+    (`ezgraph.wire.tickets`). It is told to nobody else.
+    """
+
+    seq: int
+    ticket_secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Graphs:
+    """Served graphs at ``seq``, in order of their names, and how to get at them.
+
+    ``next_after`` asks for the rest (``after``); None: there is none.
+    """
+
+    seq: int
+    graphs: list[FoundGraph] = field(default_factory=list)
+    next_after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +465,9 @@ class Answered:
     requests: list[int]
     seqs: list[int]
     config_changes: list[int] = field(default_factory=list)
-    stored: dict[int, Frozen | PartitionsStored | RestoreReport] = field(default_factory=dict)
+    stored: dict[int, Frozen | PartitionsStored | RecordingStored | RestoreReport] = field(
+        default_factory=dict
+    )
 
 
 HANDED_ID = (1 << 64) - 1
@@ -393,10 +488,26 @@ Reply = (
     | ConfigPage
     | ConfigTypes
     | ConfigSchemaShown
+    | Serving
+    | Graphs
     | Handed
     | Frozen
     | PartitionsStored
     | StoredPage
     | RestoreReport
     | CheckpointChunk
+    | StretchChunk
+    | SeqFound
+    | RecordingStored
 )
+
+ChangeReply = (
+    Done
+    | ConfigChanged
+    | Serving
+    | Frozen
+    | PartitionsStored
+    | RecordingStored
+    | RestoreReport
+)
+"""What a command that may change something is answered when it was done; each says its ``seq``."""

@@ -15,15 +15,19 @@ request   have a process do what its units understand           ``component/ADDR
 config    put and delete entries of the configuration    ``config/TYPE/NAME/…``
 store     store and delete snapshots, tags, partitions          ``snapshot/NAME``,
                                                                 ``tag/NAME/TAG``,
-                                                                ``partitions/ARTIFACT``
+                                                                ``partitions/ARTIFACT``,
+                                                                ``recording/NAME/ARTIFACT``
 restore   have the rig be as in a snapshot, by what is one's    ``snapshot/NAME``
           own to change (this and the verbs for what changes)
+serve     serve graphs of data nodes                            ``node/NAME``
 pause     ask publishers to pause, or to go on                  ``control/pause``
 shutdown  stop the broker                                       ``control/broker``
 ========  ====================================================  =========================
 
 A schema of configuration is set with ``config`` on all of its type (``config/TYPE``). What a change
 of configuration is to depend on (its conditions), one must be able to read.
+
+The state as it was, and which seq a time stands for, is for who may read everything.
 
 What needs no verb: holding a lease and all that renews, reverts or ends it (``HELLO``, ``RESUME``,
 ``TAKEOVER``, heartbeats, goodbyes), ``SYNC``, and the status (without numbers, for who may not
@@ -34,7 +38,8 @@ patterns share a **read scope**, a stream of events of its own on a port of its 
 
 Four roles are always there: `observer`, `operator`, `admin`, and ``owner:PREFIX`` for each prefix
 of addresses. An owner may change what is at ``PREFIX`` and below, connect whatever leads there (who
-receives decides), and change the configuration whose keys begin with such a name.
+receives decides), change the configuration whose keys begin with such a name, and serve graphs of
+such names.
 """
 
 from __future__ import annotations
@@ -51,8 +56,8 @@ if TYPE_CHECKING:
     from ezgraph.names import Key
 
 VERBS = (
-    "read", "connect", "register", "run", "report", "set", "request", "config", "pause",
-    "shutdown", "store", "restore",
+    "read", "connect", "register", "run", "report", "set", "request", "config", "serve",
+    "pause", "shutdown", "store", "restore",
 )
 OWNER = "owner:"
 PUBLIC_BYTES = 32
@@ -124,7 +129,8 @@ def _role(name: str, comment: str, grants: dict[str, Patterns]) -> Role:
 
 
 _CHANGES = (
-    "connect", "register", "run", "report", "set", "request", "config", "pause", "store", "restore"
+    "connect", "register", "run", "report", "set", "request", "config", "serve", "pause",
+    "store", "restore",
 )
 OBSERVER = _role("observer", "reads everything, changes nothing", {"read": EVERYTHING})
 OPERATOR = _role(
@@ -156,6 +162,7 @@ def owner_of(prefix: str) -> Role:
             "report": settings,
             "set": settings,
             "config": named(NamePattern("config", is_open=False), anything),
+            "serve": named(NamePattern("node", is_open=False)),
         },
     )
 

@@ -116,6 +116,7 @@ class SettingsCheckRequest:
     base_seq: int = 0
     asked_by: str = ""
     reason: str | None = None
+    whole: bool = False
 
 
 Routed = ProcessControlRequest | SettingsChangeRequest | SettingsCheckRequest

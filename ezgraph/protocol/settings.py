@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 from uuid import UUID
 
-from ezgraph.errors import MalformedMessageError
+from ezgraph.errors import MalformedMessageError, UnknownFieldError
 from ezgraph.protocol.metadata import ComponentMetadata, SettingsSchemaMetadata
 
 
@@ -24,6 +24,28 @@ class SettingsSnapshotValue:
     repr_value: dict[str, Any] | str = ""
     structured_value: dict[str, Any] | None = None
     settings_schema: SettingsSchemaMetadata | None = None
+
+    def field(self, path: str) -> Any:  # noqa: ANN401
+        """Return the value of one field, by its dotted path, as in ``field("notch.frequency")``.
+
+        Raises:
+            UnknownFieldError: there is none; names those there are.
+        """
+        found: Any = self.structured_value
+        walked: list[str] = []
+        for name in path.split("."):
+            if not isinstance(found, Mapping) or name not in found:
+                raise UnknownFieldError(_no_field(path, walked, found))
+            found = found[name]
+            walked.append(name)
+        return found
+
+
+def _no_field(path: str, walked: list[str], found: object) -> str:
+    where = f"in {'.'.join(walked)!r}" if walked else "in these settings"
+    if not isinstance(found, Mapping):
+        return f"there is no field {path!r}: what stands {where} has no fields, it is {found!r:.60}"
+    return f"there is no field {path!r}: {where} there are {', '.join(map(str, found)) or 'none'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,12 +42,21 @@ class SnapshotProcess:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotGraph:
+    """A served graph of data nodes, and the client ids of those who serve it."""
+
+    root_uid: str
+    owners: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class GraphSnapshot:
     """The state of the rig at one ``seq``. Everything is in sorted order.
 
     ``edge_owners`` shows owners as session ids or ``"persistent"``. ``settings`` are the
     effective values by component address. ``config`` are the entries of the configuration by type
-    and key; None: they were not asked for. ``filtered``: it has only what the key may read.
+    and key; None: they were not asked for. ``graphs`` are the served graphs of data nodes by name.
+    ``filtered``: it has only what the key may read.
     """
 
     seq: int
@@ -60,6 +69,7 @@ class GraphSnapshot:
     paused: bool = False
     filtered: bool = False
     config: dict[str, dict[tuple[str, ...], ConfigEntry]] | None = None
+    graphs: dict[str, SnapshotGraph] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         """Return the picture of the graph for a notebook."""
@@ -91,7 +101,8 @@ class TopologyChangedEvent:
 class ClientInfo:
     """Who holds a lease on the broker. Times are seconds before the listing was made.
 
-    ``config`` is the type and the key of each ephemeral entry of the configuration.
+    ``config`` is the type and the key of each ephemeral entry of the configuration; ``graphs`` are
+    the names of those it serves.
     """
 
     id: str
@@ -110,3 +121,4 @@ class ClientInfo:
     components: list[str] = field(default_factory=list)
     units: list[str] = field(default_factory=list)
     config: list[tuple[str, ...]] = field(default_factory=list)
+    graphs: list[str] = field(default_factory=list)

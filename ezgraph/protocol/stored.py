@@ -13,6 +13,7 @@ from ezgraph.protocol.artifacts import Artifact, Partition, Producer
 from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.listing import SnapshotInfo
 from ezgraph.protocol.metadata import ComponentMetadata
+from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
 from ezgraph.protocol.settings import SettingsSnapshotValue
 
 VERSION = 1
@@ -114,31 +115,34 @@ class TagRow:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordingRow:
-    """A stored recording: what was written while a graph was so, and what changed meanwhile.
-
-    It went from ``first_seq`` to ``last_seq``, from the snapshot with ``start_fingerprint`` to that
-    with ``end_fingerprint``. ``change_seqs`` are the changes of settings in between, ``partitions``
-    the fingerprints of what was written. ``failed``: an error ended it.
-    """
-
-    first_seq: int
-    last_seq: int
-    start_fingerprint: Fingerprint
-    end_fingerprint: Fingerprint
-    change_seqs: list[int]
-    partitions: list[Fingerprint]
-    failed: bool = False
-    wall_time: float = 0.0
-    author: str = ""
-    version: int = VERSION
-
-
-@dataclass(frozen=True, slots=True)
 class PartitionRow:
     """A stored partition."""
 
     partition: Partition
     wall_time: float
     author: str
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRow:
+    """A stored recording, apart from what was written in it."""
+
+    recording: RecordingInfo
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPartitionRow:
+    """A partition that was written in a recording."""
+
+    recorded: RecordedPartition
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedChangeRow:
+    """A change of settings during a recording."""
+
+    change: RecordedChange
     version: int = VERSION

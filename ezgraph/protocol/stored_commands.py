@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 from ezgraph.protocol.artifacts import Artifact, Partition
 from ezgraph.protocol.fingerprints import Fingerprint
-from ezgraph.protocol.stored import GraphRow, RecordingRow
+from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
+from ezgraph.protocol.stored import GraphRow
 
 # --- which snapshot ---
 
@@ -116,8 +117,7 @@ class WritePartitions:
     """Add partitions, each with its content fingerprint, to an artifact; to a snapshot; to both.
 
     ``to_artifact``: to all known partitions of its storage. ``snapshot`` of the graph ``name``: to
-    those of ``artifact_key`` in it. ``recording`` is stored with them, where ``snapshot`` is given.
-    It is answered by `PartitionsStored`.
+    those of ``artifact_key`` in it. It is answered by `PartitionsStored`.
     """
 
     artifact: Artifact
@@ -126,7 +126,31 @@ class WritePartitions:
     name: str | None = None
     snapshot: SnapshotRef | NewSnapshot | None = None
     artifact_key: str | None = None
-    recording: RecordingRow | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRecording:
+    """Store what is known of a recording so far; one whose number is 0 is begun.
+
+    ``partitions``, each with its content fingerprint, and ``changes`` are added to those that are
+    known, and the partitions to the artifact's storage and to each snapshot that they name. It is
+    answered by `RecordingStored`.
+    """
+
+    recording: RecordingInfo
+    partitions: list[RecordedPartition] = field(default_factory=list)
+    changes: list[RecordedChange] = field(default_factory=list)
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRecording:
+    """Forget a recording; its partitions and snapshots stay."""
+
+    name: str
+    artifact_key: str
+    number: int
     reason: str | None = None
 
 
@@ -173,7 +197,9 @@ StoreCommand = (
     | SetTag
     | RemoveTag
     | WritePartitions
+    | WriteRecording
     | DeleteStored
+    | DeleteRecording
 )
 """What changes the store."""
 
@@ -254,7 +280,19 @@ class SnapshotsWith:
     after: bytes = b""
 
 
-Question = PieceAt | GraphAt | SnapshotAt | TagAt | PartitionsAt | Listed | SnapshotsWith
+@dataclass(frozen=True, slots=True)
+class RecordingAt:
+    """A recording: its row, and of those of what was written in it as many as fit."""
+
+    name: str
+    artifact_key: str
+    number: int
+    after: bytes = b""
+
+
+Question = (
+    PieceAt | GraphAt | SnapshotAt | TagAt | PartitionsAt | Listed | SnapshotsWith | RecordingAt
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +304,32 @@ class ReadStored:
 
 @dataclass(frozen=True, slots=True)
 class ReadCheckpoint:
-    """Ask for the newest checkpoint at or before ``seq``, from its entry ``start`` on.
+    """Ask for the newest checkpoint at or before ``seq``, from its place ``start`` on.
 
-    It is answered by `CheckpointChunk`.
+    It is answered by `CheckpointChunk`. To go on ask with the chunk's own ``seq``.
     """
 
     seq: int
     start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStretch:
+    """Ask for what counts of the events in (after, through], in one chunk.
+
+    It is answered by `StretchChunk`; see `ezgraph.state.past` for what counts.
+    """
+
+    after: int
+    through: int
+
+
+@dataclass(frozen=True, slots=True)
+class FindSeq:
+    """Ask which seq a wall time stands for, in seconds since 1970; it is answered by `SeqFound`."""
+
+    wall_time: float
+
+
+PastQuestion = ReadCheckpoint | ReadStretch | FindSeq
+"""What is asked of the past; who may not read everything is refused."""

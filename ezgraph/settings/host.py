@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from ezgraph.clock import Deadline
 from ezgraph.config import DEFAULT_CHANGE_TIMEOUT_S
 from ezgraph.errors import DeadlineError, UnknownFieldError, VetoedError
+from ezgraph.protocol.graphs import settings_digest
 from ezgraph.protocol.settings import SettingsSnapshotValue, settings_value
 from ezgraph.settings.schema import settings_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from ezgraph.protocol.routed import SettingsChangeRequest
+    from ezgraph.protocol.routed import SettingsChangeRequest, SettingsCheckRequest
     from ezgraph.protocol.settings import SettingsSnapshotValue as Value
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,8 @@ class SettingsHost(Generic[S]):
         settings: a dataclass or pydantic model (its type says what may be asked for), or a mapping.
         validators: called in turn with (the settings as they would be, the present ones); one that
             raises refuses the change, with its message; one that returns something else than None
-            puts that in place of it.
+            puts that in place of it. They are called, too, when it is only asked whether a change
+            would be made (before a snapshot is restored).
         callbacks: called with (the new settings, the ones before) when a change is in place. What
             they raise does not undo it.
         change_timeout_s: how long a change of others may take; see
@@ -130,10 +132,12 @@ class SettingsHost(Generic[S]):
         """Register the unit, report the settings, and make changes from now on."""
         timeout_s = self._change_timeout_s
         if not _is_blocking(self._client):
-            self._client.take_changes(self.address, self._change_async, timeout_s=timeout_s)
+            self._client.take_changes(
+                self.address, self._change_async, timeout_s=timeout_s, check=self._check_async
+            )
             return self._start(timeout)
         self._client.take_changes(
-            self.address, self._change, timeout_s=timeout_s, lock=self._lock
+            self.address, self._change, timeout_s=timeout_s, lock=self._lock, check=self._check
         )
         deadline = Deadline(timeout)
         self._client.register([self.address], timeout=timeout)
@@ -205,12 +209,31 @@ class SettingsHost(Generic[S]):
         with self._turn(self._change_timeout_s):
             return self._put(self._built(request.changes, whole=request.whole))
 
+    async def _check_async(self, request: SettingsCheckRequest) -> None:
+        self._check(request)
+
+    def _check(self, request: SettingsCheckRequest) -> None:
+        """Raise what a change would raise, and if something else would be put in place of it."""
+        with self._turn(self._change_timeout_s):
+            wanted = self._built(request.changes, whole=request.whole)
+            value = _reported(self._validated(wanted), self._schema)
+            if settings_digest(value) != settings_digest(_reported(wanted, self._schema)):
+                raise VetoedError(
+                    f"the program of {self.address!r} would put other settings in place of these: "
+                    f"{value.repr_value!r:.200}"
+                )
+
+    def _validated(self, wanted: S) -> S:
+        """Return what the validators make of settings that are to be put in place."""
+        for validate in self.validators:
+            other = validate(wanted, self._settings)
+            wanted = wanted if other is None else other
+        return wanted
+
     def _put(self, wanted: S) -> Value:
         """Validate, put in place, and tell the callbacks; return what is to be reported."""
         before = self._settings
-        for validate in self.validators:
-            other = validate(wanted, before)
-            wanted = wanted if other is None else other
+        wanted = self._validated(wanted)
         value = _reported(wanted, self._schema)  # before it is in place: it may not be possible
         self._settings = wanted
         for tell in self.callbacks:

@@ -24,13 +24,19 @@ from ezgraph.protocol.events import (
     EdgeDisconnected,
     GraphRegistered,
     GraphRemoved,
+    GraphServed,
+    GraphWithdrawn,
     HistoryCompacted,
+    NodeAnnounced,
+    NodeWithdrawn,
     PartitionsWritten,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
@@ -95,6 +101,13 @@ class Content:
         """Digest up to ``most`` of the slots that were touched, so that a loop can go on."""
         for _ in range(min(most, len(self._touched))):
             self._digest(self._touched.pop())
+
+    def digest_in(self, slot: Slot) -> bytes | None:
+        """Return the digest of what stands in a slot now; None: nothing does."""
+        if slot in self._touched:
+            self._touched.discard(slot)
+            self._digest(slot)
+        return self._tree.get(slot)
 
     def fingerprint(self) -> Fingerprint:
         """Return the fingerprint of the content as it is now."""
@@ -169,12 +182,18 @@ def touched(body: Body) -> tuple[Slot, ...]:
             | GraphRemoved()
             | PauseChanged()
             | ConfigSchemaSet()
+            | GraphServed()
+            | GraphWithdrawn()
+            | NodeAnnounced()
+            | NodeWithdrawn()
             | HistoryCompacted()
             | AccessRefused()
             | SnapshotFrozen()
             | TagSet()
             | TagRemoved()
             | PartitionsWritten()
+            | RecordingWritten()
+            | RecordingDeleted()
             | StoredDeleted()
             | StateRestored()
             | SettingsOwed()

@@ -9,8 +9,11 @@ Invariants between events of a transaction's end:
 * the edges form a DAG; every owner in it is persistent or an open session;
 * a component's session is open; a unit's process is open;
 * an entry of the configuration is persistent, or its session is open;
+* a served graph of data nodes is served by sessions or processes that are open, and has one root;
 * the effective settings of an address are the live value a process reported, else the initial
-  value of its component; an address with neither has no entry.
+  value of its component; an address with neither has no entry;
+* what is *owed* at an address is what a restore wants its settings to be, and their owner has not
+  reported yet: it is no part of the effective settings.
 
 A state may be *filtered*: folded from the part of the events that a role lets one read. Then what
 belongs to a session or process that one may not see is there without it.
@@ -19,8 +22,9 @@ belongs to a session or process that one may not see is there without it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
+from ezgraph.errors import UnknownComponentError
 from ezgraph.protocol.events import (
     AccessRefused,
     ComponentRegistered,
@@ -33,13 +37,19 @@ from ezgraph.protocol.events import (
     Event,
     GraphRegistered,
     GraphRemoved,
+    GraphServed,
+    GraphWithdrawn,
     HistoryCompacted,
+    NodeAnnounced,
+    NodeWithdrawn,
     PartitionsWritten,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
@@ -71,8 +81,9 @@ from ezgraph.protocol.snapshot import (
     SnapshotSession,
 )
 from ezgraph.state.config import ConfigState
-from ezgraph.state.content import Content
+from ezgraph.state.content import Content, settings_at
 from ezgraph.state.dag import DAG
+from ezgraph.state.nodes import NodesState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -143,17 +154,19 @@ class GraphState:
         self.settings: dict[str, SettingEntry] = {}
         self.config = ConfigState()
         self.owed: dict[str, SettingsOwed] = {}
+        self.served = NodesState()
         self.paused = False
         self.filtered = False
         self._content: Content | None = None  # once somebody has asked for its fingerprint
 
     def __repr__(self) -> str:
         config = f" config={len(self.config)}" if len(self.config) else ""
+        served = f" graphs={len(self.served)}" if len(self.served) else ""
         return (
             f"<GraphState epoch={self.epoch} seq={self.seq} sessions={len(self.sessions)} "
             f"processes={len(self.processes)} edges={len(self.dag.edge_owners)} "
             f"components={len(self.components)} settings={len(self.settings)}"
-            f"{config}>"
+            f"{config}{served}>"
         )
 
     @classmethod
@@ -228,6 +241,14 @@ class GraphState:
                 self.processes.pop(body.process_id, None)
             case ConfigSchemaSet():
                 self.config.set_schema(body)
+            case NodeAnnounced():
+                self.served.announce(body)
+            case NodeWithdrawn():
+                self.served.remove(body)
+            case GraphServed():
+                self.served.serve(event, body)
+            case GraphWithdrawn():
+                self.served.withdraw(body)
             case PauseChanged():
                 self.paused = body.paused
             case SettingsOwed():
@@ -238,6 +259,8 @@ class GraphState:
                 pass  # what is true stays true
             case SnapshotFrozen() | TagSet() | TagRemoved() | PartitionsWritten():
                 pass  # the store has it
+            case RecordingWritten() | RecordingDeleted():
+                pass
             case StoredDeleted() | StateRestored():
                 pass
             case _:
@@ -280,6 +303,32 @@ class GraphState:
     def effective_settings(self) -> dict[str, SettingsSnapshotValue]:
         """Return the effective value of every address, sorted by address."""
         return {address: self.settings[address].value for address in sorted(self.settings)}
+
+    def settings_of(self, address: str) -> SettingsSnapshotValue:
+        """Return the effective settings of one component.
+
+        Raises:
+            UnknownComponentError: there are none at ``address``; names some there are.
+        """
+        found = settings_at(self, address)
+        if found is None:
+            known = sorted(self.settings.keys() | self.components.keys())
+            raise UnknownComponentError(
+                f"there are no settings at {address!r} at seq {self.seq}; "
+                + (f"there are {_some(known)}" if known else "there are none at all")
+            )
+        return found
+
+    def setting(self, address: str, field_path: str) -> Any:  # noqa: ANN401
+        """Return the effective value of one field of a component's settings, by its dotted path.
+
+        So ``(await ctx.at(812)).setting("SYS/FILTER", "gain")`` is what the gain was at seq 812.
+
+        Raises:
+            UnknownComponentError: there are no settings at ``address``.
+            UnknownFieldError: they have no such field; names those they have.
+        """
+        return self.settings_of(address).field(field_path)
 
     def _settings_with_initial(self) -> dict[str, SettingsSnapshotValue]:
         """Return the effective values, of components too whose own entries were not fetched."""
@@ -334,6 +383,7 @@ class GraphState:
             },
             settings=self._settings_with_initial(),
             config=self.config.by_type(),
+            graphs=self.served.shown(),
             paused=self.paused,
             filtered=self.filtered,
         )
@@ -359,6 +409,7 @@ class GraphState:
         """
         config = [self.config.entries, self.config.schemas]
         owed = [self.owed] if self.owed else []
+        served = [self.served.hosts, self.served.nodes]
         return fingerprint(
             "ezgraph.state",
             [
@@ -374,6 +425,7 @@ class GraphState:
                 self.settings,
                 *(config if any(config) else ()),  # without any: as it was before there was any
                 *owed,
+                *(served if any(served) else ()),
             ],
         )
 
@@ -394,3 +446,11 @@ def settings_event(
         wall_time=wall_time,
         by=in_words(change.asked_by or source),
     )
+
+
+_SHOWN = 5
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

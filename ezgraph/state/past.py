@@ -8,14 +8,19 @@ before (an edge and its owners, a session and what it registers), every event co
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from ezgraph.state.graph import GraphState
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ezgraph.protocol.events import Event
 
 LAST_COUNTS = frozenset({b"settings", b"component", b"graph", b"config", b"owed"})
 """Rooms in which of the events under one topic only the last counts."""
-NONE_COUNTS = frozenset({b"audit", b"snapshot", b"tag", b"partitions"})
+NONE_COUNTS = frozenset({b"audit", b"snapshot", b"tag", b"partitions", b"recording"})
 """Rooms whose events leave the state as it is."""
 
 
@@ -23,8 +28,8 @@ class Stretch:
     """The events that count, of those given in order of seq."""
 
     def __init__(self) -> None:
-        self._last: dict[bytes, tuple[int, bytes]] = {}
-        self._all: list[tuple[int, bytes]] = []
+        self._last: dict[bytes, tuple[int, bytes, bytes]] = {}
+        self._all: list[tuple[int, bytes, bytes]] = []
 
     def __repr__(self) -> str:
         return f"<Stretch counting={len(self._last) + len(self._all)}>"
@@ -33,11 +38,32 @@ class Stretch:
         """Add the next event, as it is stored."""
         room, _, _ = topic.partition(b"/")
         if room in LAST_COUNTS:
-            self._last[topic] = seq, packed
+            self._last[topic] = seq, topic, packed
         elif room not in NONE_COUNTS:
-            self._all.append((seq, packed))
+            self._all.append((seq, topic, packed))
+
+    def records(self) -> list[tuple[int, bytes, bytes]]:
+        """Return the events that count, as they were added, in order of seq."""
+        return sorted([*self._all, *self._last.values()])
 
     def counting(self) -> Iterator[bytes]:
         """Yield the events that count, in order of seq."""
-        for _, packed in sorted([*self._all, *self._last.values()]):
+        for _, _, packed in self.records():
             yield packed
+
+
+def state_after(
+    live: Iterable[Event],
+    stretch: Stretch,
+    decode: Callable[[bytes], Event],
+    *,
+    epoch: int,
+    seq: int,
+) -> GraphState:
+    """Return the state at ``seq``: that of a checkpoint's ``live`` events, and what came behind it.
+
+    ``decode`` reads a stored event; whatever it raises, and what events raise that do not follow
+    from those before them, is raised here.
+    """
+    events = chain(live, map(decode, stretch.counting()))
+    return GraphState.fold(events, epoch=epoch, seq=seq)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ezgraph.client.watch import Compacted, Progress
 from ezgraph.errors import EzGraphError
 from ezgraph.protocol.events import Event
-from ezgraph.protocol.replies import ConfigChanged, Done, Frozen, PartitionsStored, Refusal
+from ezgraph.protocol.replies import ChangeReply, Done, Refusal
 from ezgraph.verify.calls import CallSeen, check_effect, check_ended
 from ezgraph.verify.effects import is_true
 from ezgraph.verify.findings import BrokenPromiseError, Place, demand_none
@@ -114,8 +114,8 @@ def _outcome(result: object) -> Outcome | None:
     match result:
         case Done():
             return result
-        case ConfigChanged(seq=seq) | Frozen(seq=seq) | PartitionsStored(seq=seq):
-            return Done(seq)
+        case _ if isinstance(result, ChangeReply):
+            return Done(result.seq)
         case EzGraphError():
             return Refusal(result.code, str(result))
         case None:

@@ -22,6 +22,7 @@ from hypothesis.extra import numpy as arrays
 from ezgraph.names import MAX_SEGMENTS, Key
 from ezgraph.protocol.artifacts import Artifact, Partition, PartitionKey, Producer
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     ChangeConfig,
     Command,
     Connect,
@@ -29,8 +30,10 @@ from ezgraph.protocol.commands import (
     RegisterMetadata,
     ReportSettings,
     Revert,
+    ServeGraph,
     SetPause,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import (
     ConfigAbsent,
@@ -52,7 +55,9 @@ from ezgraph.protocol.metadata import (
     GraphMetadata,
     UnitMetadata,
 )
+from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
 from ezgraph.protocol.replies import Reply
+from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import EnumValue, SettingsSnapshotValue
 
 TOPICS = ("a", "b", "a/b")
@@ -165,6 +170,40 @@ artifacts: st.SearchStrategy[Artifact] = st.builds(
 producers: st.SearchStrategy[Producer] = st.builds(
     Producer, st.lists(_names, max_size=2), st.just(()), st.text(max_size=5)
 )
+_whole = st.integers(0, 2**63 - 1)
+_times = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def _recording(ends: tuple[int, float] | None, first_seq: int, **known: Any) -> RecordingInfo:  # noqa: ANN401
+    if ends is None:
+        return RecordingInfo(**known, first_seq=first_seq)
+    last_seq, ended = max(first_seq, ends[0]), ends[1]
+    return RecordingInfo(**known, first_seq=first_seq, last_seq=last_seq, ended=ended)
+
+
+recordings: st.SearchStrategy[RecordingInfo] = st.builds(
+    _recording,
+    st.none() | st.tuples(_whole, _times),
+    _whole,
+    name=_names,
+    artifact_key=_names,
+    artifact=artifacts,
+    number=_whole,
+    epoch=_whole,
+    start=fingerprints,
+    began=_times,
+    noted_through=_whole,
+    end=fingerprints,
+    failed=st.booleans(),
+    has_all_changes=st.booleans(),
+    session_id=st.text(max_size=5),
+)
+recorded_partitions: st.SearchStrategy[RecordedPartition] = st.builds(
+    RecordedPartition, partitions, _whole, st.lists(fingerprints, max_size=2).map(tuple)
+)
+recorded_changes: st.SearchStrategy[RecordedChange] = st.builds(RecordedChange, _whole, _names)
+
+
 # --- messages of every type, from their annotations ---
 
 
@@ -203,6 +242,9 @@ _PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     Partition: partitions,
     Artifact: artifacts,
     Producer: producers,
+    RecordingInfo: recordings,
+    RecordedPartition: recorded_partitions,
+    RecordedChange: recorded_changes,
 }
 
 
@@ -340,6 +382,33 @@ def config_changes(*, ephemeral: bool) -> st.SearchStrategy[Command]:
     )
 
 
+SERVED_NAMES, NODE_UIDS = ("run", "run2"), ("root", "n1", "n/2")
+_served = st.sampled_from(SERVED_NAMES)
+_uids = st.sampled_from(NODE_UIDS)
+_cards = st.builds(
+    NodeCard,
+    _uids,
+    st.lists(st.sampled_from(["a", 1]), max_size=2),
+    st.integers(2, 3),
+    st.just("lab.Node"),
+    st.sampled_from(["", "f4 (2,)"]),
+)
+_of_hosts: st.SearchStrategy[Command] = st.one_of(
+    st.builds(
+        ServeGraph,
+        _served,
+        st.sampled_from(["root", "root", "root", "n1"]),
+        st.sampled_from(["i1", "i2"]),
+        st.sampled_from([["127.0.0.1:4000"], []]),
+        st.none(),
+        st.sampled_from([True, True, True, False]),
+    ),
+    st.builds(AnnounceNodes, _served, st.lists(_cards, max_size=2), st.lists(_uids, max_size=1)),
+    st.builds(AnnounceNodes, _served, st.lists(_cards, max_size=2), st.just([])),
+    st.builds(WithdrawGraph, _served),
+)
+"""Few names, roots and incarnations, so that replicas, collisions and new hosts happen."""
+
 _of_edges: st.SearchStrategy[Command] = st.one_of(
     st.builds(Connect, _topics, _topics),
     st.builds(Connect, _topics, _topics, reason=st.none() | st.text(max_size=3)),
@@ -349,6 +418,7 @@ _of_sessions: st.SearchStrategy[Command] = st.one_of(
     _of_edges,
     st.builds(RegisterMetadata, metadata),
     config_changes(ephemeral=True),
+    _of_hosts,
     st.builds(Revert),
 )
 _reports = st.builds(ReportSettings, _address, settings_values, st.none() | st.floats(0, 1e9))
@@ -358,6 +428,7 @@ _of_processes: st.SearchStrategy[Command] = st.one_of(
     _reports,
     _reports,
     _reports,
+    _of_hosts,
 )
 _of_guests: st.SearchStrategy[Command] = st.one_of(
     _of_edges, st.builds(SetPause, st.booleans()), config_changes(ephemeral=False)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     ChangeConfig,
     Command,
     Connect,
@@ -13,13 +14,17 @@ from ezgraph.protocol.commands import (
     RegisterMetadata,
     ReportSettings,
     Revert,
+    ServeGraph,
     SetConfigSchema,
     SetPause,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.fingerprints import canonical
+from ezgraph.protocol.served import NodeCard
 
 if TYPE_CHECKING:
+    from ezgraph.protocol.events import NodeAnnounced
     from ezgraph.state.config import ConfigState
     from ezgraph.state.graph import GraphState
 
@@ -33,6 +38,9 @@ CHANGES = (
     | UpdateUnits
     | ChangeConfig
     | SetConfigSchema
+    | ServeGraph
+    | AnnounceNodes
+    | WithdrawGraph
 )
 """The commands that change something, other than the end of a lease."""
 
@@ -51,7 +59,7 @@ def is_true(state: GraphState, command: Command, client: str, kind: str) -> bool
             return client in state.sessions and same(state.metadata_of(client), command.metadata)
         case Revert() if kind == "session":
             session = state.sessions.get(client)
-            if session is None or state.config.count_of(client):
+            if session is None or state.config.count_of(client) or state.served.of_owner(client):
                 return False
             return not state.edges_of(client) and not session.components
         case UpdateUnits():
@@ -63,10 +71,40 @@ def is_true(state: GraphState, command: Command, client: str, kind: str) -> bool
             return entry is not None and same(entry.value, command.value)
         case ChangeConfig():
             return _is_so(state.config, command, owner)
+        case ServeGraph():
+            return _is_served(state, command, client)
+        case AnnounceNodes():
+            nodes = state.served.nodes_of(command.name)
+            if any(uid in nodes for uid in command.removed):
+                return False
+            return all(same(_card_of(nodes.get(card.uid)), card) for card in command.added)
+        case WithdrawGraph():
+            return state.served.host(command.name, client) is None
         case SetConfigSchema():
             return same(state.config.schemas.get(command.type), command.schema)
         case _:
             return True
+
+
+def _is_served(state: GraphState, command: ServeGraph, client: str) -> bool:
+    host = state.served.host(command.name, client)
+    if host is None:
+        return False
+    told = host.served
+    return command == ServeGraph(
+        told.name,
+        told.root_uid,
+        told.incarnation,
+        told.endpoints,
+        told.public_key,
+        told.announces,
+    )
+
+
+def _card_of(told: NodeAnnounced | None) -> NodeCard | None:
+    if told is None:
+        return None
+    return NodeCard(told.uid, told.path, told.depth, told.class_name, told.summary)
 
 
 def _is_so(config: ConfigState, command: ChangeConfig, owner: str | None) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from ezgraph.protocol.replies import ConfigChanged, Done, Frozen, PartitionsStored, Refusal
+from ezgraph.protocol.replies import ChangeReply, Done, Refusal
 from ezgraph.verify.calls import (
     CallSeen,
     check_effect,
@@ -451,7 +451,7 @@ class TraceCheck:
         self._evidence.faults.append(FaultSeen(place.wall or 0.0, body.fault, body.pid))
 
 
-_DONE = frozenset(kind.__name__ for kind in (Done, ConfigChanged, Frozen, PartitionsStored))
+_DONE = frozenset(kind.__name__ for kind in get_args(ChangeReply))
 
 
 def _outcome(body: Answered) -> Outcome:

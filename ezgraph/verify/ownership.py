@@ -13,6 +13,8 @@ from ezgraph.protocol.events import (
     ComponentRemoved,
     ConfigValueDeleted,
     EdgeDisconnected,
+    GraphWithdrawn,
+    NodeWithdrawn,
     ProcessClosed,
     SessionClosed,
     SettingsChanged,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
-    from ezgraph.protocol.events import Event
+    from ezgraph.protocol.events import Body, Event
     from ezgraph.state.graph import GraphState
 
 _CREDIT_PER_TRANSACTION = 24
@@ -52,6 +54,7 @@ class OwnershipCheck:
         """Look at the state after a transaction, if that has not become too dear."""
         self._credit += _CREDIT_PER_TRANSACTION
         size = len(state.dag.edge_owners) + len(state.settings) + len(state.components)
+        size += len(state.served)
         if self._credit >= size:
             self._credit = 0
             yield from self.whole(state)
@@ -66,6 +69,7 @@ def _ending_lacks(before: GraphState, events: Sequence[Event]) -> Iterator[str]:
     """The end of a lease says of each thing it owned that it is gone."""
     bodies = [event.body for event in events]
     settled = {b.address for b in bodies if isinstance(b, SettingsChanged)}
+    yield from _serving_lacks(before, bodies, events[-1].key[1])
     match events[-1].body:
         case SessionClosed(session_id=owner) if owner in before.sessions:
             gone = {(b.from_topic, b.to_topic) for b in bodies if isinstance(b, EdgeDisconnected)}
@@ -87,6 +91,18 @@ def _ending_lacks(before: GraphState, events: Sequence[Event]) -> Iterator[str]:
             pass
 
 
+def _serving_lacks(before: GraphState, bodies: Sequence[Body], owner: str) -> Iterator[str]:
+    """What a lease served is withdrawn when it ends, and its nodes if nobody else serves it."""
+    served = before.served
+    own = set(served.of_owner(owner))
+    ended = {(b.name, b.is_last) for b in bodies if isinstance(b, GraphWithdrawn)}
+    is_last = {name: len(served.hosts_of(name)) == 1 for name in own}
+    yield from _differ(f"graphs served by {owner}", set(is_last.items()), ended)
+    gone = {(b.name, b.uid) for b in bodies if isinstance(b, NodeWithdrawn)}
+    nodes = {(name, uid) for name in own if is_last[name] for uid in served.nodes_of(name)}
+    yield from _differ(f"nodes served by {owner}", nodes, gone)
+
+
 def _is_initial(state: GraphState, address: str) -> bool:
     entry = state.settings.get(address)
     return entry is not None and entry.change.layer is SettingsLayer.INITIAL
@@ -104,6 +120,11 @@ def state_lacks(state: GraphState) -> Iterator[str]:
         yield f"edges outlive their sessions {sorted(map(str, dead))}"
     if dead_sessions := state.config.owners - state.sessions.keys():
         yield f"configuration outlives its sessions {sorted(dead_sessions)}"
+    clients = state.sessions.keys() | set(map(str, state.processes))
+    if dead_hosts := state.served.owners - clients:
+        yield f"served graphs outlive who serves them {sorted(dead_hosts)}"
+    if orphans := state.served.nodes.keys() - state.served.hosts.keys():
+        yield f"announced nodes outlive their graphs {sorted(orphans)}"
     if loop := _topics_in_loops(state.dag.graph):
         yield f"the edges have a loop through {loop}"
     for address, component in state.components.items():

@@ -34,13 +34,7 @@ from ezgraph.clock import Clock, SystemClock
 from ezgraph.config import DEFAULT_TIMEOUT_S
 from ezgraph.errors import EzGraphError
 from ezgraph.protocol.commands import Goodbye
-from ezgraph.protocol.replies import (
-    ConfigChanged,
-    Done,
-    EventRange,
-    Frozen,
-    PartitionsStored,
-)
+from ezgraph.protocol.replies import ChangeReply, EventRange
 from ezgraph.verify.calls import shown
 from ezgraph.verify.effects import CHANGES
 from ezgraph.verify.records import (
@@ -88,7 +82,6 @@ log = logging.getLogger(__name__)
 FINGERPRINT_EVERY_S = 0.5
 _FINGERPRINT_SHARE = 0.05
 _DIGEST_BYTES = 8
-_DONE = (Done, ConfigChanged, Frozen, PartitionsStored)
 
 
 def digest_of(event: Event) -> str:
@@ -370,7 +363,9 @@ class RecordingEngine(ClientEngine):
     def program_is_told(self, command: Command, reply: Reply | None) -> None:
         """Say that the program gets the reply to such a command, or an error."""
         call, replica = self._by_program.pop(id(command), 0), self.replica
-        if replica is not None and isinstance(reply, _DONE) and not isinstance(command, Goodbye):
+        if replica is None or isinstance(command, Goodbye):
+            return
+        if isinstance(reply, ChangeReply):
             self._write(Returned(self.number, call, reply.seq, replica.seq))
 
     def submit(

@@ -5,7 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ezgraph.protocol.events import key_of
+from ezgraph.protocol.events import (
+    Body,
+    ConfigValueDeleted,
+    ConfigValueSet,
+    EdgeConnected,
+    EdgeDisconnected,
+    SettingsOwed,
+    StateRestored,
+    key_of,
+)
 from ezgraph.verify.findings import IN_JOURNAL, JOURNAL, Finding
 from ezgraph.verify.ownership import OwnershipCheck
 from ezgraph.verify.states import StateQuestions, walk
@@ -57,8 +66,33 @@ def check_transactions(history: History) -> Iterator[Finding]:
             seen[request] = first.seq
 
 
+def check_restores(history: History) -> Iterator[Finding]:
+    """G3: a restore is one transaction, which begins by saying what there is in it, and is so."""
+    for events in history.transactions():
+        for event in events[1:]:
+            if isinstance(event.body, StateRestored):
+                yield _found("G3", f"a restore begins within a transaction: {event.seq}", event.seq)
+        first = events[0].body
+        if isinstance(first, StateRestored):
+            told = first.edges_added, first.edges_removed, first.settings, first.config
+            made = _restored([event.body for event in events[1:]])
+            if told != made:
+                seq = events[0].seq
+                yield _found("G3", f"the restore at {seq} tells {told} and makes {made}", seq)
+
+
+def _restored(bodies: list[Body]) -> tuple[int, int, int, int]:
+    """Return how many edges came and went, settings are owed, and entries changed."""
+    came = {(e.from_topic, e.to_topic) for e in bodies if isinstance(e, EdgeConnected)}
+    went = {(e.from_topic, e.to_topic) for e in bodies if isinstance(e, EdgeDisconnected)}
+    owed = sum(isinstance(each, SettingsOwed) for each in bodies)
+    entries = sum(isinstance(each, ConfigValueSet | ConfigValueDeleted) for each in bodies)
+    return len(came), len(went), owed, entries
+
+
 def check_structure(history: History) -> Iterator[Finding]:
     """Look at all of it."""
     yield from check_numbers(history)
     yield from check_transactions(history)
+    yield from check_restores(history)
     yield from walk(history, StateQuestions(history), OwnershipCheck())

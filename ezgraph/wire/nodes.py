@@ -10,7 +10,8 @@ E     the rest is a refusal: ``[code, message, floor]``
 A     the rest is the head of an array; its bytes are the next frame, as they are
 ====  =========================================================================
 
-What does not start so is not ours and gets no answer.
+What does not start so is not ours and gets no answer. Through a relay something is said before
+(`ezgraph.wire.relaying`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from ezgraph.protocol.nodes import (
 )
 from ezgraph.wire import codec, values
 from ezgraph.wire.arrays import array_from, array_head, raw_bytes
+from ezgraph.wire.relaying import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
     from ezgraph.wire.arrays import AnyArray
@@ -48,8 +50,6 @@ AS_VALUE, AS_FRAMES = b"V", b"F"
 _VALUE, _ERROR, _ARRAY = b"V", b"E", b"A"
 _MESSAGES = (NodeOpening, NodeDescription, GrowthReport, TreePage, MatchPage)
 MAX_DEPTH = 32
-MAX_REQUEST_BYTES = 256 << 10
-MAX_ANSWER_BYTES = 256 << 20
 
 
 class Fingerprinted(NamedTuple):

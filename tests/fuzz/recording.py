@@ -23,12 +23,14 @@ from ezgraph.config import BrokerConfig, Retention
 from ezgraph.names import key_of, topic_of
 from ezgraph.protocol.artifacts import Artifact, Partition, Producer
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     AnswerRequest,
     ChangeConfig,
     ChangeSettings,
     Command,
     Connect,
     Disconnect,
+    FindGraph,
     GetStatus,
     Goodbye,
     Heartbeat,
@@ -43,11 +45,13 @@ from ezgraph.protocol.commands import (
     ReportSettings,
     RequestProcess,
     Revert,
+    ServeGraph,
     SetConfigSchema,
     SetPause,
     Shutdown,
     Sync,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import (
     ConfigAbsent,
@@ -63,6 +67,7 @@ from ezgraph.protocol.events import (
     AccessRefused,
     Body,
     ConfigSchemaSet,
+    RecordingWritten,
     SettingsOwed,
     SettingsSettled,
     Source,
@@ -83,20 +88,26 @@ from ezgraph.protocol.metadata import (
     TaskMetadata,
     UnitMetadata,
 )
+from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
 from ezgraph.protocol.replies import (
     CheckpointChunk,
     ConfigSchemaShown,
     EventRange,
     Refusal,
     RestoreReport,
+    SeqFound,
     SnapshotChunk,
+    StretchChunk,
 )
 from ezgraph.protocol.routed import ProcessControlRequest, Routed, SettingsCheckRequest
+from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.snapshot import Edge
 from ezgraph.protocol.stored_commands import (
     Deletable,
+    DeleteRecording,
     DeleteStored,
+    FindSeq,
     Freeze,
     GraphAt,
     Listed,
@@ -105,6 +116,8 @@ from ezgraph.protocol.stored_commands import (
     PieceAt,
     ReadCheckpoint,
     ReadStored,
+    ReadStretch,
+    RecordingAt,
     RemoveTag,
     Restore,
     SetTag,
@@ -116,6 +129,7 @@ from ezgraph.protocol.stored_commands import (
     StoreSnapshot,
     TagAt,
     WritePartitions,
+    WriteRecording,
 )
 from ezgraph.testing import Network, SimulatedBroker, SimulatedClient
 from ezgraph.wire import codec, frames, values
@@ -312,6 +326,7 @@ def recorded() -> Recording:
     say(guest, Connect("p", "q"), SetPause(paused=True), SetPause(paused=False))
     _configure(recording, session, guest, say)
     _store(recording, session, guest, say)
+    _serve(session, guest, say)
     for client in (session, process):
         client.commands.cut()
     network.run(1.0)
@@ -400,10 +415,13 @@ def _store(
     ):
         say(guest, ReadStored(asked))
     say(guest, RemoveTag("rig", "best"), RemoveTag("rig", "best", "again"))
+    _store_recordings(session, guest, say, raw, print_, part)
     say(session, DeleteStored(Deletable.SNAPSHOT, "rig", print_))
     say(session, DeleteStored(Deletable.GRAPH, "rig", print_, reason="over"))
     say(session, DeleteStored(Deletable.PARTITIONS, artifact=raw, partitions=[part]))
-    say(session, Restore("rig", "first", dry_run=False, reason="back"), ReadCheckpoint(9, 1))
+    say(session, Restore("rig", "first", dry_run=False, reason="back"))
+    say(guest, ReadCheckpoint(9), ReadCheckpoint(9, 1), ReadStretch(2, 9), ReadStretch(9, 2))
+    say(guest, FindSeq(0.0), FindSeq(5.5))
     report = RestoreReport(
         9, "rig", print_, dry_run=True, edges_added=[Edge("a", "b")],
         settings=[("SYS/A", {"gain": 2}, None)], config_set=[("flow", "a:b")],
@@ -412,11 +430,32 @@ def _store(
     )
     chunk = CheckpointChunk(7, 1, 1, [b"entry"], {b"name": b"blob"}, 1)
     refused = Refusal("restore_refused", "not now", report=report)
-    for reply in (report, chunk, refused):
+    stretch = StretchChunk(7, [6], [b"settings/a/"], [b"event"])
+    for reply in (report, chunk, refused, stretch, SeqFound(7, [(6, 2.0, 1.0)])):
         recording.add_reply(frames.reply_frame(7, reply))
 
 
+def _store_recordings(
+    session: _Recorded,
+    guest: _Recorded,
+    say: Callable[..., None],
+    raw: Artifact,
+    print_: Fingerprint,
+    part: Partition,
+) -> None:
+    """A recording that grows and ends, one that names what is not there; what is read of them."""
+    info = RecordingInfo("rig", "raw", raw, epoch=1, first_seq=2, start=print_, began=3.0)
+    added = RecordedPartition(replace(part, content_fingerprint=print_), 3, (print_,))
+    say(session, WriteRecording(info, [added], [RecordedChange(3, "SYS/A")], "why"))
+    say(session, WriteRecording(replace(info, number=1, last_seq=5, ended=4.0, end=print_)))
+    say(session, WriteRecording(replace(info, number=9)), WriteRecording(info, [added] * 2))
+    say(guest, ReadStored(RecordingAt("rig", "raw", 1)), ReadStored(RecordingAt("rig", "b", 2)))
+    say(guest, ReadStored(Listed("recording", ("rig", "raw"))))
+    say(session, *(DeleteRecording("rig", "raw", number, "over") for number in (1, 2, 1)))
+
+
 RARE: list[Body] = [
+    RecordingWritten("rig", "raw", 2, 3, None, False, 4, 5.0, "me"),
     AccessRefused("unknown key at 10.0.0.1", "connect", "not_admitted", "no such key", 3),
     ConfigSchemaSet("flow", {"type": ["object", "null"]}),
     StateRestored("rig", Fingerprint.from_string("a"), 1, 2, 3, 4, "best"),
@@ -424,6 +463,19 @@ RARE: list[Body] = [
     SettingsSettled("SYS/A", "vetoed"),
 ]
 """What only brokers with keys, a validator or owners that can restore come to say."""
+
+
+def _serve(session: _Recorded, guest: _Recorded, say: Callable[..., None]) -> None:
+    """Graphs that are served, found and withdrawn, also by who may not; nodes that come and go."""
+    session.watch(("node",), with_state=False)
+    serve = ServeGraph("run 4/2", "r", "i1", ["10.0.0.1:4000", "[::1]:4000"], bytes(range(32)))
+    cards = [NodeCard("r", [], 0, "m.Root"), NodeCard("é%", ["a/b", -3], 5, "m.Node", "f4 (2,)")]
+    say(guest, serve, FindGraph())
+    say(session, serve, replace(serve, root_uid="other"), replace(serve, endpoints=["nowhere"]))
+    say(session, AnnounceNodes("run 4/2", cards), AnnounceNodes("run 4/2", cards[:1], ["r"]))
+    say(session, replace(serve, root_uid="r"), AnnounceNodes("run 4/2", cards))
+    say(guest, FindGraph("run 4/2"), FindGraph("none"), FindGraph(after="a"), WithdrawGraph("x"))
+    say(session, AnnounceNodes("run 4/2", [], ["r"]), WithdrawGraph("run 4/2"), serve)
 
 
 def _read_all(recording: Recording, broker: SimulatedBroker) -> None:

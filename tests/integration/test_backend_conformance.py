@@ -30,11 +30,16 @@ from ezgraph import (
     Partition,
     PartitionKey,
     Producer,
+    RecordedChange,
+    RecordedPartition,
+    RecordingEndedError,
+    RecordingInfo,
     Snapshot,
     StillReferencedError,
     TagExistsError,
     UnitMetadata,
     UnknownGraphError,
+    UnknownRecordingError,
     UnknownSnapshotError,
     UnknownTagError,
 )
@@ -505,6 +510,197 @@ def test_the_snapshots_that_have_a_partition_are_found(conn: Connection) -> None
     assert [each.seq for each in conn.find_snapshots(RAW, partition("tue"))] == [3]
     assert conn.find_snapshots(RAW, partition("wed")) == []
     assert conn.find_snapshots(FILTERED, partition("mon")) == []
+
+
+# --- recordings ---
+
+
+def recording(start: Snapshot, **fields: Any) -> RecordingInfo:
+    known = {"epoch": 1, "first_seq": start.seq, "noted_through": start.seq, "began": start.time}
+    return RecordingInfo("rig", "raw", RAW, start=start.fingerprint, **(known | fields))
+
+
+def written_in(day: str, seq: int, *snapshots: Snapshot) -> RecordedPartition:
+    return RecordedPartition(partition(day), seq, tuple(each.fingerprint for each in snapshots))
+
+
+def test_a_recording_grows_and_each_step_of_it_lasts(conn: Connection) -> None:
+    before, after = snapshot(1.0, 5), snapshot(2.0, 8)
+    for each in (before, after):
+        conn.write_snapshot(each)
+
+    begun = conn.write_recording(recording(before))
+    grown = conn.write_recording(
+        replace(begun, noted_through=8),
+        [written_in("mon", 8, before, after)],
+        [RecordedChange(7, "AMP")],
+    )
+    half = conn.read_recording("rig", "raw", 1)
+    done = replace(grown, noted_through=9, last_seq=9, ended=1.7e9, end=after.fingerprint)
+    conn.write_recording(done, [written_in("tue", 9, after)])
+
+    assert (begun.number, begun.has_ended, bool(begun.author)) == (1, False, True)
+    assert half.changes == (RecordedChange(7, "AMP"),)
+    assert half.partitions == (written_in("mon", 8, before, after),)
+    assert not half.has_ended
+    whole = conn.read_recording("rig", "raw", 1)
+    assert whole.info == done
+    assert whole.changes == half.changes
+    assert [each.partition.key["day"] for each in whole.partitions] == ["mon", "tue"]
+
+
+def test_what_a_recording_wrote_is_in_the_storage_and_in_the_snapshots(conn: Connection) -> None:
+    before, after = snapshot(1.0, 5), snapshot(2.0, 8)
+    for each in (before, after):
+        conn.write_snapshot(each)
+
+    conn.write_recording(
+        recording(before), [written_in("mon", 6, before), written_in("tue", 8, before, after)]
+    )
+
+    assert conn.read_artifact_partitions(RAW) == (partition("mon"), partition("tue"))
+    assert len(conn.read_snapshot_partitions(before, "raw", RAW)) == 2
+    assert conn.read_snapshot_partitions(after, "raw", RAW) == (partition("tue"),)
+    found = conn.find_snapshots(RAW, partition("tue"))
+    assert [each.fingerprint for each in found] == [before.fingerprint, after.fingerprint]
+
+
+def test_recordings_are_numbered_per_artifact_and_listed(conn: Connection) -> None:
+    start = snapshot()
+    conn.write_snapshot(start)
+
+    first, second = (conn.write_recording(recording(start)) for _ in range(2))
+    other = conn.write_recording(
+        replace(recording(start), artifact_key="filtered", artifact=FILTERED)
+    )
+
+    assert [first.number, second.number, other.number] == [1, 2, 1]
+    assert list(conn.list_recordings()) == [other, first, second]
+    assert list(conn.list_recordings("rig", "raw")) == [first, second]
+    page = conn.list_recordings("rig", limit=2)
+    assert [*page, *conn.list_recordings("rig", after=page.next_after)] == [other, first, second]
+    assert list(conn.list_recordings("another")) == []
+
+
+def test_a_recording_that_has_ended_stays_as_it_is(conn: Connection) -> None:
+    start = snapshot()
+    conn.write_snapshot(start)
+    done = conn.write_recording(recording(start, last_seq=9, ended=1.7e9))
+
+    again = conn.write_recording(done)
+    with pytest.raises(RecordingEndedError, match=r"recording 1 of 'raw'.*seq 9.*begin another"):
+        conn.write_recording(replace(done, last_seq=10))
+
+    assert again == done
+    assert conn.read_recording("rig", "raw", 1).info == done
+
+
+def test_an_artifact_of_a_recording_may_hold_arrays(conn: Connection) -> None:
+    start = snapshot()
+    conn.write_snapshot(start)
+    artifact = replace(RAW, statistics={"means": np.arange(3.0)})
+
+    begun = conn.write_recording(replace(recording(start), artifact=artifact))
+    done = conn.write_recording(replace(begun, last_seq=9, ended=1.7e9))
+
+    assert conn.write_recording(done).number == begun.number
+    found = conn.read_recording("rig", "raw", 1).info
+    assert found.artifact.fingerprint == artifact.fingerprint
+    with pytest.raises(InvalidValueError, match="another artifact"):
+        conn.write_recording(replace(begun, artifact=RAW))
+
+
+def test_a_partition_in_a_recording_gets_its_content_fingerprint(conn: Connection) -> None:
+    start = snapshot()
+    conn.write_snapshot(start)
+    bare = RecordedPartition(Partition({"day": "mon"}, location="x"), 2, (start.fingerprint,))
+
+    conn.write_recording(recording(start), [bare])
+
+    (found,) = conn.read_recording("rig", "raw", 1).partitions
+    assert not found.partition.content_fingerprint.is_empty
+    assert conn.read_artifact_partitions(RAW) == (found.partition,)
+
+
+def test_a_snapshot_in_a_recording_is_deleted_after_it(conn: Connection) -> None:
+    start, end = snapshot(), snapshot(2.0, 2)
+    for each in (start, end):
+        conn.write_snapshot(each)
+    conn.write_recording(
+        recording(start, last_seq=2, ended=1.7e9, end=end.fingerprint),
+        [written_in("mon", 2, start)],
+    )
+
+    for each in (start, end):
+        with pytest.raises(StillReferencedError, match=r"recording 1 of 'raw'.*delete_recording"):
+            conn.delete_snapshot("rig", each.fingerprint)
+    conn.delete_recording("rig", "raw", 1)
+    for each in (start, end):
+        conn.delete_snapshot("rig", each.fingerprint)
+
+    assert list(conn.list_recordings()) == []
+    assert conn.read_artifact_partitions(RAW) == (partition("mon"),)
+
+
+def test_an_unknown_recording_is_an_error_that_names_those_there_are(conn: Connection) -> None:
+    start = snapshot()
+    conn.write_snapshot(start)
+    conn.write_recording(recording(start))
+
+    for ask in (conn.read_recording, conn.delete_recording):
+        with pytest.raises(UnknownRecordingError, match=r"no recording 7.*there are 1"):
+            ask("rig", "raw", 7)
+    with pytest.raises(UnknownRecordingError, match="there is none of that"):
+        conn.read_recording("rig", "filtered", 1)
+    with pytest.raises(UnknownRecordingError):
+        conn.write_recording(recording(start, number=7))
+
+
+def test_a_recording_names_snapshots_that_are_stored(conn: Connection) -> None:
+    start = snapshot()
+
+    with pytest.raises(UnknownSnapshotError):
+        conn.write_recording(recording(start))
+    conn.write_snapshot(start)
+    with pytest.raises(UnknownSnapshotError):
+        conn.write_recording(recording(start), [written_in("mon", 2, start, snapshot(9.0, 2))])
+
+    assert list(conn.list_recordings()) == []
+    assert conn.read_artifact_partitions(RAW) == ()
+
+
+BAD_RECORDINGS: dict[str, Callable[[Connection, Snapshot], object]] = {
+    "no recording": lambda c, s: c.write_recording(s),  # type: ignore[arg-type]
+    "without a start": lambda c, s: c.write_recording(
+        replace(recording(s), start=Fingerprint.empty())
+    ),
+    "an end before it began": lambda c, s: recording(s, last_seq=0, ended=1.0),
+    "half an end": lambda c, s: recording(s, last_seq=5),
+    "a number below 0": lambda c, s: recording(s, number=-1),
+    "a name that is none": lambda c, s: replace(recording(s), name=""),
+    "another artifact": lambda c, s: c.write_recording(
+        replace(recording(s), number=1, artifact=FILTERED)
+    ),
+    "a partition alone": lambda c, s: c.write_recording(recording(s), written_in("mon", 2, s)),  # type: ignore[arg-type]
+    "partitions that are bare": lambda c, s: c.write_recording(recording(s), [partition("mon")]),  # type: ignore[list-item]
+    "a change that is none": lambda c, s: c.write_recording(recording(s), (), [3]),  # type: ignore[list-item]
+    "recordings of no graph": lambda c, s: c.list_recordings(None, "raw"),
+    "number 0": lambda c, s: c.read_recording("rig", "raw", 0),
+    "a number that is text": lambda c, s: c.read_recording("rig", "raw", "1"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("what", list(BAD_RECORDINGS))
+def test_a_bad_recording_is_refused_and_changes_nothing(conn: Connection, what: str) -> None:
+    start = snapshot()
+    conn.write_snapshot(start)
+    kept = conn.write_recording(recording(start))
+
+    with pytest.raises(InvalidValueError):
+        BAD_RECORDINGS[what](conn, start)
+
+    assert list(conn.list_recordings()) == [kept]
+    assert conn.read_artifact_partitions(RAW) == ()
 
 
 # --- lists ---

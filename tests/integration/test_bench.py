@@ -183,12 +183,23 @@ EXPECTED = {
         "fingerprint of 10 components, after a change",
         "1,000 partitions in batches of 1,000",
         "read of 100 of them by input fingerprint, beside 1,000 against 100",
-        *(f"the state at one of 300 seqs, {count} components" for count in (3, 10)),
+        *(
+            f"the state at one of 300 seqs, {how}"
+            for count in (3, 10)
+            for how in (f"{count} components", f"through a broker ({count})")
+        ),
     ],
 }
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+LONGER = "bfhikmno"
+"""Sections of many processes, whose parts the other sections run too: each takes some seconds."""
+
+
+@pytest.mark.parametrize(
+    "section",
+    [pytest.param(each, marks=[pytest.mark.soak] * (each in LONGER)) for each in SECTIONS],
+)
 def test_each_section_gives_its_rows_to_people_and_to_machines(
     section: str, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Chaos with real processes: half a minute of it, spoiled evidence, and nothing left behind."""
+"""Chaos with real processes: a short run of it, spoiled evidence, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ GONE_S = 5.0
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
-    """Half a minute of chaos: its folder, what it said, and its complaints."""
+    """As short a run as has every fault: its folder, what it said, and its complaints."""
     keep = tmp_path_factory.mktemp("chaos")
     done = subprocess.run(
-        [*COMMAND, "--for", "30s", "--seed", "3", "--keep", str(keep), "--json"],
+        [*COMMAND, "--for", "22s", "--seed", "8", "--keep", str(keep), "--json"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -57,7 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any],
     return keep, said, done.stderr
 
 
-def test_half_a_minute_of_every_fault_breaks_no_promise(
+def test_a_run_with_every_fault_breaks_no_promise(
     run: tuple[Path, dict[str, Any], str],
 ) -> None:
     _, said, complaints = run
@@ -67,13 +67,13 @@ def test_half_a_minute_of_every_fault_breaks_no_promise(
     assert set(said["faults"]) == {kind.value for kind in Kind}
     assert min(said["faults"].values()) >= 1, said["faults"]
     counts = said["counts"]
-    assert counts["acknowledged"] >= 2_000
-    assert counts["events"] >= 5_000
+    assert counts["acknowledged"] >= 1_500
+    assert counts["events"] >= 4_000
     assert counts["refused"] > 0
     assert counts["leases lost"] > 0
     assert counts["declared again"] > 0
     assert counts["leases taken over"] > 0
-    assert counts["fingerprints compared"] >= 20
+    assert counts["fingerprints compared"] >= 15
     for guarantee in ("G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10"):
         assert said["checked"].get(guarantee, 0) > 0, guarantee
 
@@ -143,7 +143,7 @@ def lose_events(journal: Path, *, after: int) -> None:
 
 
 def judged(folder: Path) -> Verdict:
-    verdict = judge(folder, seen=[], counts=Counter(), faults=Counter(), seed=3, elapsed_s=30.0)
+    verdict = judge(folder, seen=[], counts=Counter(), faults=Counter(), seed=8, elapsed_s=22.0)
     assert not verdict.ok
     return verdict
 

@@ -19,11 +19,14 @@ import pytest
 
 from ezgraph import (
     DynamicSettingsMetadata,
+    Graph,
     GraphMetadata,
     GraphServer,
+    Snapshot,
     UnitMetadata,
     sync,
 )
+from ezgraph.backends import SQLiteBackend
 from ezgraph.clock import Deadline
 from tests.integration.test_cli_settings import SCHEMA, START
 
@@ -162,6 +165,17 @@ def test_a_tab_completes_addresses_fields_and_values(shell: Shell) -> None:
     found = shell.given("ezgraph settings set SYS/F\torder=4 mo\tex\t")
 
     assert found == [["settings", "set", "SYS/FILTER", "order=4", "mode=exact"]]
+
+
+def test_a_tab_completes_a_tag_behind_its_graph(shell: Shell, tmp_path: Path) -> None:
+    journal = tmp_path / "rig.db"
+    with SQLiteBackend(journal).connect() as conn:
+        for name, tag in (("rig", "good"), ("rig", "old"), ("lab", "better")):
+            conn.write_snapshot_tag(Snapshot(Graph(name)), tag)
+
+    found = shell.given(f"ezgraph diff --journal {journal} rig@g\tlab@\t")
+
+    assert found == [["diff", "--journal", str(journal), "rig@good", "lab@better"]]
 
 
 def test_what_others_have_named_is_never_run(shell: Shell, tmp_path: Path) -> None:

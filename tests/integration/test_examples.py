@@ -65,12 +65,36 @@ EXPECTED = {
         "recorder stops probe-b",
         "keys left behind: []",
     ],
+    "07_time_machine.py": [
+        "two recordings with other settings:",
+        "monday.npy was made with {'cutoff': 40.0, 'order': 2}, as in monday",
+        "tuesday.npy was made with {'cutoff': 20.0, 'order': 2}, as in tuesday",
+        "RIG/FILTER cutoff: 40.0 -> 20.0 Hz",
+        "as-found: RIG/FILTER refuses: 50 Hz is where the mains hum",
+        "monday: RIG/FILTER would be {'cutoff': 40.0}",
+        "the restore of monday is done:\n  filter: FilterSettings(cutoff=40.0, order=2)\n",
+        "the rig is as on monday: True",
+        "every process of the rig is gone, and the file answers:",
+        "monday.npy was made with {'cutoff': 40.0, 'order': 2}, as in monday",
+        "tuesday.npy was made with {'cutoff': 20.0, 'order': 2}, as in tuesday",
+        "RIG/FILTER cutoff: 40.0 -> 20.0 Hz",
+    ],
+    "08_serve_arrays.py": [
+        "acquire: serves run42/ecg at 360 Hz",
+        "follow:  second  1 mean  -50.3  min   -97  max   250  ▁▁",
+        "read:    345 samples in counts, 1.2 s later",
+        "read:    equal to the recording: True",
+        "follow:  nothing more comes after second ",
+        "left on the bus: []",
+    ],
 }
+ARGUMENTS = {"08_serve_arrays.py": ["1.2"]}
+"""What is given to an example so that it does not take a minute."""
 
 
 def run_example(name: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / name)],
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *ARGUMENTS.get(name, [])],
         capture_output=True,
         text=True,
         timeout=30,

@@ -54,6 +54,8 @@ ARGUMENTS: dict[str, Any] = {
     "field_path": "gain",
     "unit": "SYS/A",
     "operation": "PING",
+    "root": None,
+    "name": "run",
 }
 LOCAL = {"set_request_handler", "take_changes", "take_no_changes"}
 """What only notes what is to be done when somebody asks."""

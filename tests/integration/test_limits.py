@@ -30,17 +30,20 @@ from ezgraph.client.sockets import secure
 from ezgraph.errors import from_code
 from ezgraph.keys.keyring import Keyring
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     Command,
     Connect,
     GetStatus,
     Hello,
     OpenSnapshot,
     RequestProcess,
+    ServeGraph,
     Sync,
     UpdateUnits,
 )
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata
 from ezgraph.protocol.replies import Done, Refusal, Reply, SnapshotChunk, Welcome
+from ezgraph.protocol.served import NodeCard
 from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
@@ -294,6 +297,38 @@ class Case:
 JOINING = (LimitError, DeadlineError)
 """Whoever is refused while joining asks again until the deadline, which names the bound then."""
 
+SERVE = ServeGraph("run", "root", "i", ["127.0.0.1:1"])
+
+
+def ask_in_session(rig: Rig, *commands: Command) -> None:
+    client = rig.raw("server", kind="session")
+    for number, command in enumerate(commands, 1):
+        client.ask(command, number)
+
+
+def many_graphs(rig: Rig) -> None:
+    ask_in_session(rig, *[replace(SERVE, name=f"run{number}") for number in range(3)])
+
+
+def many_endpoints(rig: Rig) -> None:
+    ask_in_session(rig, replace(SERVE, endpoints=[f"127.0.0.1:{port}" for port in (1, 2, 3)]))
+
+
+def many_nodes(rig: Rig) -> None:
+    cards = [NodeCard(f"n{number}", [], 0, "m.Node") for number in range(3)]
+    ask_in_session(rig, SERVE, *[AnnounceNodes("run", [each]) for each in cards])
+
+
+def many_nodes_at_once(rig: Rig) -> None:
+    cards = [NodeCard(f"n{number}", [], 0, "m.Node") for number in range(3)]
+    ask_in_session(rig, SERVE, AnnounceNodes("run", cards))
+
+
+def a_long_way(rig: Rig) -> None:
+    card = NodeCard("n", ["a", "b", "c"], 3, "m.Node", "in words")
+    ask_in_session(rig, SERVE, AnnounceNodes("run", [card]))
+
+
 REFUSED = {
     "max_frame_bytes": Case(100_000, a_large_frame),
     "max_leases": Case(2, a_third_client, JOINING),
@@ -327,6 +362,13 @@ REFUSED = {
     "max_config_schemas": Case(2, many_schemas),
     "max_config_schema_bytes": Case(100, a_large_schema),
     "max_config_judged": Case(2, a_schema_for_many),
+    "max_graphs_per_lease": Case(2, many_graphs),
+    "max_announced_nodes_per_lease": Case(2, many_nodes),
+    "max_announced_nodes_per_command": Case(2, many_nodes_at_once),
+    "max_endpoints_per_graph": Case(2, many_endpoints),
+    "max_path_labels": Case(2, a_long_way),
+    "max_path_characters": Case(2, a_long_way),
+    "max_summary_characters": Case(2, a_long_way),
 }
 
 SHAPING = {
@@ -340,6 +382,7 @@ SHAPING = {
     "chunk_events": "how much an answer has; the rest is asked for",
     "chunk_bytes": "how much an answer has; the rest is asked for",
     "snapshot_life_s": "a snapshot that is not read for so long is opened again",
+    "ticket_life_s": "a ticket for a host of nodes that runs out is replaced by a new one",
     "min_ttl_s": "a shorter TTL is raised to it, and the welcome says so",
     "max_ttl_s": "a longer TTL is lowered to it, and the welcome says so",
     "guest_ttl_s": "how long a guest is remembered; it says HELLO again by itself",

@@ -144,14 +144,6 @@ def test_an_array_is_read_by_any_index(graph: RootNode) -> None:
     assert [number for number, _ in node.read_chunks(7)] == [7, 8, 9]
 
 
-def test_an_address_is_enough(host: NodeHost) -> None:
-    graph = RootNode(str(host.address))
-
-    assert graph["g1"][3].read().size == 200
-    tree: Any = graph.server
-    tree.close()
-
-
 def test_what_is_read_may_be_changed_and_outlives_the_reader(host: NodeHost) -> None:
     with RemoteTree(host.address) as tree:
         found = RootNode(tree)["long"][:90_000]

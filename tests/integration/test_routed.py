@@ -154,6 +154,7 @@ BAD = {
     ),
     "no settings object": Bad(3, InvalidCommandError, "int is no settings object", whole=True),
     "no field": Bad({}, InvalidCommandError, "names no field"),
+    "a field named by a number": Bad({1: 2.0}, InvalidCommandError, "named by text"),
     "a part of itself": Bad({"a": {}, "a.b": 1}, InvalidCommandError, "'a' and also 'a.b'"),
 }
 

@@ -9,12 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ezgraph.backends import Checkpoint, Record, state_at
+from ezgraph.backends.clock_steps import ClockSteps
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.live import LiveSet
-from ezgraph.config import BrokerConfig
+from ezgraph.broker.past import PastReads
+from ezgraph.client.past import PastPull
+from ezgraph.config import BrokerConfig, Limits
 from ezgraph.names import topic_of
 from ezgraph.protocol.events import slot_of
 from ezgraph.protocol.replies import Done, Refusal
+from ezgraph.protocol.stored_commands import ReadCheckpoint, ReadStretch
 from ezgraph.state.content import graph_of
 from ezgraph.state.graph import GraphState
 from ezgraph.testing import FlakyMemory, History, SequentialIds
@@ -24,11 +28,12 @@ from ezgraph.testing.programs import CoreProgram
 from ezgraph.wire import codec
 
 if TYPE_CHECKING:
+    from ezgraph.backends import Journal
     from ezgraph.protocol.events import Event
     from ezgraph.testing.strategies import Step
 
-slow = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=150)
-few = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=50)
+slow = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=80)
+few = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=30)
 
 
 def fold(events: list[Event]) -> GraphState:
@@ -185,3 +190,16 @@ def test_the_state_at_any_seq_is_that_of_the_events_up_to_it(
                 found = state_at(journal, event.seq)
                 assert found.fingerprint() == state.fingerprint()
                 assert found.snapshot() == state.snapshot()
+                assert pulled(journal, event.seq).fingerprint() == state.fingerprint()
+
+
+def pulled(journal: Journal, seq: int) -> GraphState:
+    """Pull the state at a seq part by part, as a client does."""
+    reads, pull = PastReads(journal, ClockSteps(), Limits(chunk_events=5)), PastPull(seq)
+    while (asked := pull.wants()) is not None:
+        match asked:
+            case ReadCheckpoint():
+                pull.take(reads.checkpoint(asked)[0])
+            case ReadStretch():
+                pull.take(reads.stretch(asked)[0])
+    return pull.state()

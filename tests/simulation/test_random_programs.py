@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ezgraph.backends import stored_graphs, stored_tags
+from ezgraph.backends import stored_graphs, stored_recordings, stored_tags
 from ezgraph.backends.stored_graphs import Written, cut
 from ezgraph.broker import retention
 from ezgraph.broker.engine import BrokerEngine
@@ -33,38 +33,49 @@ from ezgraph.errors import DivergedError
 from ezgraph.names import topic_of
 from ezgraph.protocol.artifacts import Artifact, Partition
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
+    AnswerRequest,
     ChangeConfig,
     Command,
     Connect,
     Disconnect,
+    FindGraph,
     ListClients,
     ListConfigTypes,
     ReadConfig,
     RegisterMetadata,
     ReportSettings,
     Revert,
+    ServeGraph,
     SetPause,
     Sync,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import ConfigAbsent, ConfigDelete, ConfigPresent, ConfigPut
-from ezgraph.protocol.events import TagRemoved, TagSet
+from ezgraph.protocol.events import RecordingDeleted, RecordingWritten, TagRemoved, TagSet
 from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import DynamicSettingsMetadata, GraphMetadata, UnitMetadata
-from ezgraph.protocol.replies import Done, Frozen, PartitionsStored
+from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
+from ezgraph.protocol.replies import Done, Frozen, PartitionsStored, RecordingStored
+from ezgraph.protocol.routed import SettingsChangeRequest
+from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.stored_commands import (
     Deletable,
+    DeleteRecording,
     DeleteStored,
     Freeze,
     Listed,
     NewSnapshot,
     ReadStored,
     RemoveTag,
+    Restore,
     SetTag,
     StoreCommand,
     TagAt,
     WritePartitions,
+    WriteRecording,
 )
 from ezgraph.testing import (
     BrokenPromiseError,
@@ -85,8 +96,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
+    from ezgraph.backends import Journal
     from ezgraph.backends.store import Store
+    from ezgraph.protocol.events import Event
     from ezgraph.protocol.fingerprints import Fingerprint
+    from ezgraph.protocol.routed import Routed
     from ezgraph.testing.client import WatchRecord
     from ezgraph.testing.journal import Disk
     from ezgraph.testing.network import CommandLink, Direction, EventLink
@@ -108,9 +122,10 @@ PREFIXES = [
     ("config", "flow"),
     ("config", "flow", "a"),
     ("tag", "rig"),
+    ("owed",),
     ("nobody", "writes", "here"),
 ]
-DONE = (Done, Frozen, PartitionsStored)
+DONE = (Done, Frozen, PartitionsStored, RecordingStored)
 RAW = Artifact("raw", storage="file:///data/{n}.h5")
 OTHER = Graph("rig", [RAW], topology=[("from", "elsewhere")])
 CONFIG_KEYS = [("a",), ("a", "b"), ("a", "b", "c"), ("ab",), ("a/b",)]
@@ -122,7 +137,7 @@ RETENTIONS = [
     Retention(events=30, max_pinned_events=5),
     Retention(age_s=1.0),
 ]
-BATCHES = 10
+BATCHES = 6
 SEEDS_PER_BATCH = 150
 PROGRAM_S = 3.0
 HOURS_S = 1e6
@@ -215,6 +230,7 @@ class Program:
             resume=None if predecessor is None else predecessor.resume_token,
         )
         client.fingerprint_every = self.random.choice([3, 20])
+        client.engine.on_handed = lambda request: self.attend(client, request)
         self.clients.append(client.start())
         for _ in range(self.random.randint(0, 2)):
             self.watch(client)
@@ -277,20 +293,24 @@ class Program:
             lambda: Connect(a, b), lambda: Connect(a, b), lambda: Disconnect(a, b),
         ]
         by_kind: dict[str, list[Callable[[], Command]]] = {
-            "session": [*edges, self.metadata, self.metadata, self.config, self.config, Revert],
+            "session": [
+                *edges, self.metadata, self.metadata, self.config, self.config, self.serving,
+                Revert,
+            ],
             "process": [
                 lambda: UpdateUnits(random.sample(ADDRESSES, 2), random.sample(ADDRESSES, 1)),
                 lambda: UpdateUnits([address], []),
                 lambda: ReportSettings(address, SettingsSnapshotValue(None, {"gain": a})),
                 lambda: ReportSettings(address, SettingsSnapshotValue(b"x", "text")),
                 self.config,
+                self.serving,
             ],
             "guest": [*edges, lambda: SetPause(random.random() < 0.5), self.config],
         }
         if kind != "process":
-            by_kind[kind].append(self.stored)
+            by_kind[kind] += [self.stored, self.past, self.past]
         reads: list[Callable[[], Command]] = [
-            Sync, ListClients, ListConfigTypes, lambda: ReadConfig("flow"),
+            Sync, ListClients, ListConfigTypes, lambda: ReadConfig("flow"), FindGraph,
             lambda: ReadStored(Listed("tag")), lambda: ReadStored(TagAt("rig", "a")),
         ]  # fmt: skip
         chosen = random.choice([*by_kind[kind] * 3, *reads])
@@ -324,6 +344,7 @@ class Program:
             lambda: Freeze("rig"),
             lambda: SetTag("rig", tag, other, overwrite),
             lambda: RemoveTag("rig", tag),
+            *[lambda: self.recorded(partitions)] * 4,
             lambda: WritePartitions(RAW, partitions),
             lambda: WritePartitions(RAW, partitions, True, "rig", other, "raw"),
             lambda: DeleteStored(Deletable.SNAPSHOT, "rig", OTHER.fingerprint),
@@ -331,6 +352,45 @@ class Program:
             lambda: DeleteStored(Deletable.PARTITIONS, artifact=RAW, partitions=partitions),
         ]
         return random.choice(choices)()
+
+    def past(self) -> Restore:
+        """Going back to what one of the tags points to."""
+        random = self.random
+        return Restore("rig", random.choice("ab"), dry_run=random.random() < 0.3, timeout_s=0.5)
+
+    def attend(self, client: SimulatedClient, request: Routed) -> None:
+        """Answer what an owner is asked: mostly agree, and mostly do as was agreed."""
+        agrees = self.random.random() < 0.9
+        match request:
+            case SettingsChangeRequest() if agrees:
+                value = SettingsSnapshotValue(None, request.changes, request.changes)
+                told: Command = ReportSettings(request.address, value, answers=request.request_id)
+            case _:
+                told = AnswerRequest(request.request_id, ok=agrees, error="no")
+        client.call(told)
+
+    def serving(self) -> Command:
+        """Few names, of equal and other roots; nodes that come and go."""
+        random = self.random
+        name, uid = random.choice(["run", "run2"]), random.choice(["root", "n1", "n2"])
+        host = random.choice(["i1", "i2"])
+        serve = ServeGraph(name, random.choice(["root", "root", uid]), host, ["127.0.0.1:4000"])
+        announce = AnnounceNodes(name, [NodeCard(uid, [uid], 1, "lab.Node", host)])
+        gone = AnnounceNodes(name, [], [uid])
+        commands: list[Command] = [serve, serve, announce, announce, gone, WithdrawGraph(name)]
+        return random.choice(commands)
+
+    def recorded(self, partitions: list[Partition]) -> WriteRecording | DeleteRecording:
+        """A step of a recording; few of them, so that they meet."""
+        random = self.random
+        if random.random() < 0.2:
+            return DeleteRecording("rig", "raw", random.randint(1, 2))
+        number, mark = random.choice([0, 0, 1, 2]), OTHER.fingerprint
+        recording = RecordingInfo("rig", "raw", RAW, number, first_seq=1, start=mark)
+        if random.random() < 0.5:
+            recording = replace(recording, last_seq=random.randint(1, 3), ended=1.0)
+        added = [RecordedPartition(each, 1, (mark,)) for each in partitions]
+        return WriteRecording(recording, added, [RecordedChange(random.randint(1, 9), "SYS/A")])
 
     def metadata(self) -> RegisterMetadata:
         addresses = self.random.sample(ADDRESSES, self.random.randint(0, 3))
@@ -626,7 +686,9 @@ class Program:
         journal.ask(check_rows)
         if journal.floor > 1:
             return  # the rest of it is not told any more
-        events = [codec.decode_event(each) for each in journal.read(0, max_rows=99_999).events]
+        records = journal.records(0, journal.head)  # of all epochs
+        events = [codec.decode_event(packed) for _, _, packed in records]
+        self.check_recordings(journal, events)
         tags: dict[str, Fingerprint | None] = {}
         changes: Counter[str] = Counter()
         for event in events:
@@ -647,6 +709,24 @@ class Program:
                 )
 
 
+    def check_recordings(self, journal: Journal, events: list[Event]) -> None:
+        """Recordings are those that history tells of."""
+        told: dict[int, int | None] = {}
+        for event in events:
+            match event.body:
+                case RecordingWritten(number=number, last_seq=last_seq):
+                    told[number] = last_seq
+                case RecordingDeleted(number=number):
+                    told.pop(number)
+                case _:
+                    pass
+        listed = journal.ask(
+            lambda store: stored_recordings.list_recordings(store, "rig", "raw", None, 1_000)
+        )
+        if told != (found := {each.number: each.last_seq for each in listed}):
+            raise BrokenPromiseError(f"there are recordings {found}; history tells of {told}")
+
+
 def tag_changes(store: Store, tag: str) -> int:
     return len(store.scan(topic_of(("tagged", "rig", tag))))
 
@@ -661,6 +741,10 @@ def check_rows(store: Store) -> None:
         stored_graphs.check_graph(store, snapshot.name, snapshot.fingerprint)
     for tag in stored_tags.list_tags(store, None, None, 1_000):
         stored_tags.read_tag(store, tag.name, tag.tag)
+    for info in stored_recordings.list_recordings(store, None, None, None, 1_000):
+        found = stored_recordings.read_recording(store, info.name, info.artifact_key, info.number)
+        for mark in (info.start, *(mark for each in found.partitions for mark in each.snapshots)):
+            stored_graphs.check_snapshot(store, info.name, mark)
 
 
 def told_of_restore(item: object) -> bool:
@@ -737,7 +821,9 @@ def test_the_same_seed_does_the_same_to_the_last_event() -> None:
 def given_to_all(program: Program) -> list[object]:
     """What each watcher was given; a snapshot by its fingerprint."""
     return [
-        (item.floor, item.snapshot.fingerprint()) if isinstance(item, Compacted) else item
+        (item.floor, item.seq, item.snapshot and item.snapshot.fingerprint())
+        if isinstance(item, Compacted)
+        else item
         for client in program.clients
         for record in client.watches
         for item in record.items
@@ -746,7 +832,7 @@ def given_to_all(program: Program) -> list[object]:
 
 def test_random_programs_reach_what_they_are_meant_to_try() -> None:
     """A simulation that never crashes, drops, refuses or compacts would prove nothing."""
-    programs = [run_seed(seed) for seed in range(100)]
+    programs = [run_seed(seed) for seed in range(100, 200)]
     clients = [client for program in programs for client in program.clients]
     calls = [call for client in clients for call in client.calls]
     records = [record for client in clients for record in client.watches]
@@ -765,9 +851,11 @@ def test_random_programs_reach_what_they_are_meant_to_try() -> None:
     assert any(program.broker.lost_history is not None for program in programs)
     assert any(item for record in records for item in record.items if told_of_restore(item))
     assert {"HistoryCompacted", "SessionTakenOver", "ProcessTakenOver"} <= kinds
+    assert {"StateRestored", "SettingsOwed"} <= kinds
     assert {"ConfigValueSet", "ConfigValueDeleted"} <= kinds
     assert {"SnapshotFrozen", "TagSet", "TagRemoved", "PartitionsWritten"} <= kinds
-    assert "StoredDeleted" in kinds
+    assert {"StoredDeleted", "RecordingWritten", "RecordingDeleted"} <= kinds
+    assert {"GraphServed", "GraphWithdrawn", "NodeAnnounced", "NodeWithdrawn"} <= kinds
     ends = [
         [event.kind for event in events]
         for program in programs
@@ -775,6 +863,7 @@ def test_random_programs_reach_what_they_are_meant_to_try() -> None:
         if events[-1].kind == "SessionClosed"
     ]
     assert any("ConfigValueDeleted" in kinds for kinds in ends)
+    assert any({"NodeWithdrawn", "GraphWithdrawn"} <= set(kinds) for kinds in ends)
     assert sum(len(program.broker.history().events) for program in programs) > 1_000
     assert sum(len(client.fingerprints) for client in clients) > 50
     assert isinstance(programs[0].broker.engine, BrokerEngine)

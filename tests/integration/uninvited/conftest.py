@@ -47,12 +47,12 @@ OUTCOMES = {
 }
 ROLES = """
 [roles.part]
-read = ["settings/RIG_A/", "config/*/RIG_A%2F*"]
+read = ["settings/RIG_A/", "config/*/RIG_A%2F*", "node/RIG_A%2F*"]
 
 [roles.nothing]
 
 [roles.blind]
-read = ["settings/RIG_A/", "config/*/RIG_A%2F*"]
+read = ["settings/RIG_A/", "config/*/RIG_A%2F*", "node/RIG_A%2F*"]
 connect = ["/"]
 register = ["/"]
 run = ["/"]
@@ -60,6 +60,7 @@ report = ["/"]
 set = ["/"]
 request = ["/"]
 config = ["/"]
+serve = ["/"]
 pause = ["/"]
 shutdown = ["/"]
 store = ["/"]

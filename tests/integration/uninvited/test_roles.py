@@ -16,12 +16,14 @@ import zmq
 from ezgraph.names import note_topic, prefix_of_note, topic_of
 from ezgraph.protocol.artifacts import Artifact, Partition
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     AnswerRequest,
     ChangeConfig,
     ChangeSettings,
     Command,
     Connect,
     Disconnect,
+    FindGraph,
     GetStatus,
     Goodbye,
     Heartbeat,
@@ -39,18 +41,21 @@ from ezgraph.protocol.commands import (
     RequestProcess,
     Resume,
     Revert,
+    ServeGraph,
     SetConfigSchema,
     SetPause,
     Shutdown,
     Sync,
     TakeOver,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import ConfigPresent, ConfigPut, as_config_match
 from ezgraph.protocol.events import AccessRefused
 from ezgraph.protocol.fingerprints import content_hash
 from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
+from ezgraph.protocol.recordings import RecordedPartition, RecordingInfo
 from ezgraph.protocol.replies import (
     ClientList,
     ConfigChanged,
@@ -63,17 +68,21 @@ from ezgraph.protocol.replies import (
     StatusReport,
 )
 from ezgraph.protocol.roles import VERBS
+from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.snapshot import Edge
 from ezgraph.protocol.stored import GraphRow
 from ezgraph.protocol.stored_commands import (
     Deletable,
+    DeleteRecording,
     DeleteStored,
+    FindSeq,
     Freeze,
     Listed,
     NewSnapshot,
     ReadCheckpoint,
     ReadStored,
+    ReadStretch,
     RemoveTag,
     Restore,
     SetTag,
@@ -82,6 +91,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 from ezgraph.wire import codec
 
@@ -133,17 +143,25 @@ NEEDS: dict[type, tuple[str, ...]] = {
     DeleteStored: ("store",),
     Restore: ("restore",),
     ReadStored: (),
+    WriteRecording: ("store",),
+    DeleteRecording: ("store",),
     ReadCheckpoint: ("read",),
+    ReadStretch: ("read",),
+    FindSeq: ("read",),
+    ServeGraph: ("serve",),
+    AnnounceNodes: ("serve",),
+    WithdrawGraph: ("serve",),
+    FindGraph: ("read",),
     Shutdown: ("shutdown",),
 }
 """The verbs that each command is refused without; of those without one, some tell less."""
 
-OF_A_TYPE = (ReadConfigSchema, SetConfigSchema, ReadCheckpoint)
+OF_A_TYPE = (ReadConfigSchema, SetConfigSchema, ReadCheckpoint, ReadStretch, FindSeq)
 PART_OF_A_TYPE = {"owner": "config", "part": "read", "blind": "read"}
 """Who has a verb on some keys of each type, and so not on the type as a whole (or on all)."""
 
 ANYWHERE = frozenset(VERBS)
-OWN = frozenset({"connect", "register", "run", "report", "set", "request", "config"})
+OWN = frozenset({"connect", "register", "run", "report", "set", "request", "config", "serve"})
 GRANTED: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "admin": (ANYWHERE, ANYWHERE),
     "operator": (ANYWHERE - {"shutdown"}, ANYWHERE - {"shutdown"}),
@@ -208,10 +226,23 @@ def every_command(place: str, peer: Peer, text: str) -> list[Asked]:
         Asked(SetTag(text, "other", SnapshotRef(FINGERPRINT))),
         Asked(RemoveTag(text, "tag")),
         Asked(WritePartitions(Artifact(text), [Partition({}, FINGERPRINT, location=text)])),
+        Asked(
+            WriteRecording(
+                RecordingInfo(text, text, Artifact(text), start=FINGERPRINT),
+                [RecordedPartition(Partition({}, FINGERPRINT, location=text), 1, (FINGERPRINT,))],
+            )
+        ),
+        Asked(DeleteRecording(text, text, 1)),
         Asked(DeleteStored(Deletable.GRAPH, text, FINGERPRINT)),
         Asked(Restore(text, "tag")),
         Asked(ReadStored(Listed("tag"))),
         Asked(ReadCheckpoint(0)),
+        Asked(ReadStretch(0, 0)),
+        Asked(FindSeq(1e9)),
+        Asked(ServeGraph(address, f"root-of-{text}", "i", ["127.0.0.1:9"])),
+        Asked(AnnounceNodes(address, [NodeCard(text, [text], 1, "m.Node", text)])),
+        Asked(FindGraph(address)),
+        Asked(WithdrawGraph(address)),
         Asked(Shutdown()),
         Asked(token),
         Asked(TakeOver(hello, token.client, token.token, token.cluster_id)),
@@ -270,7 +301,7 @@ def test_a_role_allows_what_it_grants_and_what_it_forbids_changes_nothing(
 
     refused = [each.body for each in audited if isinstance(each.body, AccessRefused)]
     assert {each.what for each in refused if each.code == "forbidden"} == forbidden
-    assert len(refused) == len(forbidden) <= len(VERBS) + 14
+    assert len(refused) == len(forbidden) <= sum(map(bool, NEEDS.values()))
     assert not {each.kind for each in changes} & kinds_without(may)
     for secret in secrets_of(rig, peers["session"]):
         assert secret not in str(audited)
@@ -298,7 +329,9 @@ def allowed(reply: object, command: Command, may: frozenset[str]) -> bool:
             return True  # a snapshot is of it
         case SetTag(), Refusal(code="unknown_snapshot"):
             return "store" not in may
-        case Restore() | ReadCheckpoint(), Refusal(code="unsupported"):
+        case WriteRecording(), Refusal(code="unknown_snapshot"):
+            return "store" not in may
+        case Restore(), Refusal(code="unsupported"):
             return True
         case _:
             return not isinstance(reply, Refusal)
@@ -311,9 +344,11 @@ def kinds_without(may: frozenset[str]) -> set[str]:
         "register": {"GraphRegistered", "ComponentRegistered"},
         "run": {"ProcessUnitsChanged"},
         "pause": {"PauseChanged"},
+        "serve": {"GraphServed", "GraphWithdrawn", "NodeAnnounced", "NodeWithdrawn"},
         "config": {"ConfigValueSet", "ConfigValueDeleted", "ConfigSchemaSet"},
         "store": {
             "SnapshotFrozen", "TagSet", "TagRemoved", "PartitionsWritten", "StoredDeleted",
+            "RecordingWritten", "RecordingDeleted",
         },
         "restore": {"StateRestored", "SettingsOwed", "SettingsSettled"},
     }

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from ezgraph.backends.reader import CheckpointPart
+
 BASE = 1_000_000
 
 
@@ -218,6 +220,62 @@ def test_a_history_that_does_not_add_up_is_damage(journal: Journal) -> None:
         state_at(journal, 1)
     with pytest.raises(JournalCorruptError, match="no event"):
         seq_at(journal, 1.0)
+
+
+# --- a checkpoint in parts ---
+
+
+def parts(journal: Journal, seq: int, most: int) -> list[CheckpointPart]:
+    found: list[CheckpointPart] = []
+    start: int | None = 0
+    while start is not None:
+        part = journal.checkpoint_part(found[0].seq if found else seq, start, most=most)
+        assert part is not None
+        found.append(part)
+        start = part.next_start
+    return found
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 7, 100])
+def test_the_parts_of_a_checkpoint_make_the_whole_and_blobs_come_first(
+    journal: Journal, most: int
+) -> None:
+    append(journal, range(1, 11))
+    checkpoint(journal, blobs={b"one": b"1", b"two": b"2"})
+    append(journal, range(11, 13))
+
+    found = parts(journal, 12, most)
+
+    whole = journal.load_checkpoint()
+    assert whole is not None
+    assert {each.seq for each in found} == {10}
+    assert [entry for each in found for entry in each.entries] == list(whole.entries)
+    assert {name: blob for each in found for name, blob in each.blobs.items()} == whole.blobs
+    assert all(len(each.entries) + len(each.blobs) <= most for each in found)
+    kinds = [bool(each.entries) for each in found]
+    assert sorted(kinds) == kinds
+    assert journal.checkpoint_part(9, most=most) is None
+
+
+def test_a_checkpoint_with_a_damaged_part_is_passed_over_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rig.db"
+    with SQLiteBackend(path, "NORMAL").connect() as conn, conn.open_journal() as journal:
+        for start in (1, 11):
+            append(journal, range(start, start + 10))
+            checkpoint(journal)
+        with closing(sqlite3.connect(path)) as db:
+            damaged = "UPDATE checkpoint_rows SET value = x'00' WHERE id = (2 << 32) + 2"
+            assert db.execute(damaged).rowcount == 1
+            db.commit()
+
+        first = journal.checkpoint_part(20, most=2)
+        assert first is not None
+        assert first.seq == 20
+        with pytest.raises(JournalCorruptError, match="row of the checkpoint at 20"):
+            journal.checkpoint_part(20, 2, most=2)
+        whole = journal.checkpoint_part(20, most=100)  # passed over: the older one serves
+        assert whole is not None
+        assert whole.seq == 10
 
 
 # --- times ---

@@ -31,6 +31,7 @@ from ezgraph.names import topic_of
 from ezgraph.protocol.artifacts import Artifact, Partition
 from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.graphs import Graph, Snapshot
+from ezgraph.protocol.recordings import RecordingInfo
 from ezgraph.protocol.stored import TagRow
 from ezgraph.wire import codec
 
@@ -172,10 +173,14 @@ def test_a_journal_of_before_there_was_a_store_gets_one_when_something_is_stored
 
     with connected(path) as conn:
         assert len(conn.list_tags()) == 0
+        assert len(conn.list_recordings()) == 0
         conn.write_snapshot_tag(ONE, "good")
+        begun = RecordingInfo("rig", "raw", RAW, first_seq=3, start=ONE.fingerprint)
+        conn.write_recording(begun)
 
     with connected(path) as conn, conn.open_journal() as journal:
         assert journal.head == 3
+        assert conn.read_recording("rig", "raw", 1).first_seq == 3
         assert conn.read_snapshot_tag("rig", "good") == ONE
         journal.append(journal_records(4))
     with open_reader(path) as reader:

@@ -13,10 +13,11 @@ from ezgraph.backends.lock import stored_note_beside
 from ezgraph.backends.sqlite import open_reader
 from ezgraph.backends.stored_salvage import consistent
 from ezgraph.cli.journal_state import examine
-from ezgraph.errors import JournalCorruptError
+from ezgraph.errors import JournalCorruptError, StillReferencedError
 from ezgraph.protocol.artifacts import Artifact, Partition
 from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.graphs import Graph, Snapshot
+from ezgraph.protocol.recordings import RecordedChange, RecordedPartition, RecordingInfo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,6 +168,41 @@ def test_a_repair_finds_rows_whose_neighbours_are_gone(path: Path, tmp_path: Pat
     assert tags(new) == ["two"]
     with SQLiteBackend(new).connect() as conn:
         assert len(conn.list_snapshots()) == 2
+
+
+def test_a_repair_keeps_a_recording_although_a_snapshot_in_it_is_lost(
+    path: Path, tmp_path: Path
+) -> None:
+    begun = RecordingInfo("rig", "raw", RAW, epoch=1, first_seq=1, start=ONE.fingerprint)
+    added = RecordedPartition(PARTS[0], 2, (ONE.fingerprint, TWO.fingerprint))
+    with SQLiteBackend(path).connect() as conn:
+        first, second = (
+            conn.write_recording(begun, [added], [RecordedChange(2, "A")]) for _ in range(2)
+        )
+    for pattern in (f"snapshot/rig/%{TWO.fingerprint}%", "recording/rig/raw/%2/"):
+        execute(
+            path,
+            "UPDATE stored SET value = CAST(value || x'00' AS BLOB)"
+            f" WHERE CAST(key AS TEXT) LIKE '{pattern}'",
+        )
+
+    new, _ = repaired(path, tmp_path)
+
+    with SQLiteBackend(new).connect() as conn:
+        assert list(conn.list_recordings()) == [first]
+        kept = conn.read_recording("rig", "raw", 1)
+        assert (kept.partitions, kept.changes) == ((added,), (RecordedChange(2, "A"),))
+        with pytest.raises(StillReferencedError):
+            conn.delete_snapshot("rig", ONE.fingerprint)
+        conn.delete_recording("rig", "raw", 1)
+        for number in (1, 2):  # nothing of the one that was lost is left
+            assert conn.write_recording(begun).number == number
+            assert conn.read_recording("rig", "raw", number).partitions == ()
+        for number in (1, 2):
+            conn.delete_recording("rig", "raw", number)
+        conn.untag("rig", "one")
+        conn.delete_snapshot("rig", ONE.fingerprint)
+    assert second.number == 2
 
 
 def test_rows_that_are_no_keys_and_of_no_known_room_are_told_apart() -> None:

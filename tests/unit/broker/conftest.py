@@ -30,6 +30,7 @@ class Desk:
         self.state = GraphState()
         self.state.epoch = 1
         self.events: list[Event] = []
+        self.last_id = 0
         self._ids = count(1)
         self._nonces = count(1)
         self.core = BrokerCore(
@@ -42,18 +43,29 @@ class Desk:
         )
 
     def outcome(
-        self, peer: bytes, command: Command, *, request_id: int | None = None, lowest: int = 0
+        self,
+        peer: bytes,
+        command: Command,
+        *,
+        request_id: int | None = None,
+        lowest: int = 0,
+        public: str | None = None,
     ) -> Outcome:
         """Ask; the request id is a new one unless given."""
         number = next(self._ids) if request_id is None else request_id
+        self.last_id = number
         request = Request(number, lowest, command)
-        outcome = self.core.receive(peer, request, now=self.now, wall=1e9 + self.now)
+        outcome = self.core.receive(
+            peer, request, now=self.now, wall=1e9 + self.now, public=public
+        )
         self.events += outcome.events
         return outcome
 
-    def ask(self, peer: bytes, command: Command, **ids: int) -> Reply | None:
+    def ask(
+        self, peer: bytes, command: Command, *, request_id: int | None = None, lowest: int = 0
+    ) -> Reply | None:
         """Ask, and return what is answered."""
-        return self.outcome(peer, command, **ids).reply
+        return self.outcome(peer, command, request_id=request_id, lowest=lowest).reply
 
     def bodies(self, peer: bytes, command: Command) -> list[Body]:
         """Ask, and return what became true."""

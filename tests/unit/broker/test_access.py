@@ -25,6 +25,7 @@ from ezgraph.errors import (
 )
 from ezgraph.protocol.artifacts import Artifact
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     ChangeConfig,
     ChangeSettings,
     Command,
@@ -34,15 +35,18 @@ from ezgraph.protocol.commands import (
     ReportSettings,
     RequestProcess,
     Revert,
+    ServeGraph,
     SetConfigSchema,
     SetPause,
     Shutdown,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.config import ConfigDelete, ConfigPresent, ConfigPut
 from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
 from ezgraph.protocol.patterns import parse_pattern
+from ezgraph.protocol.recordings import RecordingInfo
 from ezgraph.protocol.roles import (
     FULL_SCOPE,
     OBSERVER,
@@ -57,6 +61,7 @@ from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.protocol.stored import GraphRow
 from ezgraph.protocol.stored_commands import (
     Deletable,
+    DeleteRecording,
     DeleteStored,
     Freeze,
     NewSnapshot,
@@ -69,6 +74,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 
 VALUE = SettingsSnapshotValue(None, {})
@@ -118,6 +124,9 @@ NEEDED: list[tuple[Command, list[tuple[str, tuple[str, ...]]]]] = [
         SetConfigSchema("flow", {}),
         [("config", ("config", "flow")), ("read", ("config", "flow"))],
     ),
+    (ServeGraph("run", "r", "i", ["h:1"]), [("serve", ("node", "run"))]),
+    (AnnounceNodes("run", [], ["n"]), [("serve", ("node", "run"))]),
+    (WithdrawGraph("run"), [("serve", ("node", "run"))]),
     (Shutdown(), [("shutdown", ("control", "broker"))]),
     (Revert(), []),
     (Freeze("rig"), [("store", ("snapshot", "rig"))]),
@@ -147,6 +156,15 @@ NEEDED: list[tuple[Command, list[tuple[str, tuple[str, ...]]]]] = [
         DeleteStored(Deletable.PARTITIONS, artifact=RAW),
         [("store", ("partitions", "raw"))],
     ),
+    (
+        WriteRecording(RecordingInfo("rig", "key", RAW)),
+        [
+            ("store", ("recording", "rig", "key")),
+            ("store", ("partitions", "raw")),
+            ("store", ("snapshot", "rig")),
+        ],
+    ),
+    (DeleteRecording("rig", "key", 1), [("store", ("recording", "rig", "key"))]),
     (Restore("rig", "best"), [("restore", ("snapshot", "rig"))]),
 ]
 

@@ -17,6 +17,10 @@ from ezgraph.protocol.events import (
     EdgeConnected,
     EdgeDisconnected,
     EndReason,
+    GraphServed,
+    GraphWithdrawn,
+    NodeAnnounced,
+    NodeWithdrawn,
     SessionClosed,
     SettingsChanged,
     SettingsLayer,
@@ -122,6 +126,28 @@ def test_an_entry_of_the_configuration_says_its_value_and_whose_it_is() -> None:
 def test_a_type_of_configuration_says_whether_it_has_a_schema() -> None:
     assert words.tell(ConfigSchemaSet("flow", {})).what == "has a schema"
     assert words.tell(ConfigSchemaSet("flow", None)).what == "has no schema any more"
+
+
+def test_a_served_graph_says_where_it_is_and_by_whom() -> None:
+    served = words.tell(GraphServed("run", "r", "s\n1", "i", ["10.0.0.1:4000", "h:\x1b1"]))
+    nowhere = words.tell(GraphServed("run", "r", "s1", "i", []))
+    kept = words.tell(GraphWithdrawn("run", "r", "s1", is_last=False))
+    gone = words.tell(GraphWithdrawn("run", "r", "s1", is_last=True))
+
+    assert (served.verb, served.what) == ("served", "at 10.0.0.1:4000, h:\\x1b1 by s\\n1")
+    assert nowhere.what == "at nowhere that can be dialled by s1"
+    assert (kept.what, gone.what) == ("by s1, others still serve it", "by s1")
+
+
+def test_a_node_says_how_it_is_reached_and_what_it_is() -> None:
+    card = NodeAnnounced("run", "n", ["ecg", 3], 2, "m.Array", "ArrayNode \x1b[2J f4 (10,)")
+    deep = NodeAnnounced("run", "n", ["a"] * 32, 9_999, "m.Node")
+
+    assert (words.tell(card).verb, words.tell(card).what) == (
+        "added", "ecg/[3]  ArrayNode \\x1b[2J f4 (10,)",
+    )  # fmt: skip
+    assert words.tell(deep).what.strip().endswith("a/…")
+    assert words.tell(NodeWithdrawn("run", "n")).verb == "removed"
 
 
 def test_an_ended_session_says_why() -> None:

@@ -11,7 +11,14 @@ from uuid import UUID
 import pytest
 
 from ezgraph.client.blocking import run
-from ezgraph.errors import DeadlineError, EzGraphError, LimitError, NotOwnerError, VetoedError
+from ezgraph.errors import (
+    DeadlineError,
+    EzGraphError,
+    JournalFailedError,
+    LimitError,
+    NotOwnerError,
+    VetoedError,
+)
 from ezgraph.graph import attendant
 from ezgraph.graph.attendant import Attendant, Identified
 from ezgraph.protocol.commands import AnswerRequest, Command, ReportSettings
@@ -20,6 +27,7 @@ from ezgraph.protocol.routed import (
     ProcessControlRequest,
     ProcessControlResponse,
     SettingsChangeRequest,
+    SettingsCheckRequest,
 )
 from ezgraph.testing import ManualClock
 
@@ -262,6 +270,106 @@ def test_what_was_changed_and_not_reported_is_told_to_who_asked(desk: Desk) -> N
 
     assert "could not be reported: another runs it" in answer.error
     assert desk.change() == answer
+
+
+def test_what_was_changed_while_no_journal_took_the_report_is_made_again_and_reported(
+    desk: Desk,
+) -> None:
+    made: list[int] = []
+
+    async def changer(request: SettingsChangeRequest) -> object:
+        made.append(1)
+        return request.changes
+
+    desk.attendant.take_changes(UNIT, changer)
+    desk.refuses = [JournalFailedError("the disk is full")]
+    desk.change()
+
+    report = desk.change()
+
+    assert made == [1, 1]
+    assert isinstance(report, ReportSettings)
+    assert report.value.structured_value == {"gain": 2}
+
+
+# --- checks: would a change be made? ---
+
+
+def checked(desk: Desk, request_id: str = "check 1") -> Any:
+    return desk.attend(SettingsCheckRequest(request_id, UNIT, {"gain": 2}))
+
+
+def test_a_check_makes_no_change_and_is_made_again_when_it_is_asked_again(desk: Desk) -> None:
+    made: list[str] = []
+
+    async def note(request: Any) -> object:
+        made.append(type(request).__name__)
+        return {}
+
+    desk.attendant.take_changes(UNIT, note, check=note)
+
+    assert checked(desk) == AnswerRequest("check 1", ok=True)
+    assert checked(desk) == AnswerRequest("check 1", ok=True)
+    assert made == ["SettingsCheckRequest"] * 2
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [(VetoedError("locked"), "locked"), (ZeroDivisionError("by 0"), "ZeroDivisionError: by 0")],
+)
+def test_a_check_that_raises_is_a_veto(desk: Desk, raised: Exception, said: str) -> None:
+    desk.attendant.take_changes(UNIT, gives({}), check=gives(raised))
+
+    answer = checked(desk)
+
+    assert (answer.ok, answer.error, answer.error_code) == (False, said, None)
+
+
+def test_who_takes_no_changes_or_cannot_check_them_says_so(desk: Desk) -> None:
+    assert "takes no changes" in checked(desk).error
+    desk.attendant.take_changes(UNIT, gives({}))
+
+    answer = checked(desk)
+
+    assert answer.error_code == "HANDLER_NOT_CONFIGURED"
+    assert "check=" in answer.error
+
+
+def test_where_a_change_is_overdue_nobody_knows_what_a_check_would_find(desk: Desk) -> None:
+    async def changer(request: SettingsChangeRequest) -> object:
+        desk.attendant.give_up(request)
+        answers.append(await desk.attendant._check(SettingsCheckRequest("check 1", UNIT, {})))
+        return {}
+
+    async def check(_: SettingsCheckRequest) -> object:
+        return None
+
+    answers: list[AnswerRequest] = []
+    desk.attendant.take_changes(UNIT, changer, check=check)
+
+    desk.change()
+
+    (answer,) = answers
+    assert (answer.ok, answer.error_code) == (False, "owner_busy")
+
+
+def test_a_check_that_takes_too_long_is_given_up_once(desk: Desk) -> None:
+    changes, request = desk.attendant.changes, SettingsCheckRequest("check 1", UNIT, {"gain": 2})
+    given_up: list[AnswerRequest | None] = []
+
+    async def check(request: SettingsCheckRequest) -> object:
+        given_up.extend(changes.give_up(request) for _ in range(2))
+        return None
+
+    desk.attendant.take_changes(UNIT, gives({}), timeout_s=3.0, check=check)
+    checked(desk)
+
+    first, second = given_up
+    assert changes.time_for(request) == 3.0
+    assert first is not None
+    assert (first.error_code, "3 s" in (first.error or "")) == ("change_overdue", True)
+    assert second is None
+    assert changes.give_up(request) is None
 
 
 # --- changes that take too long ---

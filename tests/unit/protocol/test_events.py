@@ -21,13 +21,19 @@ from ezgraph.protocol.events import (
     Event,
     GraphRegistered,
     GraphRemoved,
+    GraphServed,
+    GraphWithdrawn,
     HistoryCompacted,
+    NodeAnnounced,
+    NodeWithdrawn,
     PartitionsWritten,
     PauseChanged,
     ProcessClosed,
     ProcessOpened,
     ProcessTakenOver,
     ProcessUnitsChanged,
+    RecordingDeleted,
+    RecordingWritten,
     SessionClosed,
     SessionOpened,
     SessionTakenOver,
@@ -141,6 +147,25 @@ KINDS: list[tuple[Body, tuple[str, ...], tuple[str, ...], bool]] = [
     ),
     (ConfigSchemaSet("flow", {}), ("config", "flow"), ("config", "flow"), True),
     (ConfigSchemaSet("flow", None), ("config", "flow"), ("config", "flow"), False),
+    (
+        GraphServed("run", "r", "s", "i", ["h:1"]),
+        ("node", "run", "r"),
+        ("node", "run", "r", "s"),
+        True,
+    ),
+    (
+        GraphWithdrawn("run", "r", "s", is_last=True),
+        ("node", "run", "r"),
+        ("node", "run", "r", "s"),
+        False,
+    ),
+    (
+        NodeAnnounced("run", "n", ["a", 1], 2, "Node"),
+        ("node", "run", "n"),
+        ("node", "run", "n"),
+        True,
+    ),
+    (NodeWithdrawn("run", "n"), ("node", "run", "n"), ("node", "run", "n"), False),
     (PauseChanged(paused=True), ("control", "pause"), ("control", "pause"), True),
     (PauseChanged(paused=False), ("control", "pause"), ("control", "pause"), False),
     (
@@ -152,6 +177,18 @@ KINDS: list[tuple[Body, tuple[str, ...], tuple[str, ...], bool]] = [
     (TagSet("rig", "best", PRINT, 7), ("tag", "rig", "best"), ("tag", "rig", "best"), False),
     (TagRemoved("rig", "best"), ("tag", "rig", "best"), ("tag", "rig", "best"), False),
     (PartitionsWritten("raw", PRINT, 3), ("partitions", "raw"), ("partitions", "raw"), False),
+    (
+        RecordingWritten("rig", "raw", 1, 7),
+        ("recording", "rig", "raw"),
+        ("recording", "rig", "raw"),
+        False,
+    ),
+    (
+        RecordingDeleted("rig", "raw", 1),
+        ("recording", "rig", "raw"),
+        ("recording", "rig", "raw"),
+        False,
+    ),
     (
         StoredDeleted("graph", "rig", PRINT),
         ("snapshot", "rig", str(PRINT)),
@@ -208,6 +245,11 @@ def test_what_ends_something_clears_the_slot_that_its_beginning_filled() -> None
         (ConfigValueSet("flow", ("a",), 1, "s"), ConfigValueDeleted("flow", ("a",))),
         (ConfigSchemaSet("flow", {}), ConfigSchemaSet("flow", None)),
         (SettingsOwed("SYS/A", VALUE), SettingsSettled("SYS/A", "vetoed")),
+        (
+            GraphServed("run", "r", "s", "i", ["h:1"]),
+            GraphWithdrawn("run", "r", "s", is_last=False),
+        ),
+        (NodeAnnounced("run", "n", [], 0, "Node"), NodeWithdrawn("run", "n")),
     ]
 
     for begin, end in pairs:

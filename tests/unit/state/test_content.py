@@ -162,3 +162,20 @@ def test_it_can_be_digested_a_little_at_a_time() -> None:
 
     assert steps == 3
     assert content.fingerprint() == graph_of(begun().state, "x").fingerprint
+
+
+def test_the_digest_in_a_slot_is_that_of_what_stands_there_now() -> None:
+    rig = begun()
+    content = rig.state.content
+    before = content.digest_in(("settings", "A"))
+
+    rig.do(settings("A", 2.0))
+    after = content.digest_in(("settings", "A"))
+    rig.do(settings("A", 1.0))
+
+    assert None not in (before, after)
+    assert before != after
+    assert content.digest_in(("settings", "A")) == before
+    assert content.digest_in(("settings", "B")) is None
+    assert content.digest_in(("edge", "A/OUT", "B/IN")) is not None
+    assert rig.state.content_fingerprint() == graph_of(rig.state, "rig").fingerprint

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from ezgraph.errors import UnknownComponentError, UnknownFieldError
 from ezgraph.protocol.events import (
     Body,
     ComponentRegistered,
@@ -298,3 +299,56 @@ def test_a_fingerprint_without_configuration_is_what_it_was_before_there_was_any
     assert had.fingerprint() == fingerprint(
         "ezgraph.state", [1, 2, False, {}, {}, {}, {}, {}, {}]
     )
+
+
+# --- one setting ---
+
+
+def test_a_setting_is_told_by_its_dotted_path() -> None:
+    state = GraphState()
+    nested = {"gain": 2, "notch": {"frequency": 50.0, "taps": (1, 2)}}
+    changed = SettingsChanged(
+        "SYS/A", UPDATED, SettingsLayer.LIVE, SettingsSnapshotValue(None, nested, nested)
+    )
+    for seq, body in enumerate([SessionOpened("s1", 6.0), registered("SYS/B"), changed], 1):
+        state.apply(
+            Event(1, seq, seq - 1, seq, seq, 1.0, 0.0, key_of(body), SESSION, None, body)
+        )
+
+    assert state.setting("SYS/A", "gain") == 2
+    assert state.setting("SYS/A", "notch.frequency") == 50.0
+    assert state.setting("SYS/A", "notch") == nested["notch"]
+    assert state.settings_of("SYS/A").structured_value == nested
+    assert state.setting("SYS/B", "gain") == 1  # as its metadata says, for nobody has changed it
+    assert state.snapshot().settings["SYS/A"].field("notch.taps") == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("address", "path", "kind", "says"),
+    [
+        ("SYS/C", "gain", UnknownComponentError, r"no settings at 'SYS/C'.*there are SYS/B"),
+        ("SYS/B", "volume", UnknownFieldError, r"no field 'volume'.*there are gain"),
+        ("SYS/B", "gain.left", UnknownFieldError, r"in 'gain' has no fields, it is 1"),
+        ("SYS/B", "", UnknownFieldError, "no field ''"),
+    ],
+)
+def test_a_setting_that_is_not_there_is_an_error_that_names_what_is(
+    address: str, path: str, kind: type[Exception], says: str
+) -> None:
+    state = GraphState()
+    for seq, body in enumerate([SessionOpened("s1", 6.0), registered("SYS/B")], 1):
+        state.apply(
+            Event(1, seq, seq - 1, seq, seq, 1.0, 0.0, key_of(body), SESSION, None, body)
+        )
+
+    with pytest.raises(kind, match=says):
+        state.setting(address, path)
+
+
+def test_where_there_are_no_settings_at_all_it_says_so() -> None:
+    with pytest.raises(UnknownComponentError, match="there are none at all"):
+        GraphState().settings_of("SYS/A")
+
+
+def registered(address: str) -> ComponentRegistered:
+    return ComponentRegistered("s1", component(address))
