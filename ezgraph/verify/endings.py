@@ -58,8 +58,8 @@ class ClockOffset:
 class LeaseSeen:
     """One lease as its program saw it. Times are the program's wall clock.
 
-    ``heard`` is when answered calls were asked; ``renewed`` when heartbeats were sent;
-    ``goodbye_seq`` what its goodbye was answered with.
+    ``heard`` is when answered calls were asked; ``renewed`` when heartbeats were sent; ``leaving``
+    when it first said goodbye, ``goodbye`` when that was answered, with ``goodbye_seq``.
     """
 
     place: Place
@@ -73,6 +73,7 @@ class LeaseSeen:
     goodbye: float | None = None
     goodbye_seq: int = 0
     left: float | None = None
+    leaving: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +217,8 @@ class EndingCheck:
         reason = body.reason if isinstance(body, SessionClosed | ProcessClosed) else None
         allowed_s = lease.ttl_s if reason is EndReason.EXPIRED else GRACE_S
         self._checked["G7"] += 1
+        if reason is EndReason.CLOSED and _may_have_left(lease, ended):
+            return  # its goodbye was heard, and its answer lost
         heard = [at for at in lease.heard if at + lease.offset.least <= ended]
         if heard and ended - heard[-1] - lease.offset.least < allowed_s - CLOCK_S:
             what = (f"was ended ({reason.value if reason else 'no reason'}) "
@@ -283,3 +286,7 @@ class EndingCheck:
 
     def _found(self, lease: LeaseSeen, what: str, *seqs: int) -> Finding:
         return Finding("G7", lease.place, f"{lease.kind} {lease.client} {what}", seqs=seqs)
+
+
+def _may_have_left(lease: LeaseSeen, ended: float) -> bool:
+    return lease.leaving is not None and lease.leaving + lease.offset.least - CLOCK_S <= ended
