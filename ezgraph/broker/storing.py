@@ -5,8 +5,9 @@ append, together with the events that say so; a refusal leaves the rows as they 
 sees what those before it did, and whatever is killed, rows and events are both there or neither.
 
 *Long* commands are those that cost more than a moment: a freeze, and a graph that must be verified.
-They are done in steps, some in each pass, the commands by turns; others are served in between. What they store before the end are pieces that nothing refers to yet: who is killed leaves
-the old state. Their end is one change like any other.
+They are done in steps, some in each pass, the commands by turns; others are served in between. What
+they store before the end are pieces that nothing refers to yet: who is killed leaves the old state.
+Their end is one change like any other.
 """
 
 from __future__ import annotations
