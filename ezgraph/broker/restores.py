@@ -233,9 +233,9 @@ class Restores:
         """The snapshot was read: plan, and ask the owners."""
         restore = self._under_way.get((client, request_id))
         if restore is not None:
-            restore.graph = graph
             self._plan(restore, graph)
             self._ask(restore)
+            restore.graph = graph
 
     def _plan(self, restore: Restoring, graph: GraphContent) -> None:
         restore.plan = plan_restore(
@@ -284,7 +284,7 @@ class Restores:
                 each.is_touched = True
 
     def unread(self, client: str, request_id: int, error: EzGraphError, now: float) -> None:
-        """The snapshot could not be read; who asked is told."""
+        """The snapshot could not be read, or not be compared; who asked is told."""
         restore, lease = self.drop(client, request_id), self._leases.get(client)
         if restore is not None and lease is not None:
             self._refuse(lease, restore, error, now)
@@ -308,9 +308,14 @@ class Restores:
                 yield self._transact((settled,), _BROKER, None, now=now, wall=wall)
         for restore in [each for each in self._under_way.values() if each.is_ready]:
             lease = self._leases.get(restore.client)
-            if lease is None or not self._is_settled(restore):
+            if lease is None:
                 continue
-            if events := self._restore(lease, restore, now, wall):
+            try:
+                is_settled = self._is_settled(restore)
+            except EzGraphError as error:
+                self.unread(restore.client, restore.request_id, error, now)
+                continue
+            if is_settled and (events := self._restore(lease, restore, now, wall)):
                 yield events
 
     def _not_taken(self, heard: Heard) -> Body | None:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from ezgraph.state.graph import GraphState
 
 _SHOWN = 5
+_SHOWN_NAME = 40
 
 
 def _may_all(_verb: str, _key: Key) -> bool:
@@ -158,7 +159,20 @@ def plan_restore(
     _plan_config(plan, state, graph, asker, limits, checks)
     _plan_settings(plan, state, graph, asker)
     _note_components(plan, state, graph)
+    _bound(plan, limits)
     return plan
+
+
+def _bound(plan: RestorePlan, limits: Limits) -> None:
+    """Keep it to what one transaction may hold everybody up with; else ask nobody anything."""
+    count = len(plan.bodies) + len(plan.settings)
+    if count > limits.max_restored_changes:
+        why = (
+            f"there would be {count}, and one restore may make {limits.max_restored_changes} here "
+            f"(max_restored_changes)"
+        )
+        plan.cannot.append(InTheWay("so many changes", why))
+        plan.settings.clear()
 
 
 def _is_allowed(plan: RestorePlan, asker: Asker, verb: str, key: Key) -> bool:
@@ -359,14 +373,30 @@ def change_towards(
     if target is None:
         return None
     present = None if now is None else fields_of(now)
+    odd, others = _odd(target), _odd(present or {})
+    if (odd and canonical(odd) != canonical(others)) or (others and others.keys() != odd.keys()):
+        names = ", ".join(repr(name)[:_SHOWN_NAME] for name in [*odd, *others][:_SHOWN])
+        return ChangeTowards({}, unfit=(f"{names}: no names by which a field can be set",))
+    target = {name: value for name, value in target.items() if name not in odd}
     schema = schema or wanted.settings_schema
-    stays = () if present is None else tuple(str(name) for name in present if name not in target)
+    stays = tuple(str(name) for name in present or () if name not in target and name not in odd)
     if schema is None:  # a mapping of anything: it can also lose fields
         is_whole = bool(stays)
+        if is_whole and odd:
+            return ChangeTowards({}, unfit=(f"{', '.join(stays)}: nobody can take away a field",))
         changes = target if is_whole or present is None else dict(different(target, present))
         return ChangeTowards(dict(changes), is_whole)
     fit, read_only, unfit = _judged(schema, different(target, present or {}))
     return ChangeTowards(fit, read_only=read_only, stays=stays, unfit=unfit)
+
+
+def _odd(fields: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return the fields whose names lead nowhere as a dotted path."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if not isinstance(name, str) or not name or "." in name
+    }
 
 
 def _judged(

@@ -58,6 +58,14 @@ The store
     `PieceAt` says which are there, `StorePieces` stores the others, and the command that names the
     graph (`StoreGraph`, or one with a `NewSnapshot`) is refused unless they add up to its
     fingerprint. `ReadStored` is answered by `StoredPage`: the rows, for the asker to decode.
+    A recording (`recordings`) grows by one `WriteRecording` after the other, each answered by
+    `RecordingStored`, until one says that it has ended.
+
+The past
+    The state at a seq is pulled: `ReadCheckpoint` gives the newest checkpoint at or before it, in
+    parts, blobs before entries (`CheckpointChunk`); `ReadStretch` gives what counts of the events
+    behind that (`StretchChunk`). The fold of both is the state (`ezgraph.state.past`). `FindSeq`
+    says which seq a time stands for (`SeqFound`), and where the broker's clock went back across it.
 """
 
 PROTOCOL_VERSION = 1

@@ -69,8 +69,9 @@ class RecordingNotes:
         return f"<RecordingNotes {self.info!r} untold={len(self._untold)}>"
 
     def begun(self, stored: RecordingInfo) -> None:
-        """Take note of the number that it has been given."""
-        self.info = stored
+        """Take note of the number that it has been given, and of when it was ended."""
+        known = stored if stored.has_ended else self.info
+        self.info = known.as_stored(stored.number, stored.wall_time, stored.author)
 
     def note(self, noted: Noted) -> None:
         """Take note of changes."""

@@ -16,6 +16,7 @@ from ezgraph.errors import (
     InvalidValueError,
     MalformedMessageError,
     NoSessionError,
+    RecordingEndedError,
 )
 from ezgraph.protocol.artifacts import Artifact, Partition, check_name
 from ezgraph.protocol.commands import ReadEvents
@@ -151,6 +152,10 @@ class Recorder:
             LimitError, ForbiddenError: the broker does not take them; says why.
         """
         deadline, notes = Deadline(timeout), self._notes
+        if notes.info.has_ended:
+            raise RecordingEndedError(
+                f"{notes.info!r} has ended: add partitions within its block, or begin another"
+            )
         for each in partitions:
             if not isinstance(each, Partition):
                 raise InvalidValueError(f"{each!r:.60} is no Partition, so it cannot be added")

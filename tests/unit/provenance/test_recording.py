@@ -76,7 +76,8 @@ class PlayedSession:
             case WriteRecording():
                 self.head += 1
                 return RecordingStored(self.head, command.recording.number or 4, 1.0, "me")
-        raise AssertionError(command)
+            case _:
+                raise AssertionError(command)
 
     def _range(self, after: int, through: int) -> EventRange:
         if after + 1 < self.floor:
