@@ -43,6 +43,8 @@ def recorder(
 
 
 async def _in_a_thread(partition: Partition) -> Partition:
+    if not partition.content_fingerprint.is_empty:
+        return partition
     return await asyncio.to_thread(with_content_fingerprint, partition)
 
 

@@ -143,15 +143,16 @@ class Recorder:
         """Store partitions that were written in the recording; return them as they are stored.
 
         Each gets a content fingerprint if it has none: of the file's bytes, if its location is a
-        file here. Adding one again changes nothing. Without any, only changes of settings are
-        noted, so that they are known whatever happens then.
+        file here (reading it takes its time, which is not in ``timeout``). Adding one again changes
+        nothing. Without any, only changes of settings are noted, so that they are known whatever
+        happens then.
 
         Raises:
             InvalidValueError: one is no Partition.
             RecordingEndedError: the recording has ended.
             LimitError, ForbiddenError: the broker does not take them; says why.
         """
-        deadline, notes = Deadline(timeout), self._notes
+        notes = self._notes
         if notes.info.has_ended:
             raise RecordingEndedError(
                 f"{notes.info!r} has ended: add partitions within its block, or begin another"
@@ -160,6 +161,7 @@ class Recorder:
             if not isinstance(each, Partition):
                 raise InvalidValueError(f"{each!r:.60} is no Partition, so it cannot be added")
         kept = [await self._with_content(each) for each in partitions]
+        deadline = Deadline(timeout)
         await self._look(deadline)
         if notes.must_freeze:
             await self._freeze_again("changed", deadline)
