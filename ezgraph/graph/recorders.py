@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ezgraph.protocol.artifacts import Artifact, Partition
     from ezgraph.protocol.recordings import RecordingInfo
-    from ezgraph.provenance.recording import RecordingSession
+    from ezgraph.provenance.changes import RecordingSession
 
 
 def recorder(
