@@ -10,7 +10,7 @@ import pytest
 from ezgraph.backends import stored_graphs
 from ezgraph.backends.memory import MemoryBackend
 from ezgraph.backends.stored_graphs import Written, cut
-from ezgraph.broker import freezing
+from ezgraph.broker import freezing, stored_changes
 from ezgraph.broker.access import refuse_stored
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.pieces import LIFE_S
@@ -726,6 +726,50 @@ def test_a_list_ends_where_it_was_asked_to_and_goes_on_behind_that(bench: Bench)
 
     assert sizes == [3, 3, 1]
     assert found == sorted(set(found))
+
+
+def test_what_was_frozen_often_is_found_a_page_at_a_time(bench: Bench) -> None:
+    for name in ("one", "two", "three"):
+        for seq in range(1, 41):
+            where = new(graph(name=name), seq)
+            bench.ask(A, WritePartitions(RAW, [partition(1)], False, name, where, "raw"))
+    storage, one = RAW.storage_fingerprint, partition(1)
+    question = SnapshotsWith(storage, one.key.text, one.input_fingerprint, one.fingerprint)
+    bench.engine._storing._limits = replace(bench.config.limits, chunk_bytes=5_000)
+    found: dict[bytes, bytes] = {}
+    pages = 0
+
+    while (page := bench.read(question)).next_after is not None:
+        assert sum(map(len, dict(page.rows).values())) < 10_000
+        found |= dict(page.rows)
+        question = replace(question, after=page.next_after)
+        pages += 1
+    found |= dict(page.rows)
+
+    assert pages > 5
+    assert len([key for key in found if key.startswith(b"snapshot/")]) == 120
+    assert found == {key: value for key, value in bench.rows().items() if key in found}
+
+
+def test_partitions_are_not_looked_for_in_more_snapshots_than_can_be_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_changes, "_MOST_LOOKS", 20)
+    bench.ask(A, WritePartitions(RAW, [partition(n) for n in range(10)]))
+    for seq in range(15):
+        where = new(graph(size=seq + 1), 1)
+        bench.ask(A, WritePartitions(RAW, [partition(9)], False, "rig", where, "raw"))
+
+    def delete(*numbers: int) -> DeleteStored:
+        going = [partition(n) for n in numbers]
+        return DeleteStored(Deletable.PARTITIONS, artifact=RAW, partitions=going)
+
+    several, held = bench.refused(delete(0, 1, 2)), bench.refused(delete(9))
+    bench.ask(A, delete(0))
+
+    assert (several.code, held.code) == ("limit", "still_referenced")
+    assert "fewer" in several.message
+    assert len(bench.read(PartitionsAt(RAW.storage_fingerprint)).rows) == 9
 
 
 @pytest.mark.parametrize(
