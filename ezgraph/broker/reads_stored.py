@@ -23,7 +23,7 @@ from ezgraph.backends.stored_graphs import (
 from ezgraph.backends.stored_partitions import place_of, scope_in_snapshot, scope_of_storage
 from ezgraph.backends.stored_recordings import place_of_recording, read_info
 from ezgraph.backends.stored_tags import tag_key, tag_row
-from ezgraph.errors import InvalidCommandError, JournalCorruptError
+from ezgraph.errors import InvalidCommandError, JournalCorruptError, LimitError
 from ezgraph.names import key_of, topic_of
 from ezgraph.protocol.artifacts import check_name
 from ezgraph.protocol.fingerprints import Fingerprint
@@ -51,6 +51,7 @@ MOST_ROWS = 2_000
 MOST_NAMES = 2_000
 _EXAMINED = 500
 _SCOPE_NAMES = 5
+_MOST_LOOKS = 10
 _ROOMS = {
     "graph": range(2),
     "snapshot": range(2),
@@ -215,11 +216,39 @@ def _listed(store: Store, question: Listed, scope: ReadScope, chunk_bytes: int) 
         )
     prefix = topic_of((question.room, *question.within))
     limit = min(question.limit, MOST_ROWS)
-    found = _scanned(store, [prefix], question.after, limit, chunk_bytes)
     if scope.is_full:
-        return found
-    rows = [(key, packed) for key, packed in found.rows if scope.has(("tag", *key_of(key)[1:3]))]
-    return Found(rows, found.next_after)
+        return _scanned(store, [prefix], question.after, limit, chunk_bytes)
+    return _readable(store, prefix, question.after, limit, chunk_bytes, scope)
+
+
+def _readable(
+    store: Store, prefix: bytes, after: bytes, limit: int, chunk_bytes: int, scope: ReadScope
+) -> Found:
+    """Return the tags that one may read. Where a page ends, too, only such a one is named.
+
+    Raises:
+        LimitError: there are so many others that none was found among them.
+    """
+    rows: list[tuple[bytes, bytes]] = []
+    size = 0
+    for _ in range(_MOST_LOOKS):
+        some = store.scan(prefix, after=after, limit=MOST_ROWS)
+        for key, packed in some:
+            if not scope.has(("tag", *key_of(key)[1:3])):
+                continue
+            if len(rows) >= limit or size >= chunk_bytes:
+                return Found(rows, rows[-1][0])
+            rows.append((key, packed))
+            size += len(key) + len(packed)
+        if len(some) < MOST_ROWS:
+            return Found(rows)
+        after = some[-1][0]
+    if rows:
+        return Found(rows, rows[-1][0])
+    raise LimitError(
+        f"no tag that this key may read is among the next {_MOST_LOOKS * MOST_ROWS}; ask within "
+        f"one graph"
+    )
 
 
 def _snapshots_with(store: Store, question: SnapshotsWith, chunk_bytes: int) -> Found:

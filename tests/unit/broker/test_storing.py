@@ -10,12 +10,12 @@ import pytest
 from ezgraph.backends import stored_graphs
 from ezgraph.backends.memory import MemoryBackend
 from ezgraph.backends.stored_graphs import Written, cut
-from ezgraph.broker import freezing, stored_changes
+from ezgraph.broker import freezing, reads_stored, stored_changes
 from ezgraph.broker.access import refuse_stored
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.pieces import LIFE_S
 from ezgraph.config import BrokerConfig, Limits
-from ezgraph.errors import ForbiddenError, JournalFailedError
+from ezgraph.errors import ForbiddenError, JournalFailedError, LimitError
 from ezgraph.protocol.artifacts import Artifact, Partition, Producer
 from ezgraph.protocol.commands import (
     ChangeConfig,
@@ -826,3 +826,39 @@ def test_who_reads_a_part_is_told_of_the_tags_in_it_and_of_nothing_else(bench: B
         with pytest.raises(ForbiddenError, match="may not read"):
             refuse_stored(someone, scope, question)
         refuse_stored(someone, FULL_SCOPE, question)
+
+
+def test_the_end_of_a_page_names_no_tag_that_one_may_not_read(bench: Bench) -> None:
+    for name in ("a-secret", "rig", "secret", "z-rig"):
+        for tag in ("one", "two"):
+            bench.ask(A, SetTag(name, tag, new(graph(name=name))))
+    scope = ReadScope(1, (parse_pattern("tag/rig"), parse_pattern("tag/z-rig")))
+    found: list[bytes] = []
+    after: bytes | None = b""
+
+    while after is not None:
+        reply, _ = bench.engine._storing.read(Listed("tag", after=after, limit=1), scope)
+        assert isinstance(reply, StoredPage)
+        found += [key for key, _ in reply.rows]
+        after = reply.next_after
+        assert b"secret" not in (after or b"")
+
+    assert found == [b"tag/rig/one/", b"tag/rig/two/", b"tag/z-rig/one/", b"tag/z-rig/two/"]
+
+
+def test_where_very_many_tags_may_not_be_read_one_is_told_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads_stored, "MOST_ROWS", 2)
+    monkeypatch.setattr(reads_stored, "_MOST_LOOKS", 2)
+    for tag in range(6):
+        bench.ask(A, SetTag("many", f"{tag}", new(graph(name="many"))))
+    bench.ask(A, SetTag("rig", "one", new(graph(name="rig"))))
+    scope = ReadScope(1, (parse_pattern("tag/rig"),))
+
+    with pytest.raises(LimitError, match="ask within one graph"):
+        bench.engine._storing.read(Listed("tag"), scope)
+    reply, _ = bench.engine._storing.read(Listed("tag", ("rig",)), scope)
+
+    assert isinstance(reply, StoredPage)
+    assert [key for key, _ in reply.rows] == [b"tag/rig/one/"]
