@@ -103,9 +103,13 @@ class BrokerBackend(Backend["BrokerConnection"]):
         option = f"?keys={quote(self.keys)}" if self.keys else ""
         return f"{SCHEME}://{self.address}{option}"
 
-    def connect(self) -> BrokerConnection:
-        """Return a connection; nobody is dialled before it is used."""
-        return BrokerConnection(self)
+    def connect(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> BrokerConnection:
+        """Return a connection; nobody is dialled before it is used.
+
+        ``timeout``: how many seconds each of its calls may take; many megabytes, or hundreds
+        of thousands of partitions, want more.
+        """
+        return BrokerConnection(self, timeout=timeout)
 
     def connect_async(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> AsyncBrokerConnection:
         """Return a connection whose methods are coroutines; use it in an ``async with`` block."""

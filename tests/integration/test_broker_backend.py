@@ -28,7 +28,7 @@ from ezgraph import (
     sync,
 )
 from ezgraph.backends import Backend, SQLiteBackend, stored_graphs
-from ezgraph.client.backend import AsyncBrokerConnection, BrokerBackend, BrokerConnection
+from ezgraph.client.backend import AsyncBrokerConnection, BrokerBackend
 from ezgraph.client.blocking import run
 from ezgraph.config import BrokerConfig, Limits
 from ezgraph.errors import JournalVersionError
@@ -113,7 +113,7 @@ def test_a_url_that_names_none_is_refused_and_shows_no_secret(url: str) -> None:
 def test_nobody_is_dialled_before_it_is_used_and_nobody_there_is_said_soon() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-    conn = BrokerConnection(BrokerBackend(f"127.0.0.1:{port}"), timeout=0.2)
+    conn = BrokerBackend(f"127.0.0.1:{port}").connect(timeout=0.2)
 
     assert "not used yet" in repr(conn)
     with pytest.raises(BrokerUnreachableError, match=str(port)):
