@@ -2,7 +2,8 @@
 
 A row that refers to one that is lost would be damage in the new store as well, so it is left out.
 Only a recording stays although a snapshot is lost that it names: what else it says is worth having,
-and the fingerprint may be found in a backup.
+and the fingerprint may be found in a backup. Rows by which others are found say nothing that those
+do not say, so a lost one costs nothing: it is made anew.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from ezgraph.names import key_of, topic_of
 from ezgraph.protocol.stored import GraphRow, TagRow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from ezgraph.names import Key
 
 
 def consistent(rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """Return those of ``rows`` whose references all lead to others of them."""
+    rows = {**_finding(rows), **rows}
     kept: dict[bytes, bytes] = {}
     for room in ("piece", "graph", "snapshot", "frozen", "tag"):
         prefix = topic_of((room,))
@@ -33,6 +35,21 @@ def consistent(rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     kept = {key: value for key, value in kept.items() if _is_found(key, kept)}
     others = {key: value for key, value in rows.items() if _is_other(key, kept, rows)}
     return kept | others
+
+
+def _finding(rows: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Return the rows by which snapshots are found, and the snapshots that have partitions."""
+    found: dict[bytes, bytes] = {}
+    for row_key in rows:
+        with suppress(InvalidKeyError):
+            match key_of(row_key):
+                case ("snapshot", name, epoch, seq, fingerprint, mark):
+                    found[topic_of(("frozen", name, fingerprint, epoch, seq, mark))] = b""
+                case ("partition", "snapshot", name, fingerprint, artifact_key, storage, *_):
+                    found[topic_of(("scope", storage, name, fingerprint, artifact_key))] = b""
+                case _:
+                    pass
+    return found
 
 
 def _leads_on(key: Key, value: bytes, kept: Mapping[bytes, bytes]) -> bool:

@@ -127,7 +127,8 @@ DAMAGE = {
     "a tag": ("tag/rig/one/", ["two"], 2),
     "a graph": (f"graph/rig/{ONE.fingerprint}/", ["two"], 1),
     "a snapshot": ("snapshot/rig/%/0000000000000001/%", ["two"], 1),
-    "what a snapshot is found by": (f"frozen/rig/{ONE.fingerprint}/%", ["two"], 1),
+    "what a snapshot is found by": (f"frozen/rig/{ONE.fingerprint}/%", ["one", "two"], 2),
+    "what partitions are found by": ("scope/%", ["one", "two"], 2),
     "all pieces": ("piece/%", [], 0),
     "a partition": ("partition/artifact/%3%", ["one", "two"], 2),
 }
@@ -152,7 +153,10 @@ def test_a_repair_keeps_what_verifies_and_leads_somewhere(
             assert conn.read_snapshot_tag("rig", tag) in (ONE, TWO)
         for each in conn.list_snapshots("rig"):
             taken = conn.read_snapshot("rig", each.fingerprint)
-            assert conn.read_snapshot_partitions(taken, "raw", RAW)
+            there = conn.read_snapshot_partitions(taken, "raw", RAW)
+            assert there
+            for partition in there:
+                assert each in conn.find_snapshots(RAW, partition)
         for partition in conn.read_artifact_partitions(RAW):
             for found in conn.find_snapshots(RAW, partition):
                 conn.read_snapshot("rig", found.fingerprint)
