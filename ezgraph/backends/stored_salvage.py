@@ -32,7 +32,6 @@ def consistent(rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
             with suppress(InvalidKeyError, JournalError):
                 if _leads_on(key_of(key), rows[key], kept):
                     kept[key] = rows[key]
-    kept = {key: value for key, value in kept.items() if _is_found(key, kept)}
     others = {key: value for key, value in rows.items() if _is_other(key, kept, rows)}
     return kept | others
 
@@ -66,18 +65,6 @@ def _leads_on(key: Key, value: bytes, kept: Mapping[bytes, bytes]) -> bool:
             return True
         case _:
             return False
-
-
-def _is_found(key: bytes, kept: Mapping[bytes, bytes]) -> bool:
-    """Say whether a snapshot has the row by which it is found."""
-    match key_of(key):
-        case ("snapshot", name, epoch, seq, fingerprint, mark):
-            return topic_of(("frozen", name, fingerprint, epoch, seq, mark)) in kept
-        case ("tag", _, _):
-            snapshot = row_of(key, kept[key], TagRow).key or b""
-            return snapshot in kept and _is_found(snapshot, kept)
-        case _:
-            return True
 
 
 def _is_other(key: bytes, kept: Mapping[bytes, bytes], rows: Mapping[bytes, bytes]) -> bool:
