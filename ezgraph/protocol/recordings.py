@@ -17,7 +17,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from ezgraph.errors import InvalidValueError
+from ezgraph.errors import InvalidKeyError, InvalidValueError
+from ezgraph.names import topic_of
 from ezgraph.protocol.artifacts import Artifact, Partition, check_fingerprint, check_name
 from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.json_form import JsonValue
@@ -131,7 +132,12 @@ class RecordedChange(JsonValue):
 
     def __post_init__(self) -> None:
         _check_number("seq", self.seq)
-        check_name(self.address, "settings that changed")
+        try:  # any address there may be: a name would be less
+            topic_of(("settings", self.address))
+        except (InvalidKeyError, TypeError) as error:
+            raise InvalidValueError(
+                f"{self.address!r:.60} is no address of settings that changed: {error}"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

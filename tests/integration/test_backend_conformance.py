@@ -32,6 +32,7 @@ from ezgraph import (
     Producer,
     RecordedChange,
     RecordedPartition,
+    Recording,
     RecordingEndedError,
     RecordingInfo,
     Snapshot,
@@ -565,6 +566,20 @@ def test_what_a_recording_wrote_is_in_the_storage_and_in_the_snapshots(conn: Con
     assert [each.fingerprint for each in found] == [before.fingerprint, after.fingerprint]
 
 
+@pytest.mark.parametrize("address", ["SYS/" + "U" * 300, "SYS/A\u200b", "SYS/A\tB"])
+def test_a_change_is_noted_whatever_the_component_is_called(
+    conn: Connection, address: str
+) -> None:
+    start = snapshot()
+    conn.write_snapshot(start)
+
+    kept = conn.write_recording(recording(start), (), [RecordedChange(7, address)])
+
+    found = conn.read_recording("rig", kept.artifact_key, kept.number)
+    assert found.changes == (RecordedChange(7, address),)
+    assert Recording.from_json(found.to_json()) == found
+
+
 def test_recordings_are_numbered_per_artifact_and_listed(conn: Connection) -> None:
     start = snapshot()
     conn.write_snapshot(start)
@@ -706,6 +721,8 @@ BAD_RECORDINGS: dict[str, Callable[[Connection, Snapshot], object]] = {
     ),
     "a partition alone": lambda c, s: c.write_recording(recording(s), written_in("mon", 2, s)),  # type: ignore[arg-type]
     "partitions that are bare": lambda c, s: c.write_recording(recording(s), [partition("mon")]),  # type: ignore[list-item]
+    "a change of nothing": lambda c, s: RecordedChange(3, ""),
+    "a change at no text": lambda c, s: RecordedChange(3, ["A"]),  # type: ignore[arg-type]
     "a change that is none": lambda c, s: c.write_recording(recording(s), (), [3]),  # type: ignore[list-item]
     "recordings of no graph": lambda c, s: c.list_recordings(None, "raw"),
     "number 0": lambda c, s: c.read_recording("rig", "raw", 0),
