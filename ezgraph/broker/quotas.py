@@ -36,7 +36,7 @@ def refuse_beyond(state: GraphState, lease: Lease, command: Command, limits: Lim
     Raises:
         LimitError: names the bound.
     """
-    reason = getattr(command, "reason", None) or ""
+    reason = getattr(command, "reason", None) or _reason_of_snapshot(command)
     if len(reason) > limits.max_reason_characters:
         raise LimitError(
             f"a reason of {len(reason)} characters; at most {limits.max_reason_characters} are "
@@ -95,6 +95,11 @@ def _refuse_units(state: GraphState, lease: Lease, command: UpdateUnits, limits:
             f"{count} units for one process client, and it may run {limits.max_units_per_lease} "
             f"here (max_units_per_lease); let some go, or run several processes"
         )
+
+
+def _reason_of_snapshot(command: Command) -> str:
+    snapshot = getattr(command, "snapshot", None)
+    return snapshot.reason if isinstance(snapshot, NewSnapshot) else ""
 
 
 def _refuse_partitions(

@@ -669,11 +669,12 @@ def test_more_than_the_limits_allow_is_refused_and_names_the_limit(small: Bench)
         small.refused(StorePieces({content_hash(large): large})),
         small.refused(StorePieces({content_hash(b"q" * 3_000): b"q" * 3_000})),
         small.refused(Freeze("rig", reason="x" * 3_000)),
+        small.refused(SetTag("rig", "good", new(graph(), reason="x" * 3_000))),
     ]
 
     assert {each.code for each in refusals} == {"limit"}
     named = ("max_partitions_per_command", "max_partitions_per_command", "max_piece_bytes",
-             "max_pieces_waiting_bytes", "max_reason_characters")
+             "max_pieces_waiting_bytes", "max_reason_characters", "max_reason_characters")
     for limit, each in zip(named, refusals, strict=True):
         assert limit in each.message
     assert isinstance(small.ask(A, WritePartitions(RAW, many[:5])), PartitionsStored)
