@@ -24,8 +24,11 @@ def dumps(value: object, *, indent: int | None = None) -> str:
 
 
 def iso(wall_time: float) -> str:
-    """Return a wall time as ISO 8601 in UTC, to the microsecond."""
-    return dt.datetime.fromtimestamp(wall_time, dt.UTC).isoformat(timespec="microseconds")
+    """Return a wall time as ISO 8601 in UTC, to the microsecond; of no year: in seconds."""
+    try:
+        return dt.datetime.fromtimestamp(wall_time, dt.UTC).isoformat(timespec="microseconds")
+    except (OverflowError, OSError, ValueError):
+        return f"{wall_time:g} s"
 
 
 def event(each: Event) -> dict[str, object]:

@@ -101,8 +101,14 @@ def _plural(noun: str) -> str:
 
 
 def moment(wall_time: float, *, today: dt.date | None = None) -> str:
-    """Return a wall time in this host's time zone, to the millisecond; ``today`` needs no date."""
-    local = dt.datetime.fromtimestamp(wall_time, dt.UTC).astimezone()
+    """Return a wall time in this host's time zone, to the millisecond; ``today`` needs no date.
+
+    What somebody stored as a time, and no calendar has, is shown as the seconds it is.
+    """
+    try:
+        local = dt.datetime.fromtimestamp(wall_time, dt.UTC).astimezone()
+    except (OverflowError, OSError, ValueError):
+        return f"{wall_time:g} s"
     clock = local.strftime("%H:%M:%S.") + f"{local.microsecond // 1000:03d}"
     return clock if local.date() == today else f"{local:%Y-%m-%d} {clock}"
 

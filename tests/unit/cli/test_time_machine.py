@@ -140,6 +140,22 @@ def test_a_tag_is_of_its_own_snapshot_though_the_same_was_frozen_later(file: Pat
     assert [each["tag"] for each in told(file, "tags", "rig")] == ["first"]
 
 
+@pytest.mark.parametrize("time", [1.7e18, 1e308, -1e12])
+def test_a_time_that_no_calendar_has_hides_no_tag(file: Path, time: float) -> None:
+    run(file, "tag", "rig", "good", "4")
+    with SQLiteBackend(file).connect() as conn:
+        good = conn.read_snapshot_tag("rig", "good")
+        conn.write_snapshot_tag(replace(good, time=time), "odd")
+
+    shown = run(file, "tags")
+
+    assert shown.exit_code == 0
+    assert f"{time:g} s" in shown.stdout
+    assert [each["tag"] for each in told(file, "tags")] == ["good", "odd"]
+    assert run(file, "at", "odd", FILTER).exit_code == 0
+    assert run(file, "diff", "odd", "good").exit_code == 0
+
+
 def test_the_settings_of_a_component_are_shown_with_their_units(file: Path) -> None:
     shown = run(file, "at", "4", FILTER)
     below = run(file, "at", "4", "RIG/")
