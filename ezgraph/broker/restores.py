@@ -39,6 +39,7 @@ from ezgraph.errors import (
 )
 from ezgraph.protocol.config import config_key_text
 from ezgraph.protocol.events import Body, ProcessUnitsChanged, SettingsSettled, Source
+from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.replies import Refusal, RestoreReport
 from ezgraph.state.content import touched
 
@@ -66,6 +67,7 @@ _SHOWN = 20
 _ROUNDS = 2
 _TOLD_BYTES = 1_000
 _brief = reprlib.Repr()
+_UNREAD = Fingerprint.empty()
 _BROKER = Source(program="ezgraph broker")
 _STILL_OWED = frozenset({"owner_gone", "owner_silent", "change_overdue"})
 """What settings that are owed outlast; any other refusal settles them."""
@@ -102,8 +104,6 @@ class Refused(Protocol):
         """Return it as who asked may see it."""
         ...
 
-SUPERSEDED = "another restore took its place"
-
 
 @dataclass(slots=True, eq=False)
 class Restoring:
@@ -122,6 +122,7 @@ class Restoring:
     asker: Asker
     deadline: float
     graph: GraphContent | None = None
+    fingerprint: Fingerprint = _UNREAD
     plan: RestorePlan = field(default_factory=RestorePlan)
     mark: bytes = b""
     round: int = 0
@@ -235,7 +236,7 @@ class Restores:
         if restore is not None:
             self._plan(restore, graph)
             self._ask(restore)
-            restore.graph = graph
+            restore.graph, restore.fingerprint = graph, graph.fingerprint
 
     def _plan(self, restore: Restoring, graph: GraphContent) -> None:
         restore.plan = plan_restore(
@@ -415,11 +416,10 @@ class Restores:
         if restore.identity is not None and plan.forbidden:
             why = str(_forbidden(restore.identity, plan.forbidden))
             cannot += [(each, why, "") for each in plan.forbidden]
-        graph = restore.graph
         return RestoreReport(
             seq=self._state.seq,
             name=command.name,
-            fingerprint=graph.fingerprint if graph is not None else command.fingerprint,  # type: ignore[arg-type]
+            fingerprint=restore.fingerprint,
             dry_run=command.dry_run,
             edges_added=plan.edges_added,
             edges_removed=plan.edges_removed,

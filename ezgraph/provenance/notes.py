@@ -109,7 +109,12 @@ class RecordingNotes:
     def ending(self, at: SnapshotInfo, *, failed: bool) -> Iterator[Told]:
         """Yield what to store, in order, so that the recording has ended at a snapshot."""
         ended = replace(
-            self.info, last_seq=at.seq, end=at.fingerprint, ended=at.time, failed=failed
+            self.info,
+            noted_through=at.seq,
+            last_seq=at.seq,
+            end=at.fingerprint,
+            ended=at.time,
+            failed=failed,
         )
         during = [each for each in self._untold.values() if each.seq <= at.seq]
         *before, last = _shared(self.info, [], during)

@@ -20,7 +20,13 @@ from ezgraph.protocol.fingerprint_tree import FingerprintTree
 from ezgraph.protocol.fingerprints import Fingerprint, canonical, named, named_with
 from ezgraph.protocol.graphs import Graph, Snapshot
 from ezgraph.protocol.metadata import ComponentMetadata, SettingsFieldMetadata
-from ezgraph.protocol.stored import PartitionRow
+from ezgraph.protocol.recordings import (
+    RecordedChange,
+    RecordedPartition,
+    Recording,
+    RecordingInfo,
+)
+from ezgraph.protocol.stored import PartitionRow, RecordingRow
 from ezgraph.protocol.tagged import from_tagged, to_tagged
 from ezgraph.testing import strategies as ours
 from ezgraph.wire import codec
@@ -115,6 +121,25 @@ def test_an_artifact_comes_back(artifact: Artifact) -> None:
     assert hash(decoded) == hash(artifact)
 
 
+@given(
+    ours.recordings,
+    st.lists(ours.recorded_partitions, max_size=2).map(tuple),
+    st.lists(ours.recorded_changes, max_size=2).map(tuple),
+)
+@quick
+def test_a_recording_comes_back(
+    info: RecordingInfo,
+    partitions: tuple[RecordedPartition, ...],
+    changes: tuple[RecordedChange, ...],
+) -> None:
+    recording = Recording(info, partitions, changes)
+
+    assert through_json(recording) == recording
+    assert through_json(info) == info
+    row = RecordingRow(info)
+    assert codec.decode(codec.encode(row), RecordingRow) == row
+
+
 @given(ours.graphs, st.integers(0, 2**62), st.floats(0, 4e9), st.text(max_size=5))
 @quick
 def test_a_graph_comes_back_from_json_and_from_a_store(
@@ -190,7 +215,7 @@ def test_arrays_of_every_layout_come_back_from_json() -> None:
         assert np.array_equal(back, each)
 
 
-@pytest.mark.parametrize("cls", [Artifact, Partition, Graph, Snapshot, GraphDiff])
+@pytest.mark.parametrize("cls", [Artifact, Partition, Graph, Snapshot, GraphDiff, Recording])
 def test_a_schema_is_one_of_json_schema_and_refuses_other_things(cls: Any) -> None:
     checked = validator(cls)
 
