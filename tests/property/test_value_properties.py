@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import jsonschema
@@ -17,8 +17,9 @@ from ezgraph.backends.stored_graphs import Written, read_graph, write_graph
 from ezgraph.protocol.artifacts import Artifact, Partition, PartitionKey
 from ezgraph.protocol.differences import GraphDiff, difference
 from ezgraph.protocol.fingerprint_tree import FingerprintTree
-from ezgraph.protocol.fingerprints import Fingerprint, canonical
+from ezgraph.protocol.fingerprints import Fingerprint, canonical, named, named_with
 from ezgraph.protocol.graphs import Graph, Snapshot
+from ezgraph.protocol.metadata import ComponentMetadata, SettingsFieldMetadata
 from ezgraph.protocol.recordings import (
     RecordedChange,
     RecordedPartition,
@@ -31,6 +32,19 @@ from ezgraph.testing import strategies as ours
 from ezgraph.wire import codec
 
 quick = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+
+
+DATACLASSES = (
+    ours.messages(ComponentMetadata), ours.messages(SettingsFieldMetadata), ours.artifacts
+)
+
+
+@given(st.one_of(*DATACLASSES))
+@quick
+def test_the_quick_form_of_an_encoding_is_the_one_that_walks_the_fields(value: Any) -> None:
+    first = fields(value)[0].name
+
+    assert named(value) == named_with(value, {first: getattr(value, first)})
 
 
 VALIDATORS: dict[Any, Any] = {}

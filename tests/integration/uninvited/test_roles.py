@@ -141,7 +141,7 @@ NEEDS: dict[type, tuple[str, ...]] = {
     RemoveTag: ("store",),
     WritePartitions: ("store",),
     DeleteStored: ("store",),
-    Restore: ("restore",),
+    Restore: ("restore", "read"),
     ReadStored: (),
     WriteRecording: ("store",),
     DeleteRecording: ("store",),
@@ -156,7 +156,7 @@ NEEDS: dict[type, tuple[str, ...]] = {
 }
 """The verbs that each command is refused without; of those without one, some tell less."""
 
-OF_A_TYPE = (ReadConfigSchema, SetConfigSchema, ReadCheckpoint, ReadStretch, FindSeq)
+OF_A_TYPE = (ReadConfigSchema, SetConfigSchema, ReadCheckpoint, ReadStretch, FindSeq, Restore)
 PART_OF_A_TYPE = {"owner": "config", "part": "read", "blind": "read"}
 """Who has a verb on some keys of each type, and so not on the type as a whole (or on all)."""
 
@@ -234,7 +234,7 @@ def every_command(place: str, peer: Peer, text: str) -> list[Asked]:
         ),
         Asked(DeleteRecording(text, text, 1)),
         Asked(DeleteStored(Deletable.GRAPH, text, FINGERPRINT)),
-        Asked(Restore(text, "tag")),
+        Asked(Restore(text, "other")),
         Asked(ReadStored(Listed("tag"))),
         Asked(ReadCheckpoint(0)),
         Asked(ReadStretch(0, 0)),
@@ -331,8 +331,8 @@ def allowed(reply: object, command: Command, may: frozenset[str]) -> bool:
             return "store" not in may
         case WriteRecording(), Refusal(code="unknown_snapshot"):
             return "store" not in may
-        case Restore(), Refusal(code="unsupported"):
-            return True
+        case Restore(), Refusal(code="unknown_tag"):
+            return "store" not in may
         case _:
             return not isinstance(reply, Refusal)
 

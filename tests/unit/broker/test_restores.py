@@ -15,6 +15,7 @@ from ezgraph.protocol.commands import (
     ChangeSettings,
     Connect,
     Goodbye,
+    RegisterMetadata,
     ReportSettings,
     TakeOver,
     UpdateUnits,
@@ -30,6 +31,13 @@ from ezgraph.protocol.events import (
 )
 from ezgraph.protocol.graph_content import GraphContent
 from ezgraph.protocol.graphs import Graph
+from ezgraph.protocol.metadata import (
+    ComponentMetadata,
+    DynamicSettingsMetadata,
+    GraphMetadata,
+    SettingsFieldMetadata,
+    SettingsSchemaMetadata,
+)
 from ezgraph.protocol.patterns import parse_pattern
 from ezgraph.protocol.replies import Handed, Refusal, Reply, RestoreReport
 from ezgraph.protocol.roles import EVERYTHING, Access, Identity, Role
@@ -404,6 +412,28 @@ def test_an_owner_that_ends_in_between_is_handed_it_when_it_registers_again(post
     assert request.changes == {"gain": 1}
     assert post.desk.state.owed.keys() == {SECOND}
     assert post.desk.state.settings[UNIT].value == value(gain=1)
+
+
+def test_what_does_not_fit_the_program_that_comes_is_settled_with_the_reason(post: Post) -> None:
+    done(post)
+    post.desk.ask(OWNER, Goodbye())
+    post.decide()
+    fields = [SettingsFieldMetadata("gain", "int", bounds=(5, 9))]
+    schema = SettingsSchemaMetadata("test", "Settings", fields)
+    part = ComponentMetadata(
+        UNIT, UNIT, "m.Unit", "m.S", (None, {"gain": 6}), DynamicSettingsMetadata(enabled=True),
+        settings_schema=schema,
+    )
+    post.desk.ask(OTHER, RegisterMetadata(GraphMetadata(components={UNIT: part})))
+    post.desk.join(NEXT, "process")
+    post.desk.ask(NEXT, UpdateUnits([UNIT], []))
+
+    (settled,) = post.decide()
+
+    assert post.handed(NEXT) == []
+    assert isinstance(settled, SettingsSettled)
+    assert (settled.address, "gain" in str(settled.why_not)) == (UNIT, True)
+    assert post.desk.state.owed.keys() == {SECOND}
 
 
 def test_a_unit_that_nobody_runs_is_owed_without_anybody_being_asked(post: Post) -> None:
