@@ -59,8 +59,9 @@ class LeaseSeen:
     """One lease as its program saw it. Times are the program's wall clock.
 
     ``heard`` is when answered calls were asked; ``renewed`` when heartbeats were sent; ``leaving``
-    when it first said goodbye, ``goodbye`` when that was answered, with ``goodbye_seq``. ``is_whole`` False: some
-    of what it saw is not known, as the trace is damaged; a goodbye may be among it.
+    when it first said goodbye, ``goodbye`` when that was answered, with ``goodbye_seq``.
+    ``is_whole`` False: some of what it saw is not known, as the trace is damaged; a goodbye may be
+    among it.
     """
 
     place: Place
