@@ -17,9 +17,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from ezgraph.backends import stored_graphs
+from ezgraph.backends import stored_graphs, stored_partitions
 from ezgraph.backends.stored_graphs import Written
 from ezgraph.backends.stored_verification import verification
+from ezgraph.broker.access import refuse_each
 from ezgraph.broker.asked import Decided
 from ezgraph.broker.freezing import freezing
 from ezgraph.broker.pieces import WaitingPieces
@@ -27,9 +28,11 @@ from ezgraph.broker.reads_stored import look
 from ezgraph.broker.rules_store import check
 from ezgraph.broker.stored_changes import ANYTHING, DELETED, changed
 from ezgraph.errors import EzGraphError, JournalFailedError, LimitError
+from ezgraph.protocol.artifacts import Artifact
 from ezgraph.protocol.events import in_words
 from ezgraph.protocol.replies import Done, StoredPage
 from ezgraph.protocol.stored_commands import (
+    DeleteStored,
     Freeze,
     Listed,
     NewSnapshot,
@@ -40,6 +43,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 
 if TYPE_CHECKING:
@@ -51,7 +55,7 @@ if TYPE_CHECKING:
     from ezgraph.config import Limits
     from ezgraph.protocol.fingerprints import Fingerprint
     from ezgraph.protocol.replies import Reply
-    from ezgraph.protocol.roles import ReadScope
+    from ezgraph.protocol.roles import Identity, ReadScope
     from ezgraph.protocol.stored import GraphRow
     from ezgraph.protocol.stored_commands import Question, StoreCommand
     from ezgraph.state.graph import GraphState
@@ -234,6 +238,8 @@ class Storing:
         if isinstance(command, StorePieces):
             self._store_pieces(store, asked, command)
             return Decided((), Done, touched=())
+        if asked.identity is not None:
+            _refuse_others(store, asked.identity, command)
         return changed(store, command, written, in_use=self._in_use)
 
     def _store_pieces(self, store: Store, asked: StoreAsked, command: StorePieces) -> None:
@@ -295,6 +301,22 @@ def _graph_in(command: StoreCommand) -> _Graph | None:
             return _Graph(name, snapshot.fingerprint, snapshot.graph, snapshot.pieces)
         case _:
             return None
+
+
+def _refuse_others(store: Store, identity: Identity, command: StoreCommand) -> None:
+    """Refuse to write or delete where somebody did under a key that the role does not cover.
+
+    A storage is what it is, whatever an artifact that names it is called.
+    """
+    match command:
+        case WritePartitions(artifact=artifact) | DeleteStored(artifact=Artifact() as artifact):
+            pass
+        case WriteRecording(recording=recording):
+            artifact = recording.artifact
+        case _:
+            return
+    keys = stored_partitions.keys_of(store, artifact)
+    refuse_each(identity, "store", (("partitions", key) for key in keys))
 
 
 def _has_graph(graph: _Graph, store: Store) -> bool:

@@ -11,7 +11,8 @@ from ezgraph.backends import stored_graphs
 from ezgraph.backends.memory import MemoryBackend
 from ezgraph.backends.stored_graphs import Written, cut
 from ezgraph.broker import freezing
-from ezgraph.broker.access import refuse_stored
+from ezgraph.broker.access import refuse_forbidden, refuse_stored
+from ezgraph.broker.asked import Decided, StoreAsked
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.pieces import LIFE_S
 from ezgraph.config import BrokerConfig, Limits
@@ -782,3 +783,30 @@ def test_who_reads_a_part_is_told_of_the_tags_in_it_and_of_nothing_else(bench: B
         with pytest.raises(ForbiddenError, match="may not read"):
             refuse_stored(someone, scope, question)
         refuse_stored(someone, FULL_SCOPE, question)
+
+
+def test_a_role_bounds_what_is_written_and_deleted_by_who_wrote_there_before(bench: Bench) -> None:
+    theirs = Artifact("theirs", storage="file:///theirs/{n}")
+    bench.ask(B, WritePartitions(theirs, [partition(1)]))
+    granted = {"store": (parse_pattern("partitions/mine"),)}
+    someone = Identity("anna", "0" * 64, Role("mine only", granted))
+    connection = bench.engine.core.connection_of(A)
+    assert connection is not None
+    disguised = replace(theirs, key="mine")
+
+    def asked(command: Any) -> Any:
+        refuse_forbidden(someone, command)  # by the key that is given, it may
+        asked = StoreAsked(command, connection.lease, 99, A, None, None, someone)
+        return bench.engine._storing.take(asked, now=bench.now, wall=bench.wall)
+
+    rows = bench.rows()
+    refused = [
+        asked(WritePartitions(disguised, [partition(2)])),
+        asked(DeleteStored(Deletable.PARTITIONS, artifact=disguised, partitions=[partition(1)])),
+    ]
+    own = asked(WritePartitions(Artifact("mine", storage="file:///mine"), [partition(2)]))
+
+    assert [type(each) for each in refused] == [ForbiddenError] * 2
+    assert "store partitions/theirs" in str(refused[0])
+    assert isinstance(own, Decided)
+    assert rows.items() <= bench.rows().items()
