@@ -38,8 +38,11 @@ class StoreAsked(NamedTuple):
 class Decided(NamedTuple):
     """What a change of the store came to: its rows are in the next append.
 
-    ``reply`` makes the answer, when the seq is known that it reached.
+    ``reply`` makes the answer, when the seq is known that it reached. ``touched`` says of which
+    pages others are no longer as of one state: of a storage (its fingerprint), of all where
+    something was ``deleted``, or ("") of what belongs to no storage.
     """
 
     bodies: Sequence[Body]
     reply: Callable[[int], Reply]
+    touched: tuple[str, ...] = ("",)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ezgraph.errors import InvalidCommandError, MalformedMessageError
 
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from ezgraph.protocol.replies import Reply
 
     Call = Callable[[Command, float], Awaitable[Reply]]
+
+T = TypeVar("T")
+
+
+class Beside(Protocol):
+    """Does what may take a while, where that holds up nobody."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
+        """Return what it returns."""
+        ...
 
 
 class DataNodes:
@@ -59,7 +69,7 @@ class DataNodes:
         timeout: float,  # noqa: ASYNC109
     ) -> tuple[ServedGraph, int]:
         """Serve a graph; return it with the seq reached. See `GraphContext.serve`."""
-        from ezgraph.graph.serving import Hosting, ServedGraph, TaskKeeper, listening
+        from ezgraph.graph.serving import Hosting, ServedGraph, TaskKeeper, here, listening
 
         if any(each.name == name for each in self._served):
             raise InvalidCommandError(
@@ -73,6 +83,7 @@ class DataNodes:
             port=port,
             announce=announce,
             may_see=may_see,
+            beside=_in_a_thread if self._keeper is None else here,
         )
         served = ServedGraph(hosting, (self._keeper or TaskKeeper)(hosting), self._forget)
         self._served.append(served)
@@ -127,6 +138,10 @@ class DataNodes:
         nodes, self._nodes = self._nodes, None
         if nodes is not None:
             nodes.close()
+
+
+async def _in_a_thread(work: Callable[[], T], /) -> T:
+    return await asyncio.to_thread(work)
 
 
 def no_reply_of(kind: type, command: Command, reply: object) -> MalformedMessageError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.client.blocking import Session, run
-from ezgraph.client.broker_choice import choose_broker
 from ezgraph.config import DEFAULT_TIMEOUT_S
 from ezgraph.errors import NodeError
 
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ezgraph.client.broker_choice import KeysLike
-    from ezgraph.config import Address
+    from ezgraph.config import Address, BrokerConfig
     from ezgraph.graph.serving import ServedGraph
     from ezgraph.nodes.base import BaseNode
     from ezgraph.nodes.server import NodeServer
@@ -60,14 +59,15 @@ class OwnGraph:
             )
         return self._server.request(message)
 
-    def begin(self, address: Address) -> None:
-        """Serve the graph on the bus of the broker there, if there is one and it is not yet."""
+    def begin(self, address: Address, config: BrokerConfig) -> None:
+        """Serve the graph on the bus of this program's broker, if there is one, and not yet."""
         if self._server is None or self._served is not None:
             return
         from ezgraph.graph.serving import Hosting, ServedGraph, ThreadKeeper, listening
+        from ezgraph.keys.broker_keys import keys_beside  # files are read only where meant
 
-        broker = choose_broker(address, self._keys)
-        session = Session(broker.addresses, program="ezgraph GraphServer", keys=broker.keys)
+        keys = keys_beside(config, self._keys, address)
+        session = Session((address,), program="ezgraph GraphServer", keys=keys)
 
         async def call(command: Command, timeout: float) -> Reply:  # noqa: ASYNC109
             return await session.call(command, timeout=timeout)

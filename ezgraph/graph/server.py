@@ -105,7 +105,7 @@ class GraphServer:
             config = replace(config, address=parse_address(address))
         self._runner = _ThreadRunner(config) if self._run_in == "thread" else _ProcessRunner(config)
         try:
-            self._own.begin(self.address)
+            self._own.begin(self.address, self.config)
         except BaseException:
             self.stop()
             raise
@@ -136,7 +136,7 @@ class GraphServer:
         """
         self._own.load(root)
         if self._runner is not None:
-            self._own.begin(self.address)
+            self._own.begin(self.address, self.config)
 
     def request(self, message: Mapping[str, Any], /) -> bytes:
         """Return the encoded answer to a request about nodes (`ezgraph.protocol.nodes`).

@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import TracebackType
 
-    from ezgraph.graph.data_nodes import Call
+    from ezgraph.graph.data_nodes import Beside, Call
     from ezgraph.nodes.server import MaySee
     from ezgraph.protocol.commands import Command
+    from ezgraph.protocol.served import NodeCard
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -45,7 +46,9 @@ GATHER_S = 0.1
 """How long nodes that come and go are gathered before they are announced together."""
 CLOCK_S = 10.0
 """How often the broker is asked for the time, by which tickets run out, and is there at all."""
-_NODES_PER_COMMAND = 1_000
+_WALKS_SHARE = 5.0
+_LIMITS = Limits()
+"""What a broker keeps of a node; one that is told to keep less refuses more."""
 _RETRY_S = 0.25
 _MOST_RETRY_S = 30.0
 _WILDCARDS = frozenset({"*", "0.0.0.0", "::"})  # noqa: S104 - what is refused, or advertised
@@ -61,6 +64,11 @@ async def asked(call: Call, command: Command, kind: type[T], timeout: float) -> 
     if not isinstance(reply, kind):
         raise no_reply_of(kind, command, reply)
     return reply
+
+
+async def here(work: Callable[[], T]) -> T:
+    """Do it in this thread, at once."""
+    return work()
 
 
 class Listening(NamedTuple):
@@ -127,15 +135,20 @@ class Hosting:
         port: int = 0,
         announce: bool = True,
         may_see: MaySee | None = None,
-        limits: Limits | None = None,
+        beside: Beside = here,
     ) -> None:
-        """``announce``: make each node known on the bus. ``limits``: the broker's, for cards."""
+        """``announce``: make each node known on the bus.
+
+        ``beside`` does what may take a while, such as a walk over the whole graph.
+        """
         self.name = name
         self.server = _server_of(root, name, may_see)
         self.wall = BrokerWall()
         self._call = call
         self._where = where
-        self._limits = limits or Limits()
+        self._beside = beside
+        self._clock = SystemClock()
+        self._walk_s = 0.0
         self._incarnation = RandomIds().session_id()
         self._announcements = Announcements(name) if announce else None
         self._root_uid = ""
@@ -207,10 +220,20 @@ class Hosting:
         elif self._announcements is not None:
             await self._tell(self._announcements, Deadline(timeout))
 
+    @property
+    def gather_s(self) -> float:
+        """How long changes are gathered: so long that walks leave most of the time to readers."""
+        return max(GATHER_S, _WALKS_SHARE * self._walk_s)
+
+    def _cards(self) -> dict[str, NodeCard]:
+        began = self._clock.monotonic()
+        cards = cards_of(self.server.root, _LIMITS)
+        self._walk_s = self._clock.monotonic() - began
+        return cards
+
     async def _tell(self, announcements: Announcements, deadline: Deadline) -> int:
-        seq = 0
-        cards, most = cards_of(self.server.root, self._limits), _NODES_PER_COMMAND
-        for command in list(announcements.owed(cards, most)):
+        seq, most = 0, _LIMITS.max_announced_nodes_per_command
+        for command in list(announcements.owed(await self._beside(self._cards), most)):
             try:
                 seq = (await asked(self._call, command, Done, deadline.left())).seq
             except LimitError as error:
@@ -320,7 +343,7 @@ class TaskKeeper:
             except TimeoutError:
                 pass
             else:
-                await asyncio.sleep(GATHER_S)
+                await asyncio.sleep(self._hosting.gather_s)
             is_changed = self._changed.is_set()
             self._changed.clear()
             try:
@@ -368,7 +391,7 @@ class ThreadKeeper:
         pace = _Pace()
         while not self._stopping.is_set():
             is_changed = self._changed.wait(CLOCK_S)
-            if self._stopping.wait(GATHER_S if is_changed else 0.0):
+            if self._stopping.wait(self._hosting.gather_s if is_changed else 0.0):
                 return
             self._changed.clear()
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
+from ezgraph.protocol.commands import Goodbye
 from ezgraph.protocol.replies import ChangeReply, Done, Refusal
 from ezgraph.verify.calls import (
     CallSeen,
@@ -210,6 +211,8 @@ class TraceCheck:
             watch.check.lose_track()
         for session in self._sessions.values():
             session.returned.clear()
+        for lease in self.leases:
+            lease.is_whole = False
         self._unchecked("G1 to G10: what the damaged part of a trace would have shown")
 
     def _unchecked(self, what: str) -> None:
@@ -271,6 +274,9 @@ class TraceCheck:
 
     def _asked(self, body: Asked, place: Place, mono: float) -> None:
         self._open[body.session, body.call] = _OpenCall(body, place, mono)
+        lease = self._session(body.session).lease
+        if body.name == Goodbye.__name__ and lease is not None and lease.leaving is None:
+            lease.leaving = place.wall
 
     def _cancelled(self, body: Cancelled, _place: Place, _mono: float) -> None:
         self._open.pop((body.session, body.call), None)

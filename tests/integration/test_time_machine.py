@@ -20,6 +20,7 @@ from ezgraph import (
     GraphContext,
     InvalidValueError,
     Partition,
+    RecordingEndedError,
     Snapshot,
     TagExistsError,
     UnknownComponentError,
@@ -343,6 +344,17 @@ def test_of_a_process_that_crashed_in_the_block_all_that_it_added_is_known(
     assert start.settings[rig.unit].field("gain") == 1.0
     later = ctx.settings_events(after_seq=found.info.noted_through)
     assert [each.seq for each in later if each.component_address == rig.unit] == [changed]
+
+
+def test_an_ended_recording_takes_nothing_more(ctx: sync.GraphContext) -> None:
+    with ctx.record(RAW, "over") as rec:
+        rec.add(Partition({"run": 1}))
+    head = ctx.sync()
+
+    with pytest.raises(RecordingEndedError, match="has ended: add partitions within its block"):
+        rec.add(Partition({"run": 2}))
+
+    assert ctx.sync() == head
 
 
 def test_what_is_in_a_recording_is_read_from_the_file_alone(

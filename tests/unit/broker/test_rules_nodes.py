@@ -430,7 +430,8 @@ def test_the_live_events_fold_to_the_same_state_as_the_whole_history(joined: Des
     joined.ask(ALICE, replace(SERVE, endpoints=[]))
     joined.ask(ALICE, AnnounceNodes("run", [], ["n"]))
     joined.ask(PROCESS, replace(SERVE, incarnation="i3"))
-    joined.ask(BOB, WithdrawGraph("run"))
+    joined.ask(PROCESS, replace(SERVE, name="gone"))
+    joined.ask(PROCESS, WithdrawGraph("gone"))
     live: dict[tuple[str, ...], Event] = {}
     for event in joined.events:
         slot, is_filled = slot_of(event.body)
@@ -441,9 +442,9 @@ def test_the_live_events_fold_to_the_same_state_as_the_whole_history(joined: Des
     folded = GraphState.fold(live.values(), epoch=1, seq=joined.state.seq)
 
     assert folded.fingerprint() == joined.state.fingerprint()
-    assert [each.served.owner for each in folded.served.hosts_of("run")] == [
-        owner_of(joined, ALICE), owner_of(joined, PROCESS),
-    ]  # fmt: skip
+    owners = [owner_of(joined, peer) for peer in (BOB, ALICE, PROCESS)]
+    for state in (joined.state, folded):
+        assert [each.served.owner for each in state.served.hosts_of("run")] == owners
     assert folded.content_fingerprint() == joined.state.content_fingerprint()
 
 
