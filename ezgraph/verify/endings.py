@@ -59,7 +59,8 @@ class LeaseSeen:
     """One lease as its program saw it. Times are the program's wall clock.
 
     ``heard`` is when answered calls were asked; ``renewed`` when heartbeats were sent;
-    ``goodbye_seq`` what its goodbye was answered with.
+    ``goodbye_seq`` what its goodbye was answered with. ``is_whole`` False: some of what it saw is
+    not known, as the trace is damaged; a goodbye may be among it.
     """
 
     place: Place
@@ -73,6 +74,7 @@ class LeaseSeen:
     goodbye: float | None = None
     goodbye_seq: int = 0
     left: float | None = None
+    is_whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,8 @@ class EndingCheck:
             return  # the journal has lost its tail, which is G4's to say
         if lease.goodbye is not None:
             yield from self._after_goodbye(lease, life)
+            return
+        if not lease.is_whole:
             return
         yield from self._not_early(lease, life)
         if not self._faults:

@@ -210,6 +210,8 @@ class TraceCheck:
             watch.check.lose_track()
         for session in self._sessions.values():
             session.returned.clear()
+        for lease in self.leases:
+            lease.is_whole = False
         self._unchecked("G1 to G10: what the damaged part of a trace would have shown")
 
     def _unchecked(self, what: str) -> None:

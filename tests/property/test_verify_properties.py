@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ezgraph.protocol.commands import Connect, Disconnect, RegisterMetadata, SetPause
+from ezgraph.protocol.commands import Connect, Disconnect, RegisterMetadata, Revert, SetPause
 from ezgraph.protocol.events import PauseChanged, key_of
 from ezgraph.protocol.metadata import GraphMetadata
 from ezgraph.testing import strategies as ours
@@ -262,6 +262,30 @@ def test_each_change_is_found_in_a_program_that_has_everything(
     guarantee = breaking(Random(1), traces, events)
 
     assert guarantee in check_traces(traces, history_of(events)).violations
+
+
+def test_a_goodbye_in_the_damaged_part_of_a_file_is_not_missed(tmp_path: Path) -> None:
+    program = traced([Step(0, Revert()), Step(0, None)])
+    records = program.traces()[0]
+    line = [record_line("00000000", r.number, r.body, mono=r.mono, wall=r.wall) for r in records]
+    for damaged in range(len(line)):
+        broken = [each[:-1] + b"x\n" if n == damaged else each for n, each in enumerate(line)]
+        (tmp_path / "t").write_bytes(
+            header_line(header(0), mono=0.0, wall=1e9) + b"".join(broken)
+        )
+
+        assert set(checked(tmp_path / "t", program)) == {"trace"}, damaged
+
+
+def checked(path: Path, program: Any) -> dict[str, int]:
+    """What is found in a file of a program's trace, by guarantee."""
+    checker = Checker(program.history())
+    trace, file = checker.begin("t"), TraceFile(path)
+    for record in file:
+        trace.header = file.header
+        trace.take(record)
+    trace.finish(file.ending)
+    return dict(checker.finish().violations)
 
 
 @given(ours.programs, st.data())
