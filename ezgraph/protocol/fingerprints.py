@@ -310,8 +310,12 @@ class _Encoder:
             return self._mapping(value)
         if kind is list or kind is tuple:
             return self._joined(b"l", map(self.encode, value))
-        if self._is_named and _is_plain_dataclass(kind):
-            return self._remembered(value)
+        if self._is_named:
+            quick = _quick_forms.get(kind)
+            if quick is not None:
+                return quick(value, self.encode, _NOTHING)
+            if _is_plain_dataclass(kind):
+                return self._remembered(value)
         return self._composed(value)
 
     def _composed(self, value: Any) -> bytes:  # noqa: ANN401 - one line per type
@@ -375,7 +379,11 @@ class _Encoder:
         return self._joined(b"o", (_text(type(value).__name__), *content))
 
     def _remembered(self, value: Any) -> bytes:  # noqa: ANN401
-        if self._memo is None or type(value).__name__ not in REMEMBERED:
+        kind: Any = type(value)
+        if kind.__name__ not in REMEMBERED:
+            _quick_forms[kind] = _quick_form_of(kind, ())
+            return self.fields_of(value, _NOTHING)
+        if self._memo is None:
             return self.fields_of(value, _NOTHING)
         known = self._memo.get(id(value))
         if known is None:
@@ -446,6 +454,10 @@ def _form_of(cls: Any) -> _NamedForm:  # noqa: ANN401
 
 
 Quick = Callable[[Any, Callable[[Any], bytes], Mapping[str, object]], bytes]
+
+
+_quick_forms: dict[type, Quick] = {}
+"""Those of dataclasses that are encoded each time they come, for `_Encoder.encode` to find."""
 
 
 @cache
