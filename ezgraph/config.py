@@ -253,6 +253,7 @@ class Limits:
     max_piece_bytes: int = 16 << 20
     max_pieces_waiting_bytes: int = 256 << 20
     max_pieces_waiting_bytes_of_all: int = 1 << 30
+    max_restored_changes: int = 40_000
     max_long_commands: int = 100
     max_long_commands_per_client: int = 4
     max_graphs_per_lease: int = 100

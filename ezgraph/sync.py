@@ -487,7 +487,7 @@ class GraphContext:
 
     def restore(
         self,
-        tag_or_fingerprint: str | Fingerprint,
+        tag_or_fingerprint: str | Fingerprint | Snapshot | SnapshotInfo,
         *,
         name: str | None = None,
         dry_run: bool = True,

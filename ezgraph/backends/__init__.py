@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from ezgraph.backends.memory import MemoryBackend
     from ezgraph.backends.past import SeqAt, seq_at, state_at
     from ezgraph.backends.sqlite import SQLiteBackend
+    from ezgraph.client.backend import BrokerBackend
 
 __all__ = [
     "AsyncConnection",
     "Backend",
+    "BrokerBackend",
     "Checkpoint",
     "CheckpointSink",
     "CheckpointWriter",
@@ -63,6 +65,7 @@ __all__ = [
 
 _HOME = {
     "AsyncConnection": "ezgraph.backends.aio",
+    "BrokerBackend": "ezgraph.client.backend",
     "MemoryBackend": "ezgraph.backends.memory",
     "SQLiteBackend": "ezgraph.backends.sqlite",
     "SeqAt": "ezgraph.backends.past",

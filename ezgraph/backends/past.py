@@ -122,6 +122,8 @@ def seq_among(reader: JournalReader, steps: Sequence[ClockStep], wall_time: floa
     """Return what `seq_at` does, where it is known that the wall clock went back at ``steps``."""
     ends = [*(step.seq for step in steps), reader.head + 1]
     for number in range(len(ends) - 1, -1, -1):
+        if number and steps[number - 1].after > wall_time:
+            continue  # all of that stretch was later
         first = steps[number - 1].seq if number else reader.floor
         found = _last_not_later(reader, first, ends[number], wall_time)
         if found is not None:

@@ -18,7 +18,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ezgraph.backends.stored_graphs import check_snapshot, page_of, row_of, some
-from ezgraph.backends.stored_partitions import of_artifact, of_snapshot, place_of, write_partitions
+from ezgraph.backends.stored_partitions import (
+    note_key,
+    of_artifact,
+    of_snapshot,
+    place_of,
+    write_partitions,
+)
 from ezgraph.errors import InvalidValueError, RecordingEndedError, UnknownRecordingError
 from ezgraph.names import key_of, topic_of
 from ezgraph.protocol.recordings import Recording
@@ -26,7 +32,7 @@ from ezgraph.protocol.stored import RecordedChangeRow, RecordedPartitionRow, Rec
 from ezgraph.wire import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ezgraph.backends.store import Store
     from ezgraph.backends.stored_graphs import Written
@@ -64,8 +70,11 @@ def write_recording(
     else:
         kept = _continued(store, info)
     place = place_of_recording(kept.name, kept.artifact_key, kept.number)
-    store.put({topic_of(("recording", *place)): _spelled(kept)})
-    _add_recorded(store, topic_of(("recorded", *place)), partitions, changes)
+    rows = _recorded(topic_of(("recorded", *place)), partitions, changes)
+    key = topic_of(("recording", *place))
+    _refuse_ended(store, key, kept, rows)
+    store.put({key: _spelled(kept)})
+    store.add(rows)
     store.add({_in_force(kept, mark): b"" for mark in marks})
     _add_partitions(store, kept, partitions, written)
     return kept
@@ -93,12 +102,22 @@ def _continued(store: Store, info: RecordingInfo) -> RecordingInfo:
             f"recording {info.number} of {info.artifact_key!r} in graph {info.name!r} is of "
             f"another artifact (stored at {before.artifact.storage!r:.60}); begin one of its own"
         )
-    if before.has_ended and _spelled(before) != _spelled(kept):
+    return kept
+
+
+def _refuse_ended(
+    store: Store, key: bytes, kept: RecordingInfo, rows: Mapping[bytes, bytes]
+) -> None:
+    """Refuse to say something new of a recording that has ended; to say the same again is none."""
+    packed = store.get(key)
+    before = None if packed is None else row_of(key, packed, RecordingRow).recording
+    if before is None or not before.has_ended:
+        return
+    if _spelled(before) != _spelled(kept) or any(store.get(each) is None for each in rows):
         raise RecordingEndedError(
-            f"recording {info.number} of {info.artifact_key!r} in graph {info.name!r} has ended "
+            f"recording {kept.number} of {kept.artifact_key!r} in graph {kept.name!r} has ended "
             f"at seq {before.last_seq}: what is known of it stays; begin another"
         )
-    return kept
 
 
 def _spelled(info: RecordingInfo) -> bytes:
@@ -106,12 +125,12 @@ def _spelled(info: RecordingInfo) -> bytes:
     return codec.encode(RecordingRow(info))
 
 
-def _add_recorded(
-    store: Store,
+def _recorded(
     prefix: bytes,
     partitions: Iterable[RecordedPartition],
     changes: Iterable[RecordedChange],
-) -> None:
+) -> dict[bytes, bytes]:
+    """Return the rows of what was written in a recording."""
     rows = {
         prefix + topic_of(("partition",)) + _place_of(each.partition): codec.encode(
             RecordedPartitionRow(each)
@@ -122,7 +141,7 @@ def _add_recorded(
         prefix + topic_of(("change", f"{each.seq:016x}")): codec.encode(RecordedChangeRow(each))
         for each in changes
     }
-    store.add(rows)
+    return rows
 
 
 def _add_partitions(
@@ -136,6 +155,8 @@ def _add_partitions(
         for mark in each.snapshots:
             by_snapshot.setdefault(mark, []).append(each)
     scope = of_artifact(info.artifact)
+    if partitions:
+        note_key(store, info.artifact)
     write_partitions(store, scope, [each.partition for each in partitions], written)
     for mark, those in by_snapshot.items():
         scope = of_snapshot(info.name, mark, info.artifact_key, info.artifact)

@@ -51,7 +51,7 @@ from ezgraph.protocol.stored_commands import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ezgraph.errors import EzGraphError
     from ezgraph.names import Key
@@ -169,6 +169,17 @@ def refuse_forbidden(identity: Identity, command: Judged) -> None:
     for verb, key in demands(command):
         is_enough = role.may(verb, key) if len(key) > 1 else role.may_somewhere(verb, key)
         if not is_enough:
+            raise _forbidden(identity, f"{verb} {_shown(key)}")
+
+
+def refuse_each(identity: Identity, verb: str, keys: Iterable[Key]) -> None:
+    """Refuse what needs a verb on each of some keys, which show only in what is stored.
+
+    Raises:
+        ForbiddenError: says the first key that the role does not grant it on.
+    """
+    for key in keys:
+        if not identity.role.may(verb, key):
             raise _forbidden(identity, f"{verb} {_shown(key)}")
 
 

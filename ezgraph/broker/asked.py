@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ezgraph.broker.leases import Lease
     from ezgraph.protocol.events import Body
     from ezgraph.protocol.replies import Reply
+    from ezgraph.protocol.roles import Identity
     from ezgraph.protocol.stored_commands import StoreCommand
 
 
@@ -28,6 +29,7 @@ class StoreAsked(NamedTuple):
     peer: bytes
     descriptor: Descriptor | None
     public: str | None
+    identity: Identity | None = None
 
     @property
     def name(self) -> tuple[str, int]:
@@ -38,8 +40,11 @@ class StoreAsked(NamedTuple):
 class Decided(NamedTuple):
     """What a change of the store came to: its rows are in the next append.
 
-    ``reply`` makes the answer, when the seq is known that it reached.
+    ``reply`` makes the answer, when the seq is known that it reached. ``touched`` says of which
+    pages others are no longer as of one state: of a storage (its fingerprint), of all where
+    something was ``deleted``, or ("") of what belongs to no storage.
     """
 
     bodies: Sequence[Body]
     reply: Callable[[int], Reply]
+    touched: tuple[str, ...] = ("",)

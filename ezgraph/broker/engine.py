@@ -101,9 +101,9 @@ log = logging.getLogger(__name__)
 _LITTLE_EVENTS = 200
 _ACKNOWLEDGED_S = 0.005
 _FRAMES_PER_MESSAGE = 256
-_SLOTS_A_STEP = 100
-_ROWS_OF_A_STEP = 100
-"""What a step of reading a graph costs, in rows of history, roughly."""
+_SLOTS_A_STEP = 50
+_ROWS_OF_A_STEP = 250
+"""What a step of reading a graph counts as, in rows of history: there is one in a pass."""
 
 
 class _Transaction(NamedTuple):
@@ -695,15 +695,14 @@ class BrokerEngine:
             begun = reading.graph or self.journal.ask(lambda store: _begin_reading(store, command))
             if not begun.is_done:
                 self.journal.ask(begun.step)
+            elif not self.state.content.is_current:
+                self.state.content.digest_some(_SLOTS_A_STEP)
+            if begun.is_done and self.state.content.is_current:
+                self.core.restores.read(client, request_id, begun.content)
+            else:
+                self._reads.put(reading._replace(graph=begun))
         except EzGraphError as error:
             self.core.restores.unread(client, request_id, error, now)
-            return 1
-        if begun.is_done:
-            self.state.content.digest_some(_SLOTS_A_STEP)
-        if begun.is_done and self.state.content.is_current:
-            self.core.restores.read(client, request_id, begun.content)
-        else:
-            self._reads.put(reading._replace(graph=begun))
         return _ROWS_OF_A_STEP
 
     def _read_past(self, command: PastQuestion) -> tuple[Reply | None, int]:

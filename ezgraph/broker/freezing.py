@@ -67,7 +67,7 @@ def freezing(
         pages = stored_graphs.Pages()
         for page in pages.of(content.parts()):
             waiting |= page
-            pieces |= page.keys()
+            pieces.update(page)
             if sum(map(len, waiting.values())) >= _STORED_BYTES:
                 _store(journal, waiting)
             yield

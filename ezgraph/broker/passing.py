@@ -13,7 +13,7 @@ import zmq
 from ezgraph.broker.backlog import received_bytes, resident_bytes, wire_bytes
 from ezgraph.broker.descriptors import Descriptors
 from ezgraph.clock import SystemClock
-from ezgraph.config import parse_address
+from ezgraph.config import Address, parse_address
 from ezgraph.errors import MalformedMessageError
 from ezgraph.keys.curve import dial_with
 from ezgraph.unsent import Unsent
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ezgraph.broker.connections import Descriptor
     from ezgraph.broker.gate import Gate
+    from ezgraph.broker.resolving import Resolver
 
     Socket = zmq.Socket[bytes]
 
@@ -68,6 +69,7 @@ class RelayLimits(NamedTuple):
     Attributes:
         pairs: readers that are served at a time; one more takes the place of one that has been
             idle for ``idle_s``, if there is such a one.
+        pairs_per_key: of those, readers who show the same key.
         connections: of any kind, at a time.
         unsent_bytes: on their way to one reader; ``all_unsent_bytes`` is shared by all. A message
             is always let through to a reader that has none on its way.
@@ -79,6 +81,7 @@ class RelayLimits(NamedTuple):
     """
 
     pairs: int = 256
+    pairs_per_key: int = 64
     connections: int = 1_024
     unsent_bytes: int = 128 << 20
     all_unsent_bytes: int = 1 << 30
@@ -109,16 +112,22 @@ class _Pair:
         dealer: Socket,
         now: float,
         *,
+        key: str | None,
         is_secured: bool,
     ) -> None:
         self.reader = reader
         self.descriptor = descriptor
         self.whom = whom
         self.dealer = dealer
-        self.monitor = dealer.get_monitor_socket(_UP | _CONNECTED | _DOWN)
+        try:
+            self.monitor = dealer.get_monitor_socket(_UP | _CONNECTED | _DOWN)
+        except zmq.ZMQError:
+            dealer.close(linger=0)
+            raise
         self.to_reader, self.to_host = Unsent(), Unsent()
         self.held: list[zmq.Frame] | None = None
         """An answer that ZeroMQ did not take: the reader has so many unread."""
+        self.key = key
         self.is_secured = is_secured
         self.is_polled = False
         self.is_up = False
@@ -160,7 +169,9 @@ class Passing:
         gate: Gate | None,
         find: Callable[[str, str], ServedAt | None],
         limits: RelayLimits,
+        resolver: Resolver,
     ) -> None:
+        self._resolver = resolver
         self._context = context
         self._front = front
         self._gate = gate
@@ -206,7 +217,7 @@ class Passing:
             while not self._is_stopping:
                 self._run_pass()
         except Exception:
-            log.exception("the relay ends by an error of its own")
+            log.exception("the relay fails by an error of its own")
         finally:
             self._close()
 
@@ -292,46 +303,68 @@ class Passing:
             return  # it has gone
         pair = self._pairs.get(reader)
         try:
-            if self._gate is not None:
-                key = str(frame.get("User-Id"))
-                self._peers.seen(fd, key)
-                is_admitted = self._gate.access.identity(key) is not None
-                _refuse_unless(is_admitted, "a key that is admitted no longer")
+            key = None if self._gate is None else self._admitted_key(self._gate, frame, fd)
             _refuse_unless(is_single, "a message of several frames")
             if pair is None:
-                self._pair_up(reader, fd, frame.bytes, now)
+                self._pair_up(reader, fd, frame.bytes, now, key=key)
             else:
                 self._ask(pair, frame, now)
         except _Refused as refused:
             log.info("relay hangs up on a reader: %s", refused)
             self._hang_up(pair, fd)
 
-    def _pair_up(self, reader: bytes, fd: int, said: bytes, now: float) -> None:
-        try:
-            whom = read_relay_frame(said)
-        except MalformedMessageError as error:
-            raise _Refused(str(error)) from error
-        has_room = len(self._pairs) < self._limits.pairs or self._make_room(now)
-        _refuse_unless(has_room, f"{len(self._pairs)} readers, as many as there may be")
+    def _admitted_key(self, gate: Gate, frame: zmq.Frame, fd: int) -> str:
+        key = str(frame.get("User-Id"))
+        self._peers.seen(fd, key)
+        is_admitted = gate.access.identity(key) is not None
+        _refuse_unless(is_admitted, "a key that is admitted no longer")
+        return key
+
+    def _pair_up(
+        self, reader: bytes, fd: int, said: bytes, now: float, *, key: str | None
+    ) -> None:
+        whom = _whom(said)
         found = self._find(*whom)
         if found is None or not found.endpoints:
             raise _Refused(f"nobody serves {whom[0]!r} as {whom[1]!r}")
+        address = self._address_of(whom, found.endpoints, now)
+        self._refuse_crowd(key, now)
         descriptor = (fd, self._peers.generations.get(fd, 0))
         is_secured = found.public_key is not None
-        dealer = self._new_dealer(found.public_key)
         try:
-            pair = _Pair(reader, descriptor, whom, dealer, now, is_secured=is_secured)
+            dealer = self._new_dealer(found.public_key)
+            pair = _Pair(reader, descriptor, whom, dealer, now, key=key, is_secured=is_secured)
         except zmq.ZMQError as error:
-            dealer.close(linger=0)
             raise _Refused(f"there is no socket for it: {error}") from error
         self._pairs[reader] = pair
         self._poll(pair)
         self._polled[pair.monitor] = pair
         self._poller.register(pair.monitor, zmq.POLLIN)
-        # one that cannot be reached says so at once, and the monitor is there by now
-        address = parse_address(found.endpoints[self._tries.get(whom, 0) % len(found.endpoints)])
-        dealer.set(zmq.IPV6, int(":" in address.host))
-        dealer.connect(address.endpoint)
+        self._dial(pair, address)
+
+    def _refuse_crowd(self, key: str | None, now: float) -> None:
+        of_key = 0 if key is None else sum(each.key == key for each in self._pairs.values())
+        _refuse_unless(of_key < self._limits.pairs_per_key, f"{of_key} readers with one key")
+        has_room = len(self._pairs) < self._limits.pairs or self._make_room(now)
+        _refuse_unless(has_room, f"{len(self._pairs)} readers, as many as there may be")
+
+    def _address_of(
+        self, whom: tuple[str, str], endpoints: Sequence[str], now: float
+    ) -> Address:
+        """Return where to dial a host, in digits; after a failure its next endpoint is tried."""
+        host, port = parse_address(endpoints[self._tries.get(whom, 0) % len(endpoints)])
+        numeric = self._resolver.address_of(host, now)
+        if numeric is None:
+            raise _Refused(f"the name {host!r} is unknown here, or not known yet")
+        return Address(numeric, port)
+
+    def _dial(self, pair: _Pair, address: Address) -> None:
+        """Connect to a host; one that cannot be reached says so at once, to the monitor."""
+        try:
+            pair.dealer.set(zmq.IPV6, int(":" in address.host))
+            pair.dealer.connect(address.endpoint)
+        except zmq.ZMQError as error:
+            self._lose(pair, f"its host cannot be dialled: {error}")
 
     def _make_room(self, now: float) -> bool:
         """Hang up on the reader that has been idle for longest; return whether there was one."""
@@ -343,10 +376,7 @@ class Passing:
 
     def _new_dealer(self, host_key: bytes | None) -> Socket:
         """Return a socket for the connection to a host, which is made once."""
-        try:
-            dealer = self._context.socket(zmq.DEALER)
-        except zmq.ZMQError as error:
-            raise _Refused(f"there is no socket for it: {error}") from error
+        dealer = self._context.socket(zmq.DEALER)
         dealer.set(zmq.LINGER, 0)
         dealer.set(zmq.SNDHWM, 1_000)
         dealer.set(zmq.RCVHWM, _AHEAD)
@@ -484,6 +514,13 @@ class Passing:
 
 class _Refused(Exception):  # noqa: N818 - not one that leaves this module
     """Why a reader is hung up on."""
+
+
+def _whom(said: bytes) -> tuple[str, str]:
+    try:
+        return read_relay_frame(said)
+    except MalformedMessageError as error:
+        raise _Refused(str(error)) from error
 
 
 def _refuse_unless(is_fine: bool, why: str) -> None:  # noqa: FBT001 - a condition

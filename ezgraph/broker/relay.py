@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import zmq
 
 from ezgraph.broker.passing import Passing, RelayLimits, ServedAt, keep_alive
+from ezgraph.broker.resolving import Resolver
 from ezgraph.errors import AddressInUseError, EzGraphError
 from ezgraph.wire.relaying import MAX_REQUEST_BYTES
 
@@ -110,6 +111,7 @@ class Relay:
         find: tells where a host is, by graph and owner; asked in the relay's thread.
         new_gate: makes what admits keys, for a context; None: everybody is let in.
         limits: bounds.
+        resolver: says where hosts are of which only a name is known.
     """
 
     def __init__(
@@ -120,12 +122,14 @@ class Relay:
         *,
         new_gate: Callable[[zmq.Context[Socket]], Gate] | None = None,
         limits: RelayLimits | None = None,
+        resolver: Resolver | None = None,
     ) -> None:
         self._host = host
         self._first_port = first_port
         self._find = find
         self._new_gate = new_gate
         self._limits = limits or RelayLimits()
+        self._resolver = resolver or Resolver()
         self._passing: Passing | None = None
         self.port: int | None = None
 
@@ -154,7 +158,7 @@ class Relay:
         except BaseException:
             context.destroy(linger=0)
             raise
-        self._passing = Passing(context, front, gate, self._find, self._limits)
+        self._passing = Passing(context, front, gate, self._find, self._limits, self._resolver)
         self._passing.start()
         log.info("relay listens host=%s port=%d", self._host, self.port)
         return self.port

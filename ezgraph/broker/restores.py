@@ -39,6 +39,7 @@ from ezgraph.errors import (
 )
 from ezgraph.protocol.config import config_key_text
 from ezgraph.protocol.events import Body, ProcessUnitsChanged, SettingsSettled, Source
+from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.replies import Refusal, RestoreReport
 from ezgraph.state.content import touched
 
@@ -66,6 +67,7 @@ _SHOWN = 20
 _ROUNDS = 2
 _TOLD_BYTES = 1_000
 _brief = reprlib.Repr()
+_UNREAD = Fingerprint.empty()
 _BROKER = Source(program="ezgraph broker")
 _STILL_OWED = frozenset({"owner_gone", "owner_silent", "change_overdue"})
 """What settings that are owed outlast; any other refusal settles them."""
@@ -102,8 +104,6 @@ class Refused(Protocol):
         """Return it as who asked may see it."""
         ...
 
-SUPERSEDED = "another restore took its place"
-
 
 @dataclass(slots=True, eq=False)
 class Restoring:
@@ -122,6 +122,7 @@ class Restoring:
     asker: Asker
     deadline: float
     graph: GraphContent | None = None
+    fingerprint: Fingerprint = _UNREAD
     plan: RestorePlan = field(default_factory=RestorePlan)
     mark: bytes = b""
     round: int = 0
@@ -233,9 +234,9 @@ class Restores:
         """The snapshot was read: plan, and ask the owners."""
         restore = self._under_way.get((client, request_id))
         if restore is not None:
-            restore.graph = graph
             self._plan(restore, graph)
             self._ask(restore)
+            restore.graph, restore.fingerprint = graph, graph.fingerprint
 
     def _plan(self, restore: Restoring, graph: GraphContent) -> None:
         restore.plan = plan_restore(
@@ -284,7 +285,7 @@ class Restores:
                 each.is_touched = True
 
     def unread(self, client: str, request_id: int, error: EzGraphError, now: float) -> None:
-        """The snapshot could not be read; who asked is told."""
+        """The snapshot could not be read, or not be compared; who asked is told."""
         restore, lease = self.drop(client, request_id), self._leases.get(client)
         if restore is not None and lease is not None:
             self._refuse(lease, restore, error, now)
@@ -308,9 +309,14 @@ class Restores:
                 yield self._transact((settled,), _BROKER, None, now=now, wall=wall)
         for restore in [each for each in self._under_way.values() if each.is_ready]:
             lease = self._leases.get(restore.client)
-            if lease is None or not self._is_settled(restore):
+            if lease is None:
                 continue
-            if events := self._restore(lease, restore, now, wall):
+            try:
+                is_settled = self._is_settled(restore)
+            except EzGraphError as error:
+                self.unread(restore.client, restore.request_id, error, now)
+                continue
+            if is_settled and (events := self._restore(lease, restore, now, wall)):
                 yield events
 
     def _not_taken(self, heard: Heard) -> Body | None:
@@ -410,11 +416,10 @@ class Restores:
         if restore.identity is not None and plan.forbidden:
             why = str(_forbidden(restore.identity, plan.forbidden))
             cannot += [(each, why, "") for each in plan.forbidden]
-        graph = restore.graph
         return RestoreReport(
             seq=self._state.seq,
             name=command.name,
-            fingerprint=graph.fingerprint if graph is not None else command.fingerprint,  # type: ignore[arg-type]
+            fingerprint=restore.fingerprint,
             dry_run=command.dry_run,
             edges_added=plan.edges_added,
             edges_removed=plan.edges_removed,

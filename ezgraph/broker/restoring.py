@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ezgraph.broker.rules_config import bring_back
 from ezgraph.broker.rules_graph import check_topics, describe_owner
 from ezgraph.broker.rules_settings import different
-from ezgraph.errors import EzGraphError, ReadOnlyFieldError
+from ezgraph.errors import EzGraphError, InvalidKeyError, ReadOnlyFieldError
 from ezgraph.names import topic_of
 from ezgraph.protocol.config import ROOM as CONFIG
 from ezgraph.protocol.config import config_key_text, parse_config_key
@@ -51,12 +51,14 @@ if TYPE_CHECKING:
     from ezgraph.broker.rules_config import ValueChecks
     from ezgraph.config import Limits
     from ezgraph.names import Key
+    from ezgraph.protocol.fingerprint_tree import Slot
     from ezgraph.protocol.graph_content import GraphContent
     from ezgraph.protocol.metadata import SettingsSchemaMetadata
     from ezgraph.protocol.settings import SettingsSnapshotValue
     from ezgraph.state.graph import GraphState
 
 _SHOWN = 5
+_SHOWN_NAME = 40
 
 
 def _may_all(_verb: str, _key: Key) -> bool:
@@ -154,11 +156,49 @@ def plan_restore(
 ) -> RestorePlan:
     """Return what it takes for ``state`` to be as ``graph`` again."""
     plan = RestorePlan()
+    changed = _Changed.of(graph.differing(state.content.tree()))
     _plan_edges(plan, state, graph, asker, limits)
-    _plan_config(plan, state, graph, asker, limits, checks)
-    _plan_settings(plan, state, graph, asker)
-    _note_components(plan, state, graph)
+    _plan_config(plan, state, graph, changed.config, asker, limits, checks)
+    _plan_settings(plan, state, graph, changed.settings, asker)
+    _note_components(plan, state, graph, changed.components)
+    _bound(plan, limits)
     return plan
+
+
+class _Changed(NamedTuple):
+    """What of a snapshot is not as it was: addresses, and entries by ``(type, *key)``."""
+
+    components: set[str]
+    settings: set[str]
+    config: set[Key]
+
+    @classmethod
+    def of(cls, slots: set[Slot]) -> _Changed:
+        found = cls(set(), set(), set())
+        for slot in slots:
+            match slot:
+                case ("component", address):
+                    found.components.add(address)
+                case ("settings", address):
+                    found.settings.add(address)
+                case ("config", kind, text):
+                    with suppress(InvalidKeyError):  # that is told by itself
+                        found.config.add((kind, *parse_config_key(text)))
+                case _:
+                    pass
+        return found
+
+
+def _bound(plan: RestorePlan, limits: Limits) -> None:
+    """Keep it to what one transaction may hold everybody up with; else ask nobody anything."""
+    count = len(plan.bodies) + len(plan.settings)
+    if count > limits.max_restored_changes:
+        why = (
+            f"there would be {count}, and one restore may make {limits.max_restored_changes} here "
+            f"(max_restored_changes)"
+        )
+        plan.cannot.append(InTheWay("so many changes", why))
+        plan.settings.clear()
 
 
 def _is_allowed(plan: RestorePlan, asker: Asker, verb: str, key: Key) -> bool:
@@ -245,25 +285,16 @@ def _plan_config(
     plan: RestorePlan,
     state: GraphState,
     graph: GraphContent,
+    changed: set[Key],
     asker: Asker,
     limits: Limits,
     checks: ValueChecks,
 ) -> None:
-    wanted: dict[Key, Any] = {}
-    same: set[Key] = set()
-    for kind, entries in graph.config.items():
-        for text, value in entries.items():
-            try:
-                key = kind, *parse_config_key(text)
-            except EzGraphError as error:
-                plan.cannot.append(InTheWay(f"config {kind} {text}", str(error)))
-            else:
-                slot = "config", kind, text
-                if state.content.digest_in(slot) == graph.digests[slot]:
-                    same.add(key)
-                else:
-                    wanted[key] = value
-    found = bring_back(state.config, wanted, same, asker.session, limits=limits, checks=checks)
+    for (kind, text), why in graph.unreadable.items():
+        plan.cannot.append(InTheWay(f"config {kind} {text}", why))
+    found = bring_back(
+        state.config, graph.config, changed, asker.session, limits=limits, checks=checks
+    )
     for body in found.bodies:
         if _is_allowed(plan, asker, "config", (CONFIG, body.type, *body.key)):
             plan.bodies.append(body)
@@ -284,18 +315,15 @@ def _entry(key: Key) -> str:
 
 
 def _plan_settings(
-    plan: RestorePlan, state: GraphState, graph: GraphContent, asker: Asker
+    plan: RestorePlan, state: GraphState, graph: GraphContent, changed: set[str], asker: Asker
 ) -> None:
-    for address, value in graph.settings.items():
-        slot = "settings", address
-        if address not in state.owed and state.content.digest_in(slot) == graph.digests[slot]:
-            continue
+    for address in sorted(changed | (state.owed.keys() & graph.settings.keys())):
         try:
             topic_of(("settings", address))
         except EzGraphError as error:
             plan.cannot.append(InTheWay(f"settings {address}", str(error)))
             continue
-        wanted = _wanted(plan, state, address, value)
+        wanted = _wanted(plan, state, address, graph.settings[address])
         if wanted is not None and _is_allowed(plan, asker, "set", ("settings", address)):
             plan.settings.append(wanted)
     again = {each.address for each in plan.settings}
@@ -359,14 +387,30 @@ def change_towards(
     if target is None:
         return None
     present = None if now is None else fields_of(now)
+    odd, others = _odd(target), _odd(present or {})
+    if (odd and canonical(odd) != canonical(others)) or (others and others.keys() != odd.keys()):
+        names = ", ".join(repr(name)[:_SHOWN_NAME] for name in [*odd, *others][:_SHOWN])
+        return ChangeTowards({}, unfit=(f"{names}: no names by which a field can be set",))
+    target = {name: value for name, value in target.items() if name not in odd}
     schema = schema or wanted.settings_schema
-    stays = () if present is None else tuple(str(name) for name in present if name not in target)
+    stays = tuple(str(name) for name in present or () if name not in target and name not in odd)
     if schema is None:  # a mapping of anything: it can also lose fields
         is_whole = bool(stays)
+        if is_whole and odd:
+            return ChangeTowards({}, unfit=(f"{', '.join(stays)}: nobody can take away a field",))
         changes = target if is_whole or present is None else dict(different(target, present))
         return ChangeTowards(dict(changes), is_whole)
     fit, read_only, unfit = _judged(schema, different(target, present or {}))
     return ChangeTowards(fit, read_only=read_only, stays=stays, unfit=unfit)
+
+
+def _odd(fields: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return the fields whose names lead nowhere as a dotted path."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if not isinstance(name, str) or not name or "." in name
+    }
 
 
 def _judged(
@@ -419,17 +463,18 @@ def describe_process(state: GraphState, process_id: UUID) -> str:
 # --- components ---
 
 
-def _note_components(plan: RestorePlan, state: GraphState, graph: GraphContent) -> None:
+def _note_components(
+    plan: RestorePlan, state: GraphState, graph: GraphContent, changed: set[str]
+) -> None:
     """Say which programs would have to be started, or ended, or be what they were."""
-    there, then = state.components, graph.in_room("component")
-    for address in sorted(then.keys() - there.keys()):
+    there, then = state.components, graph.components
+    for address in sorted(then - there.keys()):
         why = "it is gone: its program registers it when it is started"
         plan.not_restored.append((f"component {address}", why))
-    for address in sorted(there.keys() - then.keys()):
+    for address in sorted(there.keys() - then):
         session = describe_owner(state, there[address].session_id)
         why = f"the snapshot does not have it; it goes with {session}"
         plan.not_restored.append((f"component {address}", why))
-    for address in sorted(there.keys() & then.keys()):
-        if state.content.digest_in(("component", address)) != then[address]:
-            why = "its program registered it otherwise than it was"
-            plan.not_restored.append((f"component {address}", why))
+    for address in sorted(changed & there.keys()):
+        why = "its program registered it otherwise than it was"
+        plan.not_restored.append((f"component {address}", why))

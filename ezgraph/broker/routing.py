@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, assert_never
 
 from ezgraph.broker.access import withheld_settings
-from ezgraph.broker.restoring import ChangeTowards, change_towards, schema_at
+from ezgraph.broker.restoring import change_towards, schema_at
 from ezgraph.broker.routes import (
     NOBODY,
     CheckSettings,
@@ -45,6 +45,7 @@ from ezgraph.errors import (
     OwnerBusyError,
     OwnerGoneError,
     OwnerSilentError,
+    SettingsRefusedError,
     StaleWriteError,
     UnknownComponentError,
     VetoedError,
@@ -365,8 +366,11 @@ class Routing:
         now = self._state.settings.get(address)
         schema = schema_at(self._state, address)
         change = change_towards(None if now is None else now.value, owed.value, schema)
-        if change is None or not change.changes:  # it has them: it is to say so
-            change = change_towards(None, owed.value, schema) or ChangeTowards({})
+        if change is not None and not change.changes and not change.unfit:
+            change = change_towards(None, owed.value, schema)  # it has them: it is to say so
+        if change is None or change.unfit:  # by now: its program is another one
+            why = "they have no fields" if change is None else "; ".join(change.unfit)
+            return self._close(route, Refusal(SettingsRefusedError.code, why))
         what = SettingsChangeRequest(
             route.id,
             address,

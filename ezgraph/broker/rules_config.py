@@ -38,7 +38,7 @@ from ezgraph.state.config_schema import Violation, check_schema, judged_together
 from ezgraph.state.config_values import is_deeper_than, is_same_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from ezgraph.config import Limits
     from ezgraph.names import Key
@@ -165,7 +165,7 @@ class BroughtBack(NamedTuple):
 def bring_back(
     config: ConfigState,
     wanted: Mapping[Key, object],
-    same: Container[Key],
+    changed: Iterable[Key],
     session: str | None,
     *,
     limits: Limits,
@@ -173,30 +173,27 @@ def bring_back(
 ) -> BroughtBack:
     """Return what makes the entries those that are ``wanted``, by ``(type, *key)``, and no others.
 
-    ``same`` are those that are there and as they are to be. What ``session`` holds stays its own;
-    all else that is put is persistent.
+    ``changed`` are those that are not as they are to be, or not there. What ``session`` holds stays
+    its own; all else that is put is persistent.
     """
     found = BroughtBack([], [], [])
     puts: list[ConfigValueSet] = []
     deletes: list[ConfigValueDeleted] = []
-    for key, entry in config.entries.items():
-        if key in wanted or key in same:
-            continue
+    for key in config.entries.keys() - wanted.keys():
+        entry = config.entries[key]
         if entry.owner not in (None, session):
             found.held.append((key, str(entry.owner)))
         else:
             deletes.append(ConfigValueDeleted(key[0], key[1:], entry.owner))
-    for key, value in wanted.items():
+    for key in sorted(changed):
         held = config.entries.get(key)
-        if held is not None and is_same_value(held.value, value):
-            continue
         if held is not None and held.owner not in (None, session):
             found.held.append((key, str(held.owner)))
             continue
         is_own = held is not None and held.owner is not None
         try:
             _check_key(key[0], key[1:])
-            put = ConfigPut(key[0], key[1:], value, ephemeral=is_own)
+            put = ConfigPut(key[0], key[1:], wanted[key], ephemeral=is_own)
             puts += _put(config, put, session, limits, checks)
         except EzGraphError as error:
             found.unfit.append((key, str(error)))

@@ -51,8 +51,8 @@ def _refuse_overlaps(command: ChangeSettings) -> None:
     for path in command.changes:
         if not isinstance(path, str):  # the wire carries mappings with other keys too
             raise InvalidCommandError(
-                f"a change of {command.address!r} names the field {path!r:.60}; fields are named by "
-                f"text, `gain` or `notch.hz`"
+                f"a change of {command.address!r} names the field {path!r:.60}; fields are "
+                f"named by text, `gain` or `notch.hz`"
             )
         above = path.rpartition(".")[0]
         while above:

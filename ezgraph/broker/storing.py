@@ -5,9 +5,9 @@ append, together with the events that say so; a refusal leaves the rows as they 
 sees what those before it did, and whatever is killed, rows and events are both there or neither.
 
 *Long* commands are those that cost more than a moment: a freeze, and a graph that must be verified.
-They are done in steps, some in each pass, one command after the other; others are served in
-between. What they store before the end are pieces that nothing refers to yet: who is killed leaves
-the old state. Their end is one change like any other.
+They are done in steps, some in each pass, the commands by turns; others are served in between. What
+they store before the end are pieces that nothing refers to yet: who is killed leaves the old state.
+Their end is one change like any other.
 """
 
 from __future__ import annotations
@@ -15,45 +15,29 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple
 
-from ezgraph.backends import (
-    stored_deletion,
-    stored_graphs,
-    stored_partitions,
-    stored_recordings,
-    stored_tags,
-)
+from ezgraph.backends import stored_graphs, stored_partitions
 from ezgraph.backends.stored_graphs import Written
 from ezgraph.backends.stored_verification import verification
+from ezgraph.broker.access import refuse_each
 from ezgraph.broker.asked import Decided
 from ezgraph.broker.freezing import freezing
 from ezgraph.broker.pieces import WaitingPieces
 from ezgraph.broker.reads_stored import look
 from ezgraph.broker.rules_store import check
+from ezgraph.broker.stored_changes import ANYTHING, DELETED, changed
 from ezgraph.errors import EzGraphError, JournalFailedError, LimitError
-from ezgraph.protocol.events import (
-    PartitionsWritten,
-    RecordingDeleted,
-    RecordingWritten,
-    StoredDeleted,
-    TagRemoved,
-    TagSet,
-    in_words,
-)
-from ezgraph.protocol.replies import Done, PartitionsStored, RecordingStored, StoredPage
-from ezgraph.protocol.stored import GraphRow, SnapshotRow
+from ezgraph.protocol.artifacts import Artifact
+from ezgraph.protocol.events import in_words
+from ezgraph.protocol.replies import Done, StoredPage
 from ezgraph.protocol.stored_commands import (
-    Deletable,
-    DeleteRecording,
     DeleteStored,
     Freeze,
     Listed,
     NewSnapshot,
     PartitionsAt,
-    RemoveTag,
     SetTag,
-    SnapshotRef,
     SnapshotsWith,
     StoreGraph,
     StorePieces,
@@ -63,16 +47,16 @@ from ezgraph.protocol.stored_commands import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping
 
     from ezgraph.backends.base import Journal
     from ezgraph.backends.store import Store
     from ezgraph.broker.asked import StoreAsked
     from ezgraph.config import Limits
-    from ezgraph.protocol.events import Body
     from ezgraph.protocol.fingerprints import Fingerprint
     from ezgraph.protocol.replies import Reply
-    from ezgraph.protocol.roles import ReadScope
+    from ezgraph.protocol.roles import Identity, ReadScope
+    from ezgraph.protocol.stored import GraphRow
     from ezgraph.protocol.stored_commands import Question, StoreCommand
     from ezgraph.state.graph import GraphState
 
@@ -82,7 +66,6 @@ Result = Decided | EzGraphError
 _UNITS_PER_PASS = 6
 """How many steps of long commands are done in one pass: one or two milliseconds together."""
 _ROW_BYTES = 1_000
-_DELETED = "deleted"
 _MOST_REVISIONS = 100_000
 
 
@@ -200,7 +183,7 @@ class Storing:
             except StopIteration as end:
                 result: Decided = end.value
                 self._pieces.used(long.pieces)
-                self._note()
+                self._note(ANYTHING)
                 return result
             except JournalFailedError:
                 raise
@@ -245,40 +228,19 @@ class Storing:
                 stored_graphs.put_graph(store, graph.name, graph.fingerprint, row)
             return self._changed(store, asked, written)
 
-        return self._journal.change(change)
+        decided = self._journal.change(change)
+        for what in decided.touched:
+            self._note(what)
+        return decided
 
     def _changed(self, store: Store, asked: StoreAsked, written: Written) -> Decided:
         command = asked.command
-        match command:
-            case StorePieces():
-                self._store_pieces(store, asked, command)
-                return Decided((), Done)
-            case StoreGraph():
-                self._note()
-                return Decided((), Done)
-            case StoreSnapshot():
-                _snapshot(store, command.name, command.snapshot, written)
-                self._note()
-                return Decided((), Done)
-            case SetTag():
-                return Decided((self._set_tag(store, command, written),), Done)
-            case RemoveTag():
-                stored_tags.remove_tag(store, command.name, command.tag, written)
-                self._note()
-                return Decided((TagRemoved(command.name, command.tag),), Done)
-            case WritePartitions():
-                return self._write_partitions(store, command, written)
-            case WriteRecording():
-                return self._write_recording(store, command, written)
-            case DeleteRecording(name=name, artifact_key=artifact_key, number=number):
-                stored_recordings.delete_recording(store, name, artifact_key, number)
-                self._note()
-                return Decided((RecordingDeleted(name, artifact_key, number),), Done)
-            case DeleteStored():
-                return Decided(self._delete(store, command), Done)
-            case Freeze():
-                raise AssertionError("a freeze has steps of its own")
-        assert_never(command)
+        if isinstance(command, StorePieces):
+            self._store_pieces(store, asked, command)
+            return Decided((), Done, touched=())
+        if asked.identity is not None:
+            _refuse_others(store, asked.identity, command)
+        return changed(store, command, written, in_use=self._in_use)
 
     def _store_pieces(self, store: Store, asked: StoreAsked, command: StorePieces) -> None:
         new = {
@@ -291,97 +253,25 @@ class Storing:
         self._pieces.add(asked.lease.client, new, self._now)
         stored_graphs.add_pieces(store, new)
 
-    def _set_tag(self, store: Store, command: SetTag, written: Written) -> Body:
-        name, tag = command.name, command.tag
-        if not command.overwrite:
-            stored_tags.check_free(store, name, tag)
-        before = stored_tags.pointed_to(store, name, tag)
-        key = _snapshot(store, name, command.snapshot, written)
-        stored_tags.point(store, name, tag, key, written)
-        self._note()
-        at = stored_graphs.snapshot_row(store, key)
-        previous = None if before is None else before.fingerprint
-        return TagSet(name, tag, at.fingerprint, at.seq, previous)
-
-    def _write_partitions(
-        self, store: Store, command: WritePartitions, written: Written
-    ) -> Decided:
-        storage, new = command.artifact.storage_fingerprint, 0
-        fingerprint = None
-        if command.to_artifact:
-            scope = stored_partitions.scope_of_storage(storage)
-            new += stored_partitions.write_partitions(store, scope, command.partitions, written)
-        if command.snapshot is not None and command.name and command.artifact_key:
-            _snapshot(store, command.name, command.snapshot, written)
-            fingerprint = command.snapshot.fingerprint
-            scope = stored_partitions.scope_in_snapshot(
-                command.name, fingerprint, command.artifact_key, storage
-            )
-            new += stored_partitions.write_partitions(store, scope, command.partitions, written)
-        self._note(storage)
-        body = PartitionsWritten(command.artifact.key, storage, new, command.name, fingerprint)
-        return Decided((body,) if new else (), lambda seq: PartitionsStored(seq, new))
-
-    def _write_recording(
-        self, store: Store, command: WriteRecording, written: Written
-    ) -> Decided:
-        kept = stored_recordings.write_recording(
-            store, command.recording, command.partitions, command.changes, written
-        )
-        count, first = len(command.partitions), (kept.wall_time, kept.author)
-        self._note()
-        if count:
-            self._note(kept.artifact.storage_fingerprint)
-        body = RecordingWritten(
-            kept.name,
-            kept.artifact_key,
-            kept.number,
-            kept.first_seq,
-            kept.last_seq,
-            kept.failed,
-            count,
-            *first,
-        )
-        return Decided((body,), lambda seq: RecordingStored(seq, kept.number, *first))
-
-    def _delete(self, store: Store, command: DeleteStored) -> Sequence[Body]:
-        artifact, name, fingerprint = command.artifact, command.name, command.fingerprint
-        if artifact is not None:
-            count = stored_deletion.delete_partitions(store, artifact, command.partitions)
-            storage = artifact.storage_fingerprint
-            self._note(storage)
-            body = StoredDeleted(command.what.value, artifact.key, storage, count)
-            return (body,) if count else ()
-        if name is None or fingerprint is None:
-            raise AssertionError("checked before")
-        if command.what is Deletable.GRAPH:
-            kept = self._in_use()
-            stored_deletion.delete_graph(store, name, fingerprint, kept=kept)
-        else:
-            stored_deletion.delete_snapshot(store, name, fingerprint)
-        self._note()
-        self._note(_DELETED)
-        return (StoredDeleted(command.what.value, name, fingerprint),)
-
     def _in_use(self) -> set[bytes]:
         """Return the pieces that graphs need which are just being stored."""
         return set().union(self._pieces, *(long.pieces for long in self._long.values()))
 
-    def _note(self, what: Fingerprint | str = "") -> None:
-        """Have later pages of a storage, or of all else, be told apart from those before."""
+    def _note(self, what: str) -> None:
+        """Have later pages of what was touched be told apart from those before."""
         if len(self._revisions) > _MOST_REVISIONS:
             self._first_revision += self._revisions.total() + 1
             self._revisions.clear()
-        self._revisions[str(what)] += 1
+        self._revisions[what] += 1
 
     def _revision_of(self, question: Question) -> int:
         match question:
             case PartitionsAt(storage=storage) | SnapshotsWith(storage=storage):
-                changes = self._revisions[str(storage)] + self._revisions[_DELETED]
+                changes = self._revisions[str(storage)] + self._revisions[DELETED]
             case Listed(room="partition", within=(_, storage_text)):
                 changes = self._revisions[storage_text]
             case _:
-                changes = self._revisions[""]
+                changes = self._revisions[ANYTHING]
         return self._first_revision + changes
 
     # --- reads ---
@@ -413,29 +303,25 @@ def _graph_in(command: StoreCommand) -> _Graph | None:
             return None
 
 
+def _refuse_others(store: Store, identity: Identity, command: StoreCommand) -> None:
+    """Refuse to write or delete where somebody did under a key that the role does not cover.
+
+    A storage is what it is, whatever an artifact that names it is called.
+    """
+    match command:
+        case WritePartitions(artifact=artifact) | DeleteStored(artifact=Artifact() as artifact):
+            pass
+        case WriteRecording(recording=recording):
+            artifact = recording.artifact
+        case _:
+            return
+    keys = stored_partitions.keys_of(store, artifact)
+    refuse_each(identity, "store", (("partitions", key) for key in keys))
+
+
 def _has_graph(graph: _Graph, store: Store) -> bool:
     return stored_graphs.has_graph(store, graph.name, graph.fingerprint)
 
 
 def _stamped(row: GraphRow, written: Written) -> GraphRow:
     return replace(row, wall_time=written.wall_time, author=written.author)
-
-
-def _snapshot(
-    store: Store, name: str, snapshot: SnapshotRef | NewSnapshot, written: Written
-) -> bytes:
-    """Return the key of a snapshot's row; one that is new is stored, if its graph is."""
-    fingerprint = snapshot.fingerprint
-    if isinstance(snapshot, SnapshotRef):
-        return stored_graphs.newest(store, name, fingerprint, snapshot.epoch, snapshot.seq)
-    stored_graphs.check_graph(store, name, fingerprint)
-    row = SnapshotRow(
-        fingerprint=fingerprint,
-        epoch=snapshot.epoch,
-        seq=snapshot.seq,
-        time=snapshot.time,
-        reason=snapshot.reason,
-        wall_time=written.wall_time,
-        author=written.author,
-    )
-    return stored_graphs.add_snapshot(store, name, row)

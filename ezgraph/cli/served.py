@@ -29,7 +29,7 @@ def graph_at(address: str, broker: Target) -> Iterator[RootNode]:
     from ezgraph.nodes.client import GRACE_S
 
     patience_s = _patience_s(broker)
-    with RemoteTree(address, timeout=patience_s, grace_s=min(GRACE_S, patience_s)) as tree:
+    with RemoteTree(address, timeout=patience_s, grace_s=min(GRACE_S, patience_s / 2)) as tree:
         yield RootNode(tree)
 
 

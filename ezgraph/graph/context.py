@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 from uuid import UUID
 
@@ -565,7 +566,7 @@ class GraphContext:
 
     async def restore(
         self,
-        tag_or_fingerprint: str | Fingerprint,
+        tag_or_fingerprint: str | Fingerprint | Snapshot | SnapshotInfo,
         *,
         name: str | None = None,
         dry_run: bool = True,
@@ -583,7 +584,8 @@ class GraphContext:
         and not restored.
 
         Args:
-            tag_or_fingerprint: the snapshot's tag, or the fingerprint of the newest one with that.
+            tag_or_fingerprint: the snapshot's tag, or the fingerprint of the newest one with that;
+                or a stored snapshot, as `freeze` has returned it.
             name: the graph's; it may be left out if one graph alone has such a tag or snapshot.
             dry_run: change nothing, and say what would change and who or what would be in the way.
             reason: why, in free text, for the log.
@@ -608,8 +610,12 @@ class GraphContext:
             wait=wait,
             timeout=timeout,
         )
-        if (replica := self._replica) is not None and not dry_run:
-            await replica.reach(report.seq, timeout=max(deadline.left(), _AT_LEAST_S))
+        if not dry_run:
+            left = max(deadline.left(), _AT_LEAST_S)
+            get = partial(self.config.get, default=None, timeout=left)
+            await restoring.note_restored(self._declared, report, get)
+            if (replica := self._replica) is not None:
+                await replica.reach(report.seq, timeout=left)
         return report
 
     async def process_request(
@@ -843,12 +849,13 @@ class GraphContext:
         """Return what differs from ``old`` to ``new``: settings field by field, edges, moves.
 
         It is false if nothing does. Each of the two is one of: a tag (``"NAME@TAG"``, or ``"TAG"``
-        if one graph has that, or with ``name``), a seq or a time as in `at`, ``"live"``, a
-        Snapshot, a Graph, or a GraphState.
+        if one graph has that, or with ``name``), the fingerprint of a snapshot likewise, a seq or a
+        time as in `at`, ``"live"``, a Snapshot, a Graph, or a GraphState.
 
         Raises:
-            UnknownTagError: there is no such tag.
-            InvalidValueError: several graphs have it, or it is nothing that names a rig.
+            UnknownTagError, UnknownSnapshotError: there is no such tag or fingerprint.
+            InvalidCommandError: several graphs have it.
+            InvalidValueError: it is nothing that names a rig.
             CompactedError, ForbiddenError: as `at`.
         """
         from ezgraph.graph.rigs import difference_between

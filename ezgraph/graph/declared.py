@@ -51,6 +51,10 @@ class Declared:
         """The units that a process runs."""
         return list(self._units)
 
+    def has_entry(self, kind: str, key: ConfigKey) -> bool:
+        """Return whether it has put an ephemeral entry of the configuration there."""
+        return (kind, key) in self._ephemeral
+
     def note(self, command: Command) -> None:
         """Take note of a command that was done."""
         match command:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ezgraph.protocol.artifacts import Artifact, Partition
     from ezgraph.protocol.recordings import RecordingInfo
-    from ezgraph.provenance.recording import RecordingSession
+    from ezgraph.provenance.changes import RecordingSession
 
 
 def recorder(
@@ -43,6 +43,8 @@ def recorder(
 
 
 async def _in_a_thread(partition: Partition) -> Partition:
+    if not partition.content_fingerprint.is_empty:
+        return partition
     return await asyncio.to_thread(with_content_fingerprint, partition)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ezgraph.client.watch import Compacted
 from ezgraph.clock import Deadline
 from ezgraph.errors import (
     DeadlineError,
+    EzGraphError,
     InvalidCommandError,
     InvalidValueError,
     MalformedMessageError,
@@ -15,15 +18,21 @@ from ezgraph.errors import (
     UnknownTagError,
 )
 from ezgraph.names import key_of
+from ezgraph.protocol.commands import ChangeConfig, Disconnect
+from ezgraph.protocol.config import ConfigDelete, ConfigPut, parse_config_key
 from ezgraph.protocol.events import Event, SettingsOwed, SettingsSettled
 from ezgraph.protocol.fingerprints import Fingerprint
+from ezgraph.protocol.graphs import Snapshot
+from ezgraph.protocol.listing import SnapshotInfo
 from ezgraph.protocol.replies import RestoreReport, StoredPage
 from ezgraph.protocol.stored_commands import Listed, ReadStored, Restore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from ezgraph.graph.declared import Declared
     from ezgraph.graph.sessions import AnySession, AnySubscription
+    from ezgraph.protocol.config import ConfigKey
 
 _WAY_BACK = 0.9
 """The part of a call's time that owners are given to agree; the rest is for the way back."""
@@ -31,7 +40,7 @@ _WAY_BACK = 0.9
 
 async def restore(
     session: AnySession,
-    tag_or_fingerprint: str | Fingerprint,
+    tag_or_fingerprint: str | Fingerprint | Snapshot | SnapshotInfo,
     *,
     name: str | None,
     dry_run: bool,
@@ -41,9 +50,12 @@ async def restore(
 ) -> RestoreReport:
     """Restore a snapshot, or say what that would do; see `GraphContext.restore`."""
     deadline = Deadline(timeout)
+    if isinstance(tag_or_fingerprint, Snapshot | SnapshotInfo):
+        name = tag_or_fingerprint.name if name is None else name
+        tag_or_fingerprint = tag_or_fingerprint.fingerprint
     tag, fingerprint = named(tag_or_fingerprint)
     if name is None:
-        name = await _graph_with(session, tag, fingerprint, deadline)
+        name = await graph_with(session, tag, fingerprint, deadline)
     left = deadline.left()
     command = Restore(name, tag, fingerprint, dry_run, reason, left * _WAY_BACK)
     report = await session.call(command, timeout=left)
@@ -75,10 +87,15 @@ def named(tag_or_fingerprint: object) -> tuple[str | None, Fingerprint | None]:
     )
 
 
-async def _graph_with(
+async def graph_with(
     session: AnySession, tag: str | None, fingerprint: Fingerprint | None, deadline: Deadline
 ) -> str:
-    """Return the one graph that has such a tag, or a snapshot of such a fingerprint."""
+    """Return the one graph that has such a tag, or a snapshot of such a fingerprint.
+
+    Raises:
+        UnknownTagError, UnknownSnapshotError: none has.
+        InvalidCommandError: several have.
+    """
     room, wanted = ("tag", tag) if tag is not None else ("snapshot", str(fingerprint))
     place = 2 if tag is not None else 4
     found = dict.fromkeys(
@@ -108,6 +125,27 @@ async def _rows(
         for key, _ in page.rows:
             yield key_of(key)
         after = page.next_after
+
+
+async def note_restored(
+    declared: Declared,
+    report: RestoreReport,
+    value_of: Callable[[str, ConfigKey], Awaitable[object]],
+) -> None:
+    """Take note of what a restore has changed of what its asker had declared.
+
+    ``value_of`` returns what an entry of the configuration is now.
+    """
+    for edge in report.edges_removed:
+        declared.note(Disconnect(*edge))
+    gone = [ConfigDelete(kind, parse_config_key(key)) for kind, key in report.config_deleted]
+    declared.note(ChangeConfig(deletes=gone))
+    for kind, text in report.config_set:
+        key = parse_config_key(text)
+        if declared.has_entry(kind, key):  # it stays the asker's, with the value that it had then
+            with suppress(EzGraphError):  # the restore is done, whatever becomes of this
+                put = ConfigPut(kind, key, await value_of(kind, key), ephemeral=True)
+                declared.note(ChangeConfig(puts=[put]))
 
 
 # --- what owners are asked to take ---
@@ -144,16 +182,21 @@ class _Following:
         while self._waiting and (item := self.subscription.take_arrived()) is not None:
             if isinstance(item, Event):
                 self._take(item.body)
+            elif isinstance(item, Compacted) and item.snapshot is not None:  # then it tells it
+                for address in self._waiting - item.snapshot.owed.keys():
+                    self._settle(address, None)
         return not self._waiting
 
     def _take(self, body: object) -> None:
         match body:
             case SettingsSettled(address=address, why_not=why_not):
-                pass
+                self._settle(address, why_not)
             case SettingsOwed(address=address):
-                why_not = "another restore took its place"
+                self._settle(address, "another restore took its place")
             case _:
-                return
+                pass
+
+    def _settle(self, address: str, why_not: str | None) -> None:
         if address in self._waiting:
             self._waiting.discard(address)
             self.settled.add(address)

@@ -49,6 +49,23 @@ Configuration
     `ReadConfig` is answered by `ConfigPage`, in order of keys, each page as of its own seq; what is
     to be as of one seq is brought up to date with the events between the first page and the last.
     A watcher that needs what is there reads it so, then follows from that seq on.
+
+The store
+    Graphs, snapshots, tags and partitions are rows by key beside the journal (`stored_commands`).
+    What changes them is appended with them, as events that say so; the state is not touched by it.
+    `Freeze` makes a snapshot of what is live at one seq, and is answered by `Frozen` when it is
+    stored. A graph of many parts is stored under the hashes of its pieces: `ReadStored` with
+    `PieceAt` says which are there, `StorePieces` stores the others, and the command that names the
+    graph (`StoreGraph`, or one with a `NewSnapshot`) is refused unless they add up to its
+    fingerprint. `ReadStored` is answered by `StoredPage`: the rows, for the asker to decode.
+    A recording (`recordings`) grows by one `WriteRecording` after the other, each answered by
+    `RecordingStored`, until one says that it has ended.
+
+The past
+    The state at a seq is pulled: `ReadCheckpoint` gives the newest checkpoint at or before it, in
+    parts, blobs before entries (`CheckpointChunk`); `ReadStretch` gives what counts of the events
+    behind that (`StretchChunk`). The fold of both is the state (`ezgraph.state.past`). `FindSeq`
+    says which seq a time stands for (`SeqFound`), and where the broker's clock went back across it.
 """
 
 PROTOCOL_VERSION = 1

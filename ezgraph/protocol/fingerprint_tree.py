@@ -41,16 +41,17 @@ class FingerprintTree:
     def __repr__(self) -> str:
         return f"<FingerprintTree {self._domain} parts={len(self)} changed={len(self._changed)}>"
 
-    def put(self, slot: Slot, content: bytes) -> None:
-        """Have ``content`` (the 16 bytes of its digest) in ``slot``."""
+    def put(self, slot: Slot, content: bytes) -> bytes:
+        """Have ``content`` (the 16 bytes of its digest) in ``slot``; return the slot's digest."""
         name = digest("ezgraph.slot", canonical_texts(slot))
         self._buckets[name[0]][name] = content
         self._changed.add(name[0])
+        return name
 
-    def get(self, slot: Slot) -> bytes | None:
-        """Return the digest of what is in ``slot``; None: nothing is."""
-        name = digest("ezgraph.slot", canonical_texts(slot))
-        return self._buckets[name[0]].get(name)
+    def differing(self, other: FingerprintTree) -> set[bytes]:
+        """Return the digests of the slots in which two trees have not the same."""
+        pairs = zip(self._buckets, other._buckets, strict=True)
+        return {name for mine, its in pairs for name, _ in mine.items() ^ its.items()}
 
     def remove(self, slot: Slot) -> None:
         """Have nothing in ``slot``."""

@@ -386,10 +386,11 @@ class _Encoder:
     def fields_of(self, value: Any, instead: Mapping[str, object]) -> bytes:  # noqa: ANN401
         """Encode a dataclass as ``k``, with some fields as if they were something else."""
         kind: Any = type(value)
+        if not instead:
+            return _quick_form_of(kind)(value, self.encode)
         form = _form_of(kind)
         found = form.get(value)
-        if instead:
-            found = [instead.get(name, each) for name, each in zip(form.names, found, strict=True)]
+        found = [instead.get(name, each) for name, each in zip(form.names, found, strict=True)]
         parts, encode = [form.head], self.encode
         for part, (spelled, default, shown, empty) in zip(found, form.fields, strict=True):
             if part is shown or (not part and type(part) is empty):
@@ -457,6 +458,43 @@ def _form_of(cls: Any) -> _NamedForm:  # noqa: ANN401
         for each in counted
     )
     return _NamedForm(_text(cls.__name__), _getter(names), names, spelled)
+
+
+@cache
+def _quick_form_of(cls: Any) -> Callable[[Any, Callable[[Any], bytes]], bytes]:  # noqa: ANN401
+    """Return what encodes a dataclass as `_Encoder.fields_of` does, without walking its fields."""
+    form = _form_of(cls)
+    names: dict[str, Any] = {"text": _text, "leaves": _LEAVES, "part": _part, "head": form.head}
+    lines = []
+    for i, (name, field) in enumerate(zip(form.names, form.fields, strict=True)):
+        names |= {
+            f"name{i}": field.spelled,
+            f"default{i}": field.default,
+            f"plain{i}": field.plain_default,
+            f"empty{i}": field.empty,
+        }
+        lines.append(f"""
+    part_{i} = value.{name}
+    kind = type(part_{i})
+    if part_{i} is not plain{i} and (part_{i} or kind is not empty{i}):
+        if kind is str:
+            encoded = text(part_{i})
+        else:
+            leaf = leaves.get(kind)
+            encoded = encode(part_{i}) if leaf is None else leaf(part_{i})
+        if encoded != default{i}:
+            parts.append(name{i} + encoded)
+""".strip("\n"))
+    body = "\n".join(lines)
+    source = f"""
+def quick(value, encode):
+    parts = [head]
+{body}
+    return part(b"k", b"".join(parts))
+"""
+    exec(source, names)  # noqa: S102 - made from field names of dataclasses only
+    quick: Callable[[Any, Callable[[Any], bytes]], bytes] = names["quick"]
+    return quick
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[Any], Sequence[Any]]:

@@ -1,5 +1,5 @@
 """Which wiring and settings are behind a file: recordings, as they are made.
 
 `ezgraph.protocol.recordings` says what a recording is; ``notes`` is what one who records knows so
-far (pure), ``recording`` tells it to the broker.
+far (pure), ``changes`` follows the settings meanwhile, ``recording`` tells the broker.
 """

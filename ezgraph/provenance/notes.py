@@ -69,8 +69,9 @@ class RecordingNotes:
         return f"<RecordingNotes {self.info!r} untold={len(self._untold)}>"
 
     def begun(self, stored: RecordingInfo) -> None:
-        """Take note of the number that it has been given."""
-        self.info = stored
+        """Take note of the number that it has been given, and of when it was ended."""
+        known = stored if stored.has_ended else self.info
+        self.info = known.as_stored(stored.number, stored.wall_time, stored.author)
 
     def note(self, noted: Noted) -> None:
         """Take note of changes."""
@@ -108,7 +109,12 @@ class RecordingNotes:
     def ending(self, at: SnapshotInfo, *, failed: bool) -> Iterator[Told]:
         """Yield what to store, in order, so that the recording has ended at a snapshot."""
         ended = replace(
-            self.info, last_seq=at.seq, end=at.fingerprint, ended=at.time, failed=failed
+            self.info,
+            noted_through=at.seq,
+            last_seq=at.seq,
+            end=at.fingerprint,
+            ended=at.time,
+            failed=failed,
         )
         during = [each for each in self._untold.values() if each.seq <= at.seq]
         *before, last = _shared(self.info, [], during)

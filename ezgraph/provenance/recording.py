@@ -6,61 +6,33 @@ with the snapshots that were in force; only the end is not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from ezgraph.clock import Deadline
 from ezgraph.config import DEFAULT_TIMEOUT_S
 from ezgraph.errors import (
-    CompactedError,
     EzGraphError,
     InvalidValueError,
     MalformedMessageError,
     NoSessionError,
+    RecordingEndedError,
 )
 from ezgraph.protocol.artifacts import Artifact, Partition, check_name
-from ezgraph.protocol.commands import ReadEvents
-from ezgraph.protocol.events import SettingsChanged
-from ezgraph.protocol.recordings import RecordedChange, RecordingInfo
-from ezgraph.protocol.replies import EventRange, Frozen, RecordingStored
+from ezgraph.protocol.replies import Frozen, RecordingStored
 from ezgraph.protocol.stored_commands import Freeze, WriteRecording
-from ezgraph.provenance.notes import Noted, RecordingNotes, Told
-from ezgraph.wire import codec
+from ezgraph.provenance.changes import SettingsChanges
+from ezgraph.provenance.notes import RecordingNotes, Told
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable
     from types import TracebackType
 
     from ezgraph.protocol.commands import Command
     from ezgraph.protocol.listing import SnapshotInfo
-    from ezgraph.protocol.replies import Reply, Welcome
-    from ezgraph.state.graph import GraphState
+    from ezgraph.protocol.recordings import RecordingInfo
+    from ezgraph.provenance.changes import RecordingSession
 
 T = TypeVar("T")
-_SETTINGS = "settings"
-
-
-class RecordingSession(Protocol):
-    """What a recorder needs of a session; both shells have it."""
-
-    @property
-    def client_id(self) -> str | None:
-        """The public id of the lease."""
-        ...
-
-    @property
-    def welcome(self) -> Welcome | None:
-        """What the broker said."""
-        ...
-
-    async def call(self, command: Command, *, timeout: float = ...) -> Reply:  # noqa: ASYNC109
-        """Ask."""
-        ...
-
-    async def fetch_state(
-        self, rooms: Sequence[str] = ..., *, timeout: float = ...  # noqa: ASYNC109
-    ) -> tuple[GraphState, int]:
-        """Fetch the state at one seq."""
-        ...
 
 
 class Recorder:
@@ -100,6 +72,7 @@ class Recorder:
         self._reached = reached
         self._timeout = timeout
         self._known: RecordingNotes | None = None
+        self._changes: SettingsChanges | None = None
 
     def __repr__(self) -> str:
         state = "not begun" if self._known is None else repr(self._known.info)
@@ -128,12 +101,17 @@ class Recorder:
             raise InvalidValueError(f"{self!r} was begun already; call ctx.record for another")
         deadline = Deadline(self._timeout)
         start = await self._freeze("began", deadline)
-        notes = RecordingNotes(
+        self._changes = SettingsChanges(self._session, start.seq)
+        self._known = RecordingNotes(
             self._artifact, self._key, start, session_id=self._session.client_id or ""
         )
-        stored = await self._tell(Told(notes.info, [], []), deadline)
-        notes.begun(stored)
-        self._known = notes
+        try:
+            await self._look(deadline)  # who may not see changes is told before it has begun
+            await self._tell_all([Told(self.recording, [], [])], deadline)
+        except BaseException:
+            self._known = None
+            await self._follow_no_longer()
+            raise
         return self
 
     async def add(
@@ -142,19 +120,25 @@ class Recorder:
         """Store partitions that were written in the recording; return them as they are stored.
 
         Each gets a content fingerprint if it has none: of the file's bytes, if its location is a
-        file here. Adding one again changes nothing. Without any, only changes of settings are
-        noted, so that they are known whatever happens then.
+        file here (reading it takes its time, which is not in ``timeout``). Adding one again changes
+        nothing. Without any, only changes of settings are noted, so that they are known whatever
+        happens then.
 
         Raises:
             InvalidValueError: one is no Partition.
             RecordingEndedError: the recording has ended.
             LimitError, ForbiddenError: the broker does not take them; says why.
         """
-        deadline, notes = Deadline(timeout), self._notes
+        notes = self._notes
+        if notes.info.has_ended:
+            raise RecordingEndedError(
+                f"{notes.info!r} has ended: add partitions within its block, or begin another"
+            )
         for each in partitions:
             if not isinstance(each, Partition):
                 raise InvalidValueError(f"{each!r:.60} is no Partition, so it cannot be added")
         kept = [await self._with_content(each) for each in partitions]
+        deadline = Deadline(timeout)
         await self._look(deadline)
         if notes.must_freeze:
             await self._freeze_again("changed", deadline)
@@ -176,6 +160,13 @@ class Recorder:
                 f"and the recording {self._key!r} #{self.recording.number} in graph "
                 f"{self._name!r} could not be ended; what was added to it is stored: {problem}"
             )
+        finally:
+            await self._follow_no_longer()
+
+    async def _follow_no_longer(self) -> None:
+        changes, self._changes = self._changes, None
+        if changes is not None:
+            await changes.close()
 
     async def _end(self, *, failed: bool) -> None:
         deadline, notes = Deadline(self._timeout), self._notes
@@ -198,39 +189,9 @@ class Recorder:
 
     async def _look(self, deadline: Deadline, *, through: int | None = None) -> None:
         """Note the changes of settings that are not noted yet."""
-        welcome, after = self._session.welcome, self.recording.noted_through
-        try:
-            noted = await self._changes(after, through, deadline)
-        except CompactedError:
-            noted = await self._last_changes(after, through, deadline)
-        is_partial = welcome is not None and welcome.reads is not None
-        self._notes.note(noted._replace(is_all=noted.is_all and not is_partial))
-
-    async def _changes(self, after: int, through: int | None, deadline: Deadline) -> Noted:
-        found: list[RecordedChange] = []
-        position, goal = after, through
-        while goal is None or position < goal:
-            asked = ReadEvents([_SETTINGS], position, through)
-            part = await self._ask(asked, EventRange, deadline)
-            goal = part.head if goal is None else min(goal, part.head)
-            found += [
-                RecordedChange(event.seq, event.body.address)
-                for event in map(codec.decode_event, part.events)
-                if isinstance(event.body, SettingsChanged)
-            ]
-            position = part.through
-        return Noted(found, position)
-
-    async def _last_changes(self, after: int, through: int | None, deadline: Deadline) -> Noted:
-        """Return the last change of each component: of the others nobody knows any more."""
-        state, _ = await self._session.fetch_state([_SETTINGS], timeout=deadline.left())
-        end = state.seq if through is None else through
-        found = [
-            RecordedChange(entry.seq, address)
-            for address, entry in state.settings.items()
-            if after < entry.seq <= end
-        ]
-        return Noted(sorted(found, key=lambda each: each.seq), end, is_all=False)
+        notes, changes = self._notes, self._changes
+        if changes is not None:
+            notes.note(await changes.behind(notes.info.noted_through, through, deadline))
 
     async def _tell_all(self, commands: Iterable[Told], deadline: Deadline) -> None:
         for told in commands:

@@ -102,12 +102,10 @@ class Content:
         for _ in range(min(most, len(self._touched))):
             self._digest(self._touched.pop())
 
-    def digest_in(self, slot: Slot) -> bytes | None:
-        """Return the digest of what stands in a slot now; None: nothing does."""
-        if slot in self._touched:
-            self._touched.discard(slot)
-            self._digest(slot)
-        return self._tree.get(slot)
+    def tree(self) -> FingerprintTree:
+        """Return the digests of all slots as they are now; do not change it."""
+        self.digest_some(len(self._touched))
+        return self._tree
 
     def fingerprint(self) -> Fingerprint:
         """Return the fingerprint of the content as it is now."""

@@ -58,9 +58,10 @@ class ClockOffset:
 class LeaseSeen:
     """One lease as its program saw it. Times are the program's wall clock.
 
-    ``heard`` is when answered calls were asked; ``renewed`` when heartbeats were sent;
-    ``goodbye_seq`` what its goodbye was answered with. ``is_whole`` False: some of what it saw is
-    not known, as the trace is damaged; a goodbye may be among it.
+    ``heard`` is when answered calls were asked; ``renewed`` when heartbeats were sent; ``leaving``
+    when it first said goodbye, ``goodbye`` when that was answered, with ``goodbye_seq``.
+    ``is_whole`` False: some of what it saw is not known, as the trace is damaged; a goodbye may be
+    among it.
     """
 
     place: Place
@@ -74,6 +75,7 @@ class LeaseSeen:
     goodbye: float | None = None
     goodbye_seq: int = 0
     left: float | None = None
+    leaving: float | None = None
     is_whole: bool = True
 
 
@@ -220,6 +222,8 @@ class EndingCheck:
         reason = body.reason if isinstance(body, SessionClosed | ProcessClosed) else None
         allowed_s = lease.ttl_s if reason is EndReason.EXPIRED else GRACE_S
         self._checked["G7"] += 1
+        if reason is EndReason.CLOSED and _may_have_left(lease, ended):
+            return  # its goodbye was heard, and its answer lost
         heard = [at for at in lease.heard if at + lease.offset.least <= ended]
         if heard and ended - heard[-1] - lease.offset.least < allowed_s - CLOCK_S:
             what = (f"was ended ({reason.value if reason else 'no reason'}) "
@@ -287,3 +291,7 @@ class EndingCheck:
 
     def _found(self, lease: LeaseSeen, what: str, *seqs: int) -> Finding:
         return Finding("G7", lease.place, f"{lease.kind} {lease.client} {what}", seqs=seqs)
+
+
+def _may_have_left(lease: LeaseSeen, ended: float) -> bool:
+    return lease.leaving is not None and lease.leaving + lease.offset.least - CLOCK_S <= ended

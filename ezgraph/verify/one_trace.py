@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
+from ezgraph.protocol.commands import Goodbye
 from ezgraph.protocol.replies import ChangeReply, Done, Refusal
 from ezgraph.verify.calls import (
     CallSeen,
@@ -273,6 +274,9 @@ class TraceCheck:
 
     def _asked(self, body: Asked, place: Place, mono: float) -> None:
         self._open[body.session, body.call] = _OpenCall(body, place, mono)
+        lease = self._session(body.session).lease
+        if body.name == Goodbye.__name__ and lease is not None and lease.leaving is None:
+            lease.leaving = place.wall
 
     def _cancelled(self, body: Cancelled, _place: Place, _mono: float) -> None:
         self._open.pop((body.session, body.call), None)

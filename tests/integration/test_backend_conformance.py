@@ -582,6 +582,25 @@ def test_recordings_are_numbered_per_artifact_and_listed(conn: Connection) -> No
     assert list(conn.list_recordings("another")) == []
 
 
+def test_of_many_threads_that_begin_a_recording_each_has_its_own(backend: Backend[Any]) -> None:
+    start = snapshot()
+    numbers: list[int] = []
+    with backend.connect() as conn:
+        conn.write_snapshot(start)
+
+    def begin() -> None:
+        with backend.connect() as own:
+            numbers.extend(own.write_recording(recording(start)).number for _ in range(3))
+
+    threads = [threading.Thread(target=begin) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(numbers) == list(range(1, 13))
+
+
 def test_a_recording_that_has_ended_stays_as_it_is(conn: Connection) -> None:
     start = snapshot()
     conn.write_snapshot(start)
@@ -590,8 +609,12 @@ def test_a_recording_that_has_ended_stays_as_it_is(conn: Connection) -> None:
     again = conn.write_recording(done)
     with pytest.raises(RecordingEndedError, match=r"recording 1 of 'raw'.*seq 9.*begin another"):
         conn.write_recording(replace(done, last_seq=10))
+    for late in ([written_in("mon", 8, start)], ()), ((), [RecordedChange(8, "AMP")]):
+        with pytest.raises(RecordingEndedError):
+            conn.write_recording(done, *late)
 
     assert again == done
+    assert conn.read_artifact_partitions(RAW) == ()
     assert conn.read_recording("rig", "raw", 1).info == done
 
 

@@ -168,6 +168,9 @@ EXPECTED = {
         "opening a root with 50 children",
         "a reader's memory beyond its result",
         "a command while 3 MiB flow, p99",
+        "chunks of 0.0625 MiB, through the relay",
+        "a command while 3 MiB flow directly, p99",
+        "a command while 3 MiB flow through the relay, p99",
     ],
     "u": [
         *(

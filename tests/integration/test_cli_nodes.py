@@ -236,7 +236,7 @@ def test_where_nobody_serves_nodes_is_said_in_time() -> None:
     done = CliRunner().invoke(app, words)
 
     assert done.exit_code == 1
-    assert "is gone, or was never there" in done.stderr
+    assert "see whether it runs" in done.stderr
 
 
 def test_without_a_graph_it_is_said_what_to_name() -> None:

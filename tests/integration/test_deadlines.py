@@ -33,6 +33,8 @@ from ezgraph.client.aio import Session
 from ezgraph.client.replica import Replica
 from ezgraph.config import Address
 from ezgraph.errors import JournalFailedError
+from ezgraph.nodes import EmptyNode
+from ezgraph.protocol.artifacts import Artifact
 from ezgraph.testing import FlakyMemory
 
 if TYPE_CHECKING:
@@ -77,6 +79,12 @@ ARGUMENTS: dict[str, Any] = {
     "operation": "move",
     "address": "SYS/A",
     "field_path": "gain",
+    "when": 1,
+    "old": 1,
+    "tag_or_fingerprint": "good",
+    "artifact": Artifact("raw"),
+    "root": EmptyNode(),
+    "name": "run",
 }
 """What is given to required parameters, by name: a new one fails here until it has a value."""
 
@@ -127,7 +135,8 @@ def check(outcome: Outcome, address: object, *kinds: type[EzGraphError]) -> None
 async def async_outcome(client: object, name: str) -> Outcome:
     begun, error = monotonic(), None
     try:
-        await ask(client, name)
+        answer = ask(client, name)
+        await (answer.__aenter__() if hasattr(answer, "__aenter__") else answer)
     except Exception as raised:  # noqa: BLE001 - looked at by the test
         error = raised
     return Outcome(name, error, monotonic() - begun)
@@ -136,7 +145,9 @@ async def async_outcome(client: object, name: str) -> Outcome:
 def blocking_outcome(client: object, name: str) -> Outcome:
     begun, error = monotonic(), None
     try:
-        ask(client, name)
+        answer = ask(client, name)
+        if hasattr(answer, "__enter__"):
+            answer.__enter__()
     except Exception as raised:  # noqa: BLE001 - looked at by the test
         error = raised
     return Outcome(name, error, monotonic() - begun)

@@ -28,6 +28,8 @@ from ezgraph import (
     ProcessControlClient,
     sync,
 )
+from ezgraph.nodes import EmptyNode
+from ezgraph.protocol.artifacts import Artifact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +56,12 @@ ARGUMENTS: dict[str, Any] = {
     "field_path": "gain",
     "unit": "SYS/A",
     "operation": "PING",
-    "root": None,
+    "root": EmptyNode(),
     "name": "run",
+    "when": 1,
+    "old": 1,
+    "tag_or_fingerprint": "good",
+    "artifact": Artifact("raw"),
 }
 LOCAL = {"set_request_handler", "take_changes", "take_no_changes"}
 """What only notes what is to be done when somebody asks."""
@@ -80,6 +86,9 @@ def outcome(client: object, name: str) -> str:
     ]
     try:
         result = method(**{each: ARGUMENTS[each] for each in needed})
+        if name == "record":  # it asks when its block is entered
+            result = getattr(result, "__aenter__", None) or result.__enter__
+            result = result()
         if inspect.iscoroutine(result):
             result.send(None)
     except ContextClosedError as error:

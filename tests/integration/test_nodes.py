@@ -299,6 +299,7 @@ def test_a_host_that_is_killed_in_mid_read_is_a_typed_error_by_the_deadline(
 
         def kill_when_stuck() -> None:
             program.hear()
+            _until(lambda: len(done) == node_host.SLOW_READS)
             program.kill()
 
         killer = threading.Thread(target=kill_when_stuck)

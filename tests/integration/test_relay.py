@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from time import monotonic
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +16,15 @@ import pytest
 import zmq
 
 from ezgraph.broker.gate import Gate
-from ezgraph.broker.relay import Relay, RelayLimits, ServedAt
+from ezgraph.broker.relay import Relay, RelayLimits, ServedAt, StandbyRelay
+from ezgraph.broker.resolving import Resolver
 from ezgraph.config import Address
 from ezgraph.errors import NodeHostGoneError
 from ezgraph.keys.curve import new_pair, serve_with
 from ezgraph.nodes import ArrayNode, NodeHost, NodeServer, RemoteTree, RootNode
 from ezgraph.nodes.endpoint import Endpoint
 from ezgraph.protocol.roles import ADMIN, Access, Identity
+from ezgraph.state.nodes import HostEntry, NodesState
 from ezgraph.wire import relaying
 from ezgraph.wire.nodes import request_frame
 from tests.fuzz import zmtp
@@ -48,11 +51,13 @@ class Hosts(dict[str, ServedAt]):
 
 @contextmanager
 def through_relay(
-    hosts: Hosts, new_gate: Any = None, **limits: float
+    hosts: Hosts, new_gate: Any = None, resolver: Resolver | None = None, **limits: float
 ) -> Iterator[tuple[Relay, Callable[[str], Endpoint]]]:
     """Have a relay, and what makes the way through it to one owner's host."""
     chosen = RelayLimits()._replace(**limits)  # type: ignore[arg-type]
-    relay = Relay("127.0.0.1", 31_000, hosts.find, new_gate=new_gate, limits=chosen)
+    relay = Relay(
+        "127.0.0.1", 31_000, hosts.find, new_gate=new_gate, limits=chosen, resolver=resolver
+    )
     address = Address("127.0.0.1", relay.start())
 
     def through(owner: str) -> Endpoint:
@@ -80,13 +85,14 @@ def until(is_so: Callable[[], bool], seconds: float = 5.0) -> None:
 
 
 @contextmanager
-def stranger(relay: Relay) -> Iterator[zmq.Socket[bytes]]:
+def stranger(relay: Relay | StandbyRelay) -> Iterator[zmq.Socket[bytes]]:
     """A socket that says whatever it likes, and hears when it is hung up on."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = context.socket(zmq.DEALER)
     dealer.set(zmq.RECONNECT_IVL, -1)
     dealer.set(zmq.SNDTIMEO, 5_000)
-    dealer.connect(f"tcp://127.0.0.1:{relay.port}")
+    port = relay.port() if isinstance(relay, StandbyRelay) else relay.port
+    dealer.connect(f"tcp://127.0.0.1:{port}")
     try:
         yield dealer
     finally:
@@ -218,6 +224,37 @@ def test_a_host_that_does_not_answer_is_given_up(is_full: bool) -> None:
             until(lambda: "pairs=0" in repr(relay))
 
 
+def test_a_name_that_is_looked_up_for_long_holds_up_only_who_needs_it() -> None:
+    answers = threading.Event()
+
+    def look_up(host: str) -> str:
+        if host != "slow.lab":
+            raise OSError(f"{host} is unknown")
+        assert answers.wait(10.0)
+        return "127.0.0.1"
+
+    with served() as (host, hosts):
+        for name in ("slow", "unknown"):
+            hosts[name] = ServedAt([f"{name}.lab:{host.address.port}"], None)
+        with (
+            through_relay(hosts, resolver=Resolver(look_up)) as (_, through),
+            RemoteTree([through("slow")], grace_s=10.0) as slow,
+            RemoteTree([through("unknown")], grace_s=0.3) as unknown,
+            RemoteTree([through("me")]) as other,
+        ):
+            found: list[RootNode] = []
+            reader = threading.Thread(target=lambda: found.append(RootNode(slow)))
+            reader.start()
+
+            assert RootNode(other)["g1"][3].read().size == 200
+            with pytest.raises(NodeHostGoneError):
+                RootNode(unknown)
+            assert found == []
+            answers.set()
+            reader.join()
+            assert found[0]["g1"][3].read().size == 200
+
+
 def test_a_reader_that_leaves_leaves_nothing_at_the_relay_or_the_host() -> None:
     with served() as (host, hosts), through_relay(hosts) as (relay, through):
         for _ in range(5):
@@ -343,6 +380,52 @@ def _send_all(sock: socket.socket, part: bytes, times: int) -> None:
         sock.sendall(part)
 
 
+# --- the broker's own ---
+
+
+class Served(NodesState):
+    """Served graphs that cannot be looked at the first time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+
+    def __len__(self) -> int:
+        return 1
+
+    def host(self, name: str, owner: str) -> HostEntry | None:
+        self.looks += 1
+        if self.looks == 1:
+            raise RuntimeError("a fault of our own")
+        return None
+
+
+def test_a_relay_that_fails_is_started_anew(caplog: pytest.LogCaptureFixture) -> None:
+    state: Any = SimpleNamespace(served=Served())
+    relay = StandbyRelay("127.0.0.1", lambda: state, new_gate=None)
+    try:
+        relay.mind(31_000, now=0.0)
+        with stranger(relay) as reader:
+            reader.send(relaying.relay_frame(NAME, "me"))
+            until(lambda: "fails" in caplog.text)
+        until(lambda: _mind(relay, 1.0) is None)
+        assert _mind(relay, 2.0) is None  # not at once, as it may fail again
+        assert _mind(relay, 20.0) is not None
+        with stranger(relay) as reader:
+            ends = reader.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            reader.send(relaying.relay_frame(NAME, "me"))
+            assert ends.poll(5_000)
+            reader.disable_monitor()
+            ends.close()
+    finally:
+        relay.stop()
+
+
+def _mind(relay: StandbyRelay, now: float) -> int | None:
+    relay.mind(31_000, now)
+    return relay.port()
+
+
 # --- keys ---
 
 
@@ -365,32 +448,46 @@ def _access(keys: tuple[bytes, ...]) -> Access:
     return Access([Identity(f"key{n}", key.hex(), ADMIN) for n, key in enumerate(keys)])
 
 
+def gate_of(admitted: Admitted) -> Callable[[Any], Gate]:
+    return lambda context: Gate(context, BROKER_PUBLIC, BROKER_SECRET, admitted)
+
+
+def secure_as(public: bytes, secret: bytes) -> Any:
+    def secure(sock: Any, _: Address) -> None:
+        sock.set(zmq.CURVE_PUBLICKEY, public)
+        sock.set(zmq.CURVE_SECRETKEY, secret)
+        sock.set(zmq.CURVE_SERVERKEY, BROKER_PUBLIC)
+
+    return secure
+
+
+def test_of_one_key_there_are_so_many_readers_and_others_have_their_own() -> None:
+    mine, other = new_pair(), new_pair()
+    gate = gate_of(Admitted(mine[0], other[0]))
+    with served() as (_, hosts), through_relay(hosts, gate, pairs_per_key=1) as (_, through):
+        with (
+            RemoteTree([through("me")], secure=secure_as(*mine)) as first,
+            RemoteTree([through("me")], secure=secure_as(*mine), grace_s=0.3) as second,
+            RemoteTree([through("me")], secure=secure_as(*other)) as third,
+        ):
+            graph = RootNode(first)
+            with pytest.raises(NodeHostGoneError):
+                RootNode(second)
+
+            assert graph["g1"][3].read().size == 200
+            assert RootNode(third)["g1"][3].read().size == 200
+
+
 def test_an_unknown_key_is_not_let_in_and_one_that_is_revoked_is_hung_up_on() -> None:
     (mine, my_secret), (other, other_secret) = new_pair(), new_pair()
     admitted = Admitted(mine)
-
-    def new_gate(context: Any) -> Gate:
-        return Gate(context, BROKER_PUBLIC, BROKER_SECRET, admitted)
-
-    def secure_as(public: bytes, secret: bytes) -> Any:
-        def secure(sock: Any, _: Address) -> None:
-            sock.set(zmq.CURVE_PUBLICKEY, public)
-            sock.set(zmq.CURVE_SECRETKEY, secret)
-            sock.set(zmq.CURVE_SERVERKEY, BROKER_PUBLIC)
-
-        return secure
-
-    with served() as (_, hosts), through_relay(hosts, new_gate) as (relay, through):
-        options: dict[str, Any] = {"grace_s": 0.3, "timeout": 3.0}
-        with RemoteTree(
-            [through("me")], secure=secure_as(mine, my_secret), **options
-        ) as tree:
+    with served() as (_, hosts), through_relay(hosts, gate_of(admitted)) as (relay, through):
+        me, stranger_ = secure_as(mine, my_secret), secure_as(other, other_secret)
+        with RemoteTree([through("me")], secure=me, grace_s=1.0) as tree:
             graph = RootNode(tree)
             assert graph["g1"][3].read().size == 200
             with (
-                RemoteTree(
-                    [through("me")], secure=secure_as(other, other_secret), **options
-                ) as strange,
+                RemoteTree([through("me")], secure=stranger_, grace_s=0.3) as strange,
                 pytest.raises(NodeHostGoneError),
             ):
                 RootNode(strange)

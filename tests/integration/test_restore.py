@@ -17,6 +17,7 @@ from ezgraph import (
     sync,
 )
 from ezgraph.errors import InvalidCommandError, UnknownTagError
+from ezgraph.protocol.commands import ChangeConfig, Connect
 from ezgraph.protocol.events import Event, SettingsSettled, StateRestored
 from ezgraph.settings import Setting, Settings, SettingsHost
 
@@ -106,7 +107,7 @@ def test_the_blocking_form_does_the_same(broker: GraphServer) -> None:
             frozen = ctx.freeze("stage", tag="home")
             ctx.update_setting(STAGE, "cutoff", 12.0)
 
-            report = ctx.restore(frozen.fingerprint, name="stage", dry_run=False)
+            report = ctx.restore(frozen, dry_run=False)
 
             assert host.settings == FilterSettings()
             assert report.owed == []
@@ -141,6 +142,24 @@ async def test_a_veto_names_who_and_why_and_changes_nothing(broker: GraphServer)
         assert host.settings == FilterSettings()
 
 
+@awaited
+async def test_a_validator_that_would_make_something_else_of_it_is_a_veto(
+    broker: GraphServer,
+) -> None:
+    async with ProcessControlClient(broker.address) as owner, GraphContext(broker.address) as ctx:
+        host = SettingsHost(owner, FILTER, FilterSettings(cutoff=5.0))
+        await host.start()
+        await ctx.freeze("rig", tag="low")
+        await host.replace(FilterSettings())
+        host.validators.append(lambda wanted, _: FilterSettings(cutoff=max(wanted.cutoff, 10.0)))
+
+        report = await ctx.restore("low")
+
+        assert [each[0] for each in report.vetoed] == [FILTER]
+        assert "would put other settings in place" in report.vetoed[0][2]
+        assert host.settings == FilterSettings()
+
+
 def other_program(whose: str) -> bool:
     return whose.startswith("session ") and "pid" in whose
 
@@ -158,6 +177,24 @@ async def test_a_program_that_cannot_check_is_a_veto(broker: GraphServer) -> Non
 
         assert [each[0] for each in report.vetoed] == [STAGE]
         assert "check=" in report.vetoed[0][2]
+
+
+@awaited
+async def test_fields_that_are_named_by_numbers_are_in_the_way(broker: GraphServer) -> None:
+    async with ProcessControlClient(broker.address) as owner, GraphContext(broker.address) as ctx:
+        await owner.register([STAGE])
+        await owner.report_settings_update(STAGE, {1: "a", "x": {2: "a"}})
+        await ctx.freeze("rig", tag="numbers")
+        await owner.report_settings_update(STAGE, {1: "b", "x": {2: "b"}})
+
+        report = await ctx.restore("numbers")
+        await owner.report_settings_update(STAGE, {1: "a", "x": {2: "b"}})
+        within = await ctx.restore("numbers")
+
+        assert [each[0] for each in report.cannot] == [f"settings {STAGE}"]
+        assert "1: no names" in report.cannot[0][1]
+        assert within.cannot == []
+        assert [each[:2] for each in within.settings] == [(STAGE, {"x": {2: "a"}})]
 
 
 def test_a_blocking_program_is_asked_in_a_thread_and_its_check_may_veto(
@@ -179,6 +216,29 @@ def test_a_blocking_program_is_asked_in_a_thread_and_its_check_may_veto(
 
             assert [each[0] for each in report.vetoed] == [STAGE]
             assert report.vetoed[0][2] == "not one"
+
+
+@awaited
+async def test_what_a_restore_took_from_its_asker_is_not_declared_again(
+    broker: GraphServer,
+) -> None:
+    async with GraphContext(broker.address) as ctx:
+        await ctx.config.put("filter", "mine", 1, ephemeral=True)
+        frozen = await ctx.freeze("rig", tag="mine")
+        await ctx.connect("MINE", "SINCE")
+        await ctx.config.put("filter", "mine", 2, ephemeral=True)
+        await ctx.config.put("filter", "later", 2, ephemeral=True)
+        await ctx.restore(frozen, dry_run=False)
+
+        declared = list(ctx._declared.commands(is_new=True))
+        await ctx.redeclare()
+        now = await ctx.state()
+
+        puts = [put for each in declared if isinstance(each, ChangeConfig) for put in each.puts]
+        assert [(put.key, put.value) for put in puts] == [(("mine",), 1)]
+        assert not any(isinstance(each, Connect) for each in declared)
+        assert now.content_fingerprint() == frozen.fingerprint
+        assert now.config.owners == {ctx.session_id}
 
 
 @awaited

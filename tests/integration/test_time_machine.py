@@ -18,8 +18,10 @@ from ezgraph import (
     AmbiguousTimeWarning,
     Artifact,
     GraphContext,
+    InvalidCommandError,
     InvalidValueError,
     Partition,
+    RecordingEndedError,
     Snapshot,
     TagExistsError,
     UnknownComponentError,
@@ -227,7 +229,8 @@ def test_any_two_of_tag_seq_time_live_and_snapshot_are_compared(
         settings = ctx.diff(old, new, **given).settings
         return [(f.old, f.new) for each in settings.changed for f in each.fields]
 
-    for old in (seq, was, one, one.graph, ctx.at(seq), "compared@one-of-two", "one-of-two"):
+    kept: list[Any] = [one.fingerprint, str(one.fingerprint), "compared@one-of-two", "one-of-two"]
+    for old in (seq, was, one, one.graph, ctx.at(seq), *kept):
         assert gains(old, "live") == [(1.0, 2.0)]
         assert gains("compared@two-of-two", old) == [(2.0, 1.0)]
         assert not ctx.diff(old, one)
@@ -235,12 +238,15 @@ def test_any_two_of_tag_seq_time_live_and_snapshot_are_compared(
     live = in_async_form(address, lambda c: c.diff("compared@two-of-two"))
     assert [tuple(edge) for edge in live.edges_added] == [("compared/a", "compared/b")]
     assert not live.settings
-    with pytest.raises(InvalidValueError, match=r"several graphs have a tag 'two-of-two'"):
+    with pytest.raises(InvalidCommandError, match=r"several graphs have a tag 'two-of-two'"):
         ctx.diff("two-of-two")
     with pytest.raises(UnknownTagError, match="no graph has a tag 'none'"):
         ctx.diff("none")
     with pytest.raises(UnknownTagError):
         ctx.diff("compared@none")
+    with pytest.raises(UnknownSnapshotError):
+        ctx.diff("0" * 32)
+    assert not ctx.diff(ctx.freeze("compared", fetch=False))
     for bad in (None, True, b"one", 1j):
         with pytest.raises(InvalidValueError, match="names no rig"):
             ctx.diff(bad)  # type: ignore[arg-type]
@@ -343,6 +349,17 @@ def test_of_a_process_that_crashed_in_the_block_all_that_it_added_is_known(
     assert start.settings[rig.unit].field("gain") == 1.0
     later = ctx.settings_events(after_seq=found.info.noted_through)
     assert [each.seq for each in later if each.component_address == rig.unit] == [changed]
+
+
+def test_an_ended_recording_takes_nothing_more(ctx: sync.GraphContext) -> None:
+    with ctx.record(RAW, "over") as rec:
+        rec.add(Partition({"run": 1}))
+    head = ctx.sync()
+
+    with pytest.raises(RecordingEndedError, match="has ended: add partitions within its block"):
+        rec.add(Partition({"run": 2}))
+
+    assert ctx.sync() == head
 
 
 def test_what_is_in_a_recording_is_read_from_the_file_alone(

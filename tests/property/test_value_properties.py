@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import jsonschema
@@ -17,14 +17,34 @@ from ezgraph.backends.stored_graphs import Written, read_graph, write_graph
 from ezgraph.protocol.artifacts import Artifact, Partition, PartitionKey
 from ezgraph.protocol.differences import GraphDiff, difference
 from ezgraph.protocol.fingerprint_tree import FingerprintTree
-from ezgraph.protocol.fingerprints import Fingerprint, canonical
+from ezgraph.protocol.fingerprints import Fingerprint, canonical, named, named_with
 from ezgraph.protocol.graphs import Graph, Snapshot
-from ezgraph.protocol.stored import PartitionRow
+from ezgraph.protocol.metadata import ComponentMetadata, SettingsFieldMetadata
+from ezgraph.protocol.recordings import (
+    RecordedChange,
+    RecordedPartition,
+    Recording,
+    RecordingInfo,
+)
+from ezgraph.protocol.stored import PartitionRow, RecordingRow
 from ezgraph.protocol.tagged import from_tagged, to_tagged
 from ezgraph.testing import strategies as ours
 from ezgraph.wire import codec
 
 quick = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+
+
+DATACLASSES = (
+    ours.messages(ComponentMetadata), ours.messages(SettingsFieldMetadata), ours.artifacts
+)
+
+
+@given(st.one_of(*DATACLASSES))
+@quick
+def test_the_quick_form_of_an_encoding_is_the_one_that_walks_the_fields(value: Any) -> None:
+    first = fields(value)[0].name
+
+    assert named(value) == named_with(value, {first: getattr(value, first)})
 
 
 VALIDATORS: dict[Any, Any] = {}
@@ -99,6 +119,25 @@ def test_an_artifact_comes_back(artifact: Artifact) -> None:
     decoded: Artifact = codec.decode(codec.encode(artifact), Artifact)
     assert decoded == artifact
     assert hash(decoded) == hash(artifact)
+
+
+@given(
+    ours.recordings,
+    st.lists(ours.recorded_partitions, max_size=2).map(tuple),
+    st.lists(ours.recorded_changes, max_size=2).map(tuple),
+)
+@quick
+def test_a_recording_comes_back(
+    info: RecordingInfo,
+    partitions: tuple[RecordedPartition, ...],
+    changes: tuple[RecordedChange, ...],
+) -> None:
+    recording = Recording(info, partitions, changes)
+
+    assert through_json(recording) == recording
+    assert through_json(info) == info
+    row = RecordingRow(info)
+    assert codec.decode(codec.encode(row), RecordingRow) == row
 
 
 @given(ours.graphs, st.integers(0, 2**62), st.floats(0, 4e9), st.text(max_size=5))
@@ -176,7 +215,7 @@ def test_arrays_of_every_layout_come_back_from_json() -> None:
         assert np.array_equal(back, each)
 
 
-@pytest.mark.parametrize("cls", [Artifact, Partition, Graph, Snapshot, GraphDiff])
+@pytest.mark.parametrize("cls", [Artifact, Partition, Graph, Snapshot, GraphDiff, Recording])
 def test_a_schema_is_one_of_json_schema_and_refuses_other_things(cls: Any) -> None:
     checked = validator(cls)
 

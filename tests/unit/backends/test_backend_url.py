@@ -100,9 +100,9 @@ def test_a_path_object_is_the_same_as_its_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("", "known schemes are memory, sqlite"),
-        ("rig.db", "known schemes are memory, sqlite"),
-        ("postgres://host/db", "known schemes are memory, sqlite"),
+        ("", "known schemes are ezgraph, memory, sqlite"),
+        ("rig.db", "known schemes are ezgraph, memory, sqlite"),
+        ("postgres://host/db", "known schemes are ezgraph, memory, sqlite"),
         ("memory://name", "it has no name"),
         ("memory:", "it has no name"),
         ("sqlite://rig.db", "three or four slashes"),

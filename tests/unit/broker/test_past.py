@@ -324,7 +324,8 @@ def test_a_time_is_found_also_where_nobody_noted_the_clock(
 
     for at in (9.0, 10.0, 11.5, 12.5, 13.7, 14.5, 16.5, 18.0, 99.0):
         expected = seq_at(journal, at)
-        assert found(at) == SeqFound(expected.seq, [tuple(each) for each in expected.steps])
+        steps_told = [(each.seq, each.before, each.after) for each in expected.steps]
+        assert found(at) == SeqFound(expected.seq, steps_told)
     assert len(found(14.5).steps) == 2
 
 

@@ -15,6 +15,7 @@ from ezgraph.protocol.commands import (
     ChangeSettings,
     Connect,
     Goodbye,
+    RegisterMetadata,
     ReportSettings,
     TakeOver,
     UpdateUnits,
@@ -30,6 +31,13 @@ from ezgraph.protocol.events import (
 )
 from ezgraph.protocol.graph_content import GraphContent
 from ezgraph.protocol.graphs import Graph
+from ezgraph.protocol.metadata import (
+    ComponentMetadata,
+    DynamicSettingsMetadata,
+    GraphMetadata,
+    SettingsFieldMetadata,
+    SettingsSchemaMetadata,
+)
 from ezgraph.protocol.patterns import parse_pattern
 from ezgraph.protocol.replies import Handed, Refusal, Reply, RestoreReport
 from ezgraph.protocol.roles import EVERYTHING, Access, Identity, Role
@@ -291,6 +299,22 @@ def test_owners_are_asked_again_where_the_plan_is_another_one_by_now(post: Post)
     assert isinstance(made[0], StateRestored)
 
 
+def test_an_owner_that_comes_meanwhile_is_asked_too(post: Post) -> None:
+    post.desk.ask(OWNER, UpdateUnits([], [UNIT]))
+    post.sent()
+    post.ask()
+    (second,) = post.handed()
+    post.desk.join(NEXT, "process")
+    post.desk.ask(NEXT, UpdateUnits([UNIT], []))
+    post.agree(second)
+    assert post.decide() == []
+
+    handed = [(to, reply.request) for to, reply in post.sent() if isinstance(reply, Handed)]
+
+    checks = [(to, each.address) for to, each in handed if isinstance(each, SettingsCheckRequest)]
+    assert sorted(checks) == [(NEXT, UNIT), (OWNER, SECOND)]
+
+
 def test_what_changes_meanwhile_and_does_not_matter_asks_nobody_again(post: Post) -> None:
     post.ask()
     checks = post.handed()
@@ -404,6 +428,28 @@ def test_an_owner_that_ends_in_between_is_handed_it_when_it_registers_again(post
     assert request.changes == {"gain": 1}
     assert post.desk.state.owed.keys() == {SECOND}
     assert post.desk.state.settings[UNIT].value == value(gain=1)
+
+
+def test_what_does_not_fit_the_program_that_comes_is_settled_with_the_reason(post: Post) -> None:
+    done(post)
+    post.desk.ask(OWNER, Goodbye())
+    post.decide()
+    fields = [SettingsFieldMetadata("gain", "int", bounds=(5, 9))]
+    schema = SettingsSchemaMetadata("test", "Settings", fields)
+    part = ComponentMetadata(
+        UNIT, UNIT, "m.Unit", "m.S", (None, {"gain": 6}), DynamicSettingsMetadata(enabled=True),
+        settings_schema=schema,
+    )
+    post.desk.ask(OTHER, RegisterMetadata(GraphMetadata(components={UNIT: part})))
+    post.desk.join(NEXT, "process")
+    post.desk.ask(NEXT, UpdateUnits([UNIT], []))
+
+    (settled,) = post.decide()
+
+    assert post.handed(NEXT) == []
+    assert isinstance(settled, SettingsSettled)
+    assert (settled.address, "gain" in str(settled.why_not)) == (UNIT, True)
+    assert post.desk.state.owed.keys() == {SECOND}
 
 
 def test_a_unit_that_nobody_runs_is_owed_without_anybody_being_asked(post: Post) -> None:
@@ -541,7 +587,7 @@ def test_who_may_not_restore_or_not_read_everything_is_refused_at_once(post: Pos
     assert isinstance(no_reading, Refusal)
     assert (no_verb.code, no_reading.code) == ("forbidden", "forbidden")
     assert "restore snapshot/rig" in no_verb.message
-    assert "settings" in no_reading.message
+    assert "may not read all that a snapshot has (it reads settings" in no_reading.message
 
 
 def test_each_verb_of_what_a_restore_changes_is_needed_and_a_dry_run_names_what_lacks(

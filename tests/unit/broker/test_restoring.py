@@ -312,7 +312,11 @@ def test_bounds_of_this_broker_are_in_the_way(rig: Rig) -> None:
 
     plan = rig.plan(graph, max_persistent_edges=1, max_config_entries=1)
 
+    many = rig.plan(graph, max_restored_changes=3)
+
     told = " ".join(each.why for each in plan.cannot)
+    assert [each.what for each in many.cannot] == ["so many changes"]
+    assert "there would be 4" in many.cannot[0].why
     assert "max_persistent_edges" in told
     assert "max_config_entries" in told
 
@@ -344,6 +348,24 @@ def test_a_mapping_without_a_schema_can_lose_fields_and_one_with_a_schema_cannot
     assert bound is not None
     assert (free.changes, free.whole) == ({"a": 3}, True)
     assert (bound.changes, bound.whole, bound.stays) == ({"gain": 2.0}, False, ("mode",))
+
+
+@pytest.mark.parametrize("name", [1, "a.b", "", None])
+def test_fields_whose_names_are_no_path_are_left_as_they_are_or_in_the_way(name: Any) -> None:
+    def held(gain: int, odd: object, **more: Any) -> SettingsSnapshotValue:
+        return SettingsSnapshotValue(None, "", {"gain": gain, name: odd, **more})
+
+    same = change_towards(held(1, "x"), held(2, "x"), None)
+    other = change_towards(held(1, "x"), held(2, "y"), None)
+    come = change_towards(value(gain=1), held(2, "x"), None)
+    gone = change_towards(held(1, "x"), value(gain=2), None)
+    lost = change_towards(held(1, "x", more=1), held(2, "x"), None)
+
+    assert same is not None
+    assert (same.changes, same.whole, same.unfit) == ({"gain": 2}, False, ())
+    for each in (other, come, gone, lost):
+        assert each is not None
+        assert (each.changes, len(each.unfit)) == ({}, 1)
 
 
 def test_plans_that_do_the_same_have_the_same_mark(rig: Rig) -> None:

@@ -238,7 +238,10 @@ def test_killed_at_any_step_there_is_all_of_what_was_recorded_or_nothing(start: 
         shutil.copytree(start, folder)
         path = folder / "rig.db"
 
-        was_killed = killed_at(step, lambda path=path: record(path), path)  # type: ignore[misc]
+        def work(path: Path = path) -> None:
+            record(path)
+
+        was_killed = killed_at(step, work, path)
 
         found.append(seen(path))
         assert isinstance(record(path), RecordingStored)  # the same program asks the same again

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ezgraph.client.blocking import run
+from ezgraph.client.watch import Compacted, Progress
 from ezgraph.errors import (
     BrokerUnreachableError,
     CompactedError,
     EzGraphError,
+    ForbiddenError,
     InvalidValueError,
     MalformedMessageError,
     NoSessionError,
@@ -30,6 +33,8 @@ from ezgraph.wire import codec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ezgraph.names import Key
 
 RAW = Artifact("raw", storage="/data")
 WELCOME = Welcome(1, "1", "c", 1, 0, 1, "s1", b"", 6.0, 1)
@@ -53,6 +58,23 @@ class PlayedSession:
     head: int = 0
     failure: EzGraphError | None = None
     asked: list[object] = field(default_factory=list)
+    items: deque[object] = field(default_factory=deque)
+    watched: list[tuple[Key, int | None]] = field(default_factory=list)
+    is_watched: bool = False
+
+    def watch(
+        self, prefix: Key = (), after: int | None = None, *, with_state: bool = True
+    ) -> PlayedSession:
+        assert not with_state
+        self.watched.append((prefix, after))
+        self.is_watched = True
+        return self
+
+    def take_arrived(self) -> object | None:
+        return self.items.popleft() if self.items else None
+
+    async def aclose(self) -> None:
+        self.is_watched = False
 
     def changes(self, *addresses: str) -> None:
         for address in addresses:
@@ -76,7 +98,8 @@ class PlayedSession:
             case WriteRecording():
                 self.head += 1
                 return RecordingStored(self.head, command.recording.number or 4, 1.0, "me")
-        raise AssertionError(command)
+            case _:
+                raise AssertionError(command)
 
     def _range(self, after: int, through: int) -> EventRange:
         if after + 1 < self.floor:
@@ -197,6 +220,69 @@ def test_changes_that_were_compacted_leave_the_last_of_each_and_it_says_so() -> 
 
     assert [each.address for each in session.told[1].changes] == ["SYS/A", "SYS/B"]
     assert not session.told[-1].recording.has_all_changes
+
+
+def test_what_was_heard_is_not_read_again_and_outlives_compaction() -> None:
+    session = PlayedSession()
+    session.changes("SYS/A")
+
+    async def record() -> None:
+        async with recorder(session) as rec:
+            session.changes("SYS/A", "SYS/B", "SYS/B")
+            heard = session.events[-3:]
+            session.items.extend([*heard, Progress(heard[-1].seq)])
+            session.floor = heard[-1].seq + 1
+            await rec.add(Partition({"run": 1}))
+            session.items.append(heard[-1])  # a second time
+            await rec.add(Partition({"run": 2}))
+            assert session.is_watched
+
+    run(record())
+
+    _, first, second, end = session.told
+    assert [each.address for each in first.changes] == ["SYS/A", "SYS/B", "SYS/B"]
+    assert [each.changes for each in (second, end)] == [[], []]
+    assert end.recording.has_all_changes
+    reads = [each.after for each in session.asked if isinstance(each, ReadEvents)]
+    assert min(reads[1:]) == session.floor - 1
+    assert session.watched == [(("settings",), 1)]
+    assert not session.is_watched
+
+
+def test_a_watch_that_was_told_of_compaction_leaves_the_last_of_each() -> None:
+    session = PlayedSession()
+    session.changes("SYS/A")
+
+    async def record() -> None:
+        async with recorder(session) as rec:
+            session.changes("SYS/A", "SYS/A")
+            session.items.append(Compacted(3, None, seq=session.head))
+            await rec.add(Partition({"run": 1}))
+
+    run(record())
+
+    assert [each.seq for each in session.told[1].changes] == [session.events[-1].seq]
+    assert not session.told[-1].recording.has_all_changes
+
+
+def test_who_may_not_see_changes_is_told_before_it_has_begun() -> None:
+    class Blind(PlayedSession):
+        async def call(self, command: object, *, timeout: float = 10.0) -> Any:  # noqa: ASYNC109
+            if isinstance(command, ReadEvents):
+                raise ForbiddenError("may not read settings")
+            return await super().call(command, timeout=timeout)
+
+    session = Blind()
+    rec = recorder(session)
+
+    with pytest.raises(ForbiddenError):
+        run(rec.__aenter__())
+
+    assert session.told == []
+    assert session.watched
+    assert not session.is_watched
+    with pytest.raises(NoSessionError):
+        run(rec.add(Partition({"run": 1})))
 
 
 def test_who_may_not_read_all_settings_does_not_claim_to_have_all_changes() -> None:

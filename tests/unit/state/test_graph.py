@@ -310,7 +310,8 @@ def test_a_setting_is_told_by_its_dotted_path() -> None:
     changed = SettingsChanged(
         "SYS/A", UPDATED, SettingsLayer.LIVE, SettingsSnapshotValue(None, nested, nested)
     )
-    for seq, body in enumerate([SessionOpened("s1", 6.0), registered("SYS/B"), changed], 1):
+    bodies: list[Body] = [SessionOpened("s1", 6.0), registered("SYS/B"), changed]
+    for seq, body in enumerate(bodies, 1):
         state.apply(
             Event(1, seq, seq - 1, seq, seq, 1.0, 0.0, key_of(body), SESSION, None, body)
         )
@@ -336,7 +337,8 @@ def test_a_setting_that_is_not_there_is_an_error_that_names_what_is(
     address: str, path: str, kind: type[Exception], says: str
 ) -> None:
     state = GraphState()
-    for seq, body in enumerate([SessionOpened("s1", 6.0), registered("SYS/B")], 1):
+    bodies: list[Body] = [SessionOpened("s1", 6.0), registered("SYS/B")]
+    for seq, body in enumerate(bodies, 1):
         state.apply(
             Event(1, seq, seq - 1, seq, seq, 1.0, 0.0, key_of(body), SESSION, None, body)
         )

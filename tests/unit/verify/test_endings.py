@@ -50,11 +50,13 @@ def lease(
     renewed: list[float] | None = None,
     goodbye: float | None = None,
     left: float | None = None,
+    leaving: float | None = None,
     offset: ClockOffset | None = None,
 ) -> LeaseSeen:
     return LeaseSeen(
         Place("t", 2), "s", "session", PID, TTL_S, offset or ClockOffset(),
         array("d", heard or []), array("d", renewed or []), goodbye, 1, left,
+        leaving,
     )
 
 
@@ -82,6 +84,23 @@ def test_a_goodbye_ends_its_lease_at_once(closed: float, kept: bool) -> None:
 
     assert (not what) is kept
     assert checked["G7"] == 1
+
+
+@pytest.mark.parametrize(
+    ("leaving", "reason", "kept"),
+    [
+        (109.95, EndReason.CLOSED, True),
+        (109.95, EndReason.LOST, False),
+        (110.5, EndReason.CLOSED, False),
+        (None, EndReason.CLOSED, False),
+    ],
+)
+def test_a_goodbye_whose_answer_was_lost_may_end_its_lease(
+    leaving: float | None, reason: EndReason, kept: bool
+) -> None:
+    what, _, _ = found(lease(heard=[109.9], leaving=leaving), history(110.0, reason))
+
+    assert (not what) is kept, what
 
 
 def test_a_goodbye_that_ended_nothing_is_found() -> None:
