@@ -568,7 +568,19 @@ def test_one_who_has_a_ticket_does_not_lend_it_to_who_comes_after(lab: Admitted)
 
 
 def raw_answer(found: FoundGraph, routing_id: bytes, before: list[bytes]) -> bytes:
-    """What a host answers to a raw reader under this id, which leaves then."""
+    """What a host answers to a raw reader under this id, which leaves then.
+
+    As long as the one before is not gone altogether, who has its id is not heard at all.
+    """
+    answers: list[bytes] = []
+    gave_up = monotonic() + PATIENCE_S
+    while not answers and monotonic() < gave_up:
+        answers = raw_answers(found, routing_id, before)
+    assert answers, "no answer"
+    return answers[0]
+
+
+def raw_answers(found: FoundGraph, routing_id: bytes, before: list[bytes]) -> list[bytes]:
     from ezgraph.wire.nodes import request_frame
 
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
@@ -578,8 +590,7 @@ def raw_answer(found: FoundGraph, routing_id: bytes, before: list[bytes]) -> byt
         asked = request_frame(7, {"request": "send_meta", "uid": "b"}, takes_frames=False)
         for frame in (*before, asked):
             dealer.send(frame)
-        assert dealer.poll(5_000), "no answer"
-        return dealer.recv_multipart()[0]
+        return dealer.recv_multipart()[:1] if dealer.poll(200) else []
 
 
 def test_a_ticket_that_runs_out_is_renewed_by_the_reader_and_refused_to_another(
