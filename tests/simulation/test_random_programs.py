@@ -342,7 +342,7 @@ class Program:
             "guest": [*edges, lambda: SetPause(random.random() < 0.5), self.config],
         }
         if kind != "process":
-            by_kind[kind] += [self.stored, *[self.past] * 3]
+            by_kind[kind] += [*[self.stored] * 3, *[self.past] * 2]
         reads: list[Callable[[], Command]] = [
             Sync, ListClients, ListConfigTypes, lambda: ReadConfig("flow"), FindGraph,
             lambda: ReadStored(Listed("tag")), lambda: ReadStored(TagAt("rig", "a")),
