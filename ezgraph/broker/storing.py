@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from ezgraph.protocol.stored_commands import Question, StoreCommand
     from ezgraph.state.graph import GraphState
 
-    Steps = Generator[None, None, Decided]
+    Steps = Generator[int, None, Decided]
 
 Result = Decided | EzGraphError
 _UNITS_PER_PASS = 6
@@ -99,7 +99,7 @@ class Storing:
         self._limits = limits
         self._long: OrderedDict[tuple[str, int], _Long] = OrderedDict()
         self._pieces = WaitingPieces(limits)
-        self._units = _UNITS_PER_PASS
+        self._units = self._at_once = _UNITS_PER_PASS
         self._now = self._wall = 0.0
         self._revisions: Counter[str] = Counter()
         self._first_revision = journal.head << 32
@@ -120,6 +120,8 @@ class Storing:
         Raises:
             JournalFailedError: the store takes no more changes.
         """
+        if now != self._now:
+            self._at_once = _UNITS_PER_PASS  # it is another pass
         self._now, self._wall = now, wall
         known = self._long.get(asked.name)
         if known is not None:
@@ -139,8 +141,13 @@ class Storing:
         return self._begin(long)
 
     def _begin(self, long: _Long) -> Result | None:
-        """Do a long command at once if it is short, else let it wait for its turns."""
-        result = None if self._long else self._advance(long)
+        """Do a long command at once if it is short, else let it wait for its turns.
+
+        So what a client asks after storing a small graph comes after it.
+        """
+        left, self._units = self._units, self._at_once
+        result = self._advance(long)
+        self._at_once, self._units = self._units, left
         if result is not None:
             return result
         own = sum(client == long.asked.lease.client for client, _ in self._long)
@@ -164,7 +171,7 @@ class Storing:
         """
         self._now, self._wall = now, wall
         self._units = _UNITS_PER_PASS
-        while self._long and self._units:
+        while self._long and self._units > 0:
             name, long = next(iter(self._long.items()))
             result = self._advance(long)
             if result is None:
@@ -172,14 +179,13 @@ class Storing:
             else:
                 del self._long[name]
                 yield long.asked, result
-        self._units = _UNITS_PER_PASS
+        self._at_once = _UNITS_PER_PASS
 
     def _advance(self, long: _Long) -> Result | None:
         """Do some steps; return what it came to, if it came to its end."""
         while self._units > 0:
-            self._units -= 1
             try:
-                next(long.steps)
+                self._units -= next(long.steps)
             except StopIteration as end:
                 result: Decided = end.value
                 self._pieces.used(long.pieces)

@@ -239,6 +239,11 @@ class FrozenContent:
             dict(state.config.entries),
         )
 
+    @property
+    def size(self) -> int:
+        """How many parts it has, roughly."""
+        return sum(map(len, (self.edges, self.components, self.settings, self.config)))
+
     def parts(self) -> Iterator[tuple[str, Part]]:
         """Yield its parts, as `ezgraph.backends.stored_graphs.graph_parts` does of a graph."""
         for start, end in sorted(self.edges):
