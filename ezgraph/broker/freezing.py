@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _SLOTS = 25
 """How many parts are digested at a step; as long as cutting a page takes."""
+_TURNS = 200
+"""How many steps more than it should take a state is digested that changes as fast as that."""
 _STORED_BYTES = 128 << 10
 """How much of a graph is stored at once."""
 
@@ -53,10 +55,10 @@ def freezing(
     Raises:
         TagExistsError: the tag points to a snapshot, and may not be moved.
     """
-    while True:
+    turns = _TURNS + 2 * state.content.left // _SLOTS
+    while state.content.left > _SLOTS and turns > 0:
         state.content.digest_some(_SLOTS)
-        if state.content.is_current:
-            break
+        turns -= 1
         yield
     content, at = FrozenContent.of(state), stamp()
     name, fingerprint = command.name, content.fingerprint

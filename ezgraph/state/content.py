@@ -97,6 +97,11 @@ class Content:
         """Whether `fingerprint` has nothing to digest."""
         return not self._touched
 
+    @property
+    def left(self) -> int:
+        """How many slots `fingerprint` has to digest."""
+        return len(self._touched)
+
     def digest_some(self, most: int) -> None:
         """Digest up to ``most`` of the slots that were touched, so that a loop can go on."""
         for _ in range(min(most, len(self._touched))):

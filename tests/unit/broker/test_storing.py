@@ -810,3 +810,23 @@ def test_a_role_bounds_what_is_written_and_deleted_by_who_wrote_there_before(ben
     assert "store partitions/theirs" in str(refused[0])
     assert isinstance(own, Decided)
     assert rows.items() <= bench.rows().items()
+
+
+def test_a_state_that_never_stands_still_is_frozen_all_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freezing, "_TURNS", 10)
+    bench.ask(A, rig(200))
+    asked = A, bench.take(A, Freeze("rig"))
+    answered: dict[tuple[bytes, int], Reply] = {}
+
+    for gain in range(200):
+        bench.take(A, rig(200, gain=float(gain)))  # more than is digested in one pass
+        answered = bench.finish()
+        if asked in answered:
+            break
+
+    info = frozen(answered[asked]).snapshot
+    kept = bench.graph("rig", info.fingerprint)
+    assert len({str(value.structured_value) for value in kept.settings.values()}) == 1
+    assert replace(kept).fingerprint == info.fingerprint
