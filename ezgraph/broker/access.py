@@ -77,13 +77,16 @@ Judged = (
     | AnnounceNodes
     | WithdrawGraph
 )
-_TELLING = frozenset(
+_OF_THE_STORE = frozenset(
     {
-        "cyclic", "foreign_edge", "unknown_edge", "address_collision", "not_owner", "live_sessions",
         "unknown_graph", "unknown_snapshot", "unknown_tag", "unknown_recording", "tag_exists",
-        "still_referenced", "restore_refused",
+        "still_referenced",
     }
 )
+_TELLING = _OF_THE_STORE | {
+    "cyclic", "foreign_edge", "unknown_edge", "address_collision", "not_owner", "live_sessions",
+    "restore_refused",
+}
 
 
 def demands(command: Judged) -> Iterator[tuple[str, Key]]:
@@ -257,6 +260,8 @@ def withheld(error: EzGraphError, scope: ReadScope) -> EzGraphError:
     if error.code not in _TELLING:
         return error
     in_the_way = "sessions are alive" if isinstance(error, LiveSessionsError) else "others hold it"
+    if error.code in _OF_THE_STORE:
+        in_the_way = "what is stored does not allow it"
     return from_code(
         error.code,
         f"refused ({error.code}): {in_the_way}; this key may read only {scope}, so the details "

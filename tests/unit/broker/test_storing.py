@@ -403,7 +403,9 @@ def test_a_freeze_that_is_repeated_while_it_is_under_way_is_one(bench: Bench) ->
     bench.ask(A, rig(200))
     number = bench.take(A, Freeze("rig", "good"))
     bench.finish()
+    (under_way,) = bench.engine._storing._long.values()
     bench.take(A, Freeze("rig", "good"), number)
+    assert list(bench.engine._storing._long.values()) == [under_way]
     answered: dict[tuple[bytes, int], Reply] = {}
 
     while (A, number) not in answered:
@@ -546,6 +548,8 @@ def broken(what: str) -> NewSnapshot:
             return replace(given, fingerprint=P)
         case "a missing piece":
             return replace(given, pieces={})
+        case "a missing blob":
+            return replace(given, graph=replace(row, blobs=b"x" * 16))
         case "half a name":
             return replace(given, graph=replace(row, pages=row.pages[:-1]))
         case "a wrong count":
@@ -590,6 +594,7 @@ def _with_page(given: NewSnapshot, page: bytes) -> NewSnapshot:
     [
         ("another fingerprint", "invalid_command"),
         ("a missing piece", "invalid_command"),
+        ("a missing blob", "invalid_command"),
         ("half a name", "invalid_command"),
         ("a wrong count", "invalid_command"),
         ("a page too few", "invalid_command"),
