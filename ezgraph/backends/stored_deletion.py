@@ -18,10 +18,10 @@ from ezgraph.backends.stored_graphs import (
     some,
 )
 from ezgraph.backends.stored_partitions import (
+    first_held,
     of_artifact,
     remove_of_snapshot,
     remove_partitions,
-    snapshots_with,
 )
 from ezgraph.backends.stored_recordings import recordings_of
 from ezgraph.backends.stored_tags import tags_of
@@ -82,18 +82,23 @@ def delete_snapshot(store: Store, name: str, fingerprint: Fingerprint) -> None:
     remove_snapshots(store, name, fingerprint)
 
 
-def delete_partitions(store: Store, artifact: Artifact, partitions: Sequence[Partition]) -> int:
+def delete_partitions(
+    store: Store, artifact: Artifact, partitions: Sequence[Partition], *, most: int | None = None
+) -> int:
     """Forget partitions of an artifact's storage, and return how many were known.
+
+    ``most``: how much may be looked through for several of them, where others wait.
 
     Raises:
         StillReferencedError: a snapshot has one of them.
+        LimitError: too many of them, for all the snapshots that there are.
     """
-    for partition in partitions:
-        if found := snapshots_with(store, artifact, partition):
-            name, fingerprint, _ = found[0]
-            raise StillReferencedError(
-                f"partition {partition.key!r} of artifact {artifact.key!r} is still one of "
-                f"snapshot {fingerprint} of graph {name!r}; delete that first: "
-                f"delete_snapshot({name!r}, {str(fingerprint)!r})"
-            )
+    held = first_held(store, artifact, partitions, most=most)
+    if held is not None:
+        partition, (name, fingerprint, _) = held
+        raise StillReferencedError(
+            f"partition {partition.key!r} of artifact {artifact.key!r} is still one of "
+            f"snapshot {fingerprint} of graph {name!r}; delete that first: "
+            f"delete_snapshot({name!r}, {str(fingerprint)!r})"
+        )
     return remove_partitions(store, of_artifact(artifact), partitions)

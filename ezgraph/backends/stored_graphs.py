@@ -554,7 +554,7 @@ def page_of(
     if type(limit) is not int or not 0 < limit <= MOST_LISTED:
         raise InvalidValueError(f"limit is {limit!r}; give a number from 1 to {MOST_LISTED}")
     topic = topic_of(prefix)
-    start = b"" if after is None else after.encode()
+    start = place_in_list(after)
     if start and not start.startswith(topic):
         raise InvalidValueError(
             f"{after!r:.60} is no place in this listing; give the next_after of its page before"
@@ -562,6 +562,17 @@ def page_of(
     rows = store.scan(topic, after=start, limit=limit + 1)
     items = tuple(info(key, packed) for key, packed in rows[:limit])
     return Page(items, rows[limit - 1][0].decode() if len(rows) > limit else None)
+
+
+def place_in_list(after: str | None) -> bytes:
+    """Return where a list goes on.
+
+    Raises:
+        InvalidValueError: it is no text.
+    """
+    if after is not None and not isinstance(after, str):
+        raise InvalidValueError(f"{after!r:.60} is no place in a list; give the next_after of one")
+    return (after or "").encode(errors="surrogatepass")
 
 
 def some(names: list[str]) -> str:

@@ -25,6 +25,7 @@ from ezgraph.backends.stored_graphs import (
     snapshot_row,
     snapshots_of,
 )
+from ezgraph.errors import LimitError
 from ezgraph.names import key_of, topic_of
 from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.listing import PartitionInfo
@@ -32,7 +33,7 @@ from ezgraph.protocol.stored import PartitionRow
 from ezgraph.wire import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ezgraph.backends.store import Store
     from ezgraph.backends.stored_graphs import Written
@@ -135,12 +136,56 @@ def snapshots_with(
     """Return in which snapshots a partition is, and as which artifact: (name, fingerprint, key)."""
     storage, place = str(artifact.storage_fingerprint), _place(partition)
     found = []
+    for prefix, where in _scopes(store, storage):
+        if store.get(prefix + place) is not None:
+            found.append(where)
+    return found
+
+
+def first_held(
+    store: Store, artifact: Artifact, partitions: Sequence[Partition], *, most: int | None = None
+) -> tuple[Partition, tuple[str, Fingerprint, str]] | None:
+    """Return one of these partitions that is in a snapshot, and where it is; None: none of them.
+
+    A snapshot costs as many looks as it has partitions of this storage, or as are asked for here,
+    whichever is less. ``most``: how many looks there may be, if more than one is asked for.
+
+    Raises:
+        LimitError: there would be more.
+    """
+    storage = str(artifact.storage_fingerprint)
+    wanted = {_place(each): each for each in partitions}
+    looks = 0
+    for prefix, where in _scopes(store, storage):
+        there = _places_there(store, prefix, wanted)
+        looks += 1 + len(wanted if there is None else there)
+        if there is None:
+            there = [place for place in wanted if store.get(prefix + place) is not None]
+        for place in there:
+            if place in wanted:
+                return wanted[place], where
+        if most is not None and looks > most and len(wanted) > 1:
+            raise LimitError(
+                f"{len(wanted)} partitions of artifact {artifact.key!r} are to be looked for in "
+                f"more snapshots than can be at once; give fewer of them in one call"
+            )
+    return None
+
+
+def _places_there(
+    store: Store, prefix: bytes, wanted: Mapping[bytes, Partition]
+) -> list[bytes] | None:
+    """Return all places there are below ``prefix``; None: they are more than are wanted."""
+    rows = store.scan(prefix, limit=len(wanted) + 1)
+    return None if len(rows) > len(wanted) else [key[len(prefix) :] for key, _ in rows]
+
+
+def _scopes(store: Store, storage: str) -> Iterator[tuple[bytes, tuple[str, Fingerprint, str]]]:
+    """Yield where the partitions of a storage are that are in a snapshot, and in which one."""
     for row_key, _ in store.each(topic_of(("scope", storage))):
         _, _, name, fingerprint, artifact_key = key_of(row_key)
         scope = ("partition", "snapshot", name, fingerprint, artifact_key, storage)
-        if store.get(topic_of(scope) + place) is not None:
-            found.append((name, Fingerprint.from_hex(fingerprint), artifact_key))
-    return found
+        yield topic_of(scope), (name, Fingerprint.from_hex(fingerprint), artifact_key)
 
 
 def find_snapshots(store: Store, artifact: Artifact, partition: Partition) -> list[SnapshotInfo]:

@@ -109,8 +109,8 @@ def tag_row(store: Store, name: str, tag: str) -> tuple[bytes, TagRow]:
 
 def tags_of(store: Store, name: str, snapshots: list[bytes]) -> list[str]:
     """Return the tags that point to one of these snapshots."""
-    rows = store.each(topic_of(("tag", name)))
-    return [key_of(key)[2] for key, packed in rows if row_of(key, packed, TagRow).key in snapshots]
+    rows, wanted = store.each(topic_of(("tag", name))), set(snapshots)
+    return [key_of(key)[2] for key, packed in rows if row_of(key, packed, TagRow).key in wanted]
 
 
 def list_tags(store: Store, name: str | None, after: str | None, limit: int) -> Page[TagInfo]:

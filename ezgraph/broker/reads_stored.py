@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 from ezgraph.backends.stored_graphs import (
     check_snapshot,
     frozen_key,
+    frozen_snapshot,
     graph_key,
     names_of,
     newest,
     piece_key,
     row_of,
-    snapshots_of,
     unknown_graph,
 )
 from ezgraph.backends.stored_partitions import place_of, scope_in_snapshot, scope_of_storage
 from ezgraph.backends.stored_recordings import place_of_recording, read_info
 from ezgraph.backends.stored_tags import tag_key, tag_row
-from ezgraph.errors import InvalidCommandError, JournalCorruptError
+from ezgraph.errors import InvalidCommandError, JournalCorruptError, LimitError
 from ezgraph.names import key_of, topic_of
 from ezgraph.protocol.artifacts import check_name
 from ezgraph.protocol.fingerprints import Fingerprint
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 MOST_ROWS = 2_000
 MOST_NAMES = 2_000
 _EXAMINED = 500
+_SCOPE_NAMES = 5
+_MOST_LOOKS = 10
 _ROOMS = {
     "graph": range(2),
     "snapshot": range(2),
@@ -90,7 +92,7 @@ def look(store: Store, question: Question, scope: ReadScope, *, chunk_bytes: int
         case Listed():
             return _listed(store, question, scope, chunk_bytes)
         case SnapshotsWith():
-            return _snapshots_with(store, question)
+            return _snapshots_with(store, question, chunk_bytes)
         case RecordingAt():
             return _recording(store, question, chunk_bytes)
     assert_never(question)
@@ -214,29 +216,73 @@ def _listed(store: Store, question: Listed, scope: ReadScope, chunk_bytes: int) 
         )
     prefix = topic_of((question.room, *question.within))
     limit = min(question.limit, MOST_ROWS)
-    found = _scanned(store, [prefix], question.after, limit, chunk_bytes)
     if scope.is_full:
-        return found
-    rows = [(key, packed) for key, packed in found.rows if scope.has(("tag", *key_of(key)[1:3]))]
-    return Found(rows, found.next_after)
+        return _scanned(store, [prefix], question.after, limit, chunk_bytes)
+    return _readable(store, prefix, question.after, limit, chunk_bytes, scope)
 
 
-def _snapshots_with(store: Store, question: SnapshotsWith) -> Found:
-    """Return the rows that tell in which snapshots a partition is, and those of the snapshots."""
+def _readable(
+    store: Store, prefix: bytes, after: bytes, limit: int, chunk_bytes: int, scope: ReadScope
+) -> Found:
+    """Return the tags that one may read. Where a page ends, too, only such a one is named.
+
+    Raises:
+        LimitError: there are so many others that none was found among them.
+    """
+    rows: list[tuple[bytes, bytes]] = []
+    size = 0
+    for _ in range(_MOST_LOOKS):
+        some = store.scan(prefix, after=after, limit=MOST_ROWS)
+        for key, packed in some:
+            if not scope.has(("tag", *key_of(key)[1:3])):
+                continue
+            if len(rows) >= limit or size >= chunk_bytes:
+                return Found(rows, rows[-1][0])
+            rows.append((key, packed))
+            size += len(key) + len(packed)
+        if len(some) < MOST_ROWS:
+            return Found(rows)
+        after = some[-1][0]
+    if rows:
+        return Found(rows, rows[-1][0])
+    raise LimitError(
+        f"no tag that this key may read is among the next {_MOST_LOOKS * MOST_ROWS}; ask within "
+        f"one graph"
+    )
+
+
+def _snapshots_with(store: Store, question: SnapshotsWith, chunk_bytes: int) -> Found:
+    """Return the rows that tell in which snapshots a partition is, and those of the snapshots.
+
+    Of what was frozen often there are many, so a page may end among them: then it is gone on with
+    behind the key of the scope, followed by that of the last snapshot.
+    """
     storage = str(question.storage)
     place = place_of(question.key, question.inputs, question.partition)
-    scopes = store.scan(
-        topic_of(("scope", storage)), after=question.after, limit=_EXAMINED
-    )
+    after = key_of(question.after)
+    scope_key, snapshot_key = topic_of(after[:_SCOPE_NAMES]), topic_of(after[_SCOPE_NAMES:])
+    scopes = store.scan(topic_of(("scope", storage)), after=scope_key, limit=_EXAMINED)
+    if snapshot_key and (value := store.get(scope_key)) is not None:
+        scopes = [(scope_key, value), *scopes]
     rows: dict[bytes, bytes] = {}
+    size, ended = 0, question.after
     for row_key, value in scopes:
         _, _, name, fingerprint, artifact_key = key_of(row_key)
         key = topic_of(("partition", "snapshot", name, fingerprint, artifact_key, storage)) + place
         packed = store.get(key)
-        if packed is None:
-            continue
-        rows |= {row_key: value, key: packed}
-        for snapshot in snapshots_of(store, name, Fingerprint.from_hex(fingerprint)):
-            rows |= dict([(frozen_key(snapshot), b""), _row(store, snapshot)])
-    is_last = len(scopes) < _EXAMINED
-    return Found(sorted(rows.items()), None if is_last else scopes[-1][0])
+        if packed is not None:
+            rows |= {row_key: value, key: packed}
+            behind = snapshot_key if row_key == scope_key else b""
+            prefix = topic_of(("frozen", name, fingerprint))
+            snapshots = store.scan(prefix, after=behind, limit=MOST_ROWS)
+            for found_by, _ in snapshots:
+                if len(rows) >= MOST_ROWS or size >= chunk_bytes:
+                    return Found(sorted(rows.items()), ended)
+                row = _row(store, frozen_snapshot(found_by))
+                rows |= {found_by: b"", row[0]: row[1]}
+                size += len(found_by) + sum(map(len, row))
+                ended = row_key + found_by
+            if len(snapshots) == MOST_ROWS:
+                return Found(sorted(rows.items()), ended)
+        ended = row_key
+    return Found(sorted(rows.items()), None if len(scopes) < _EXAMINED else ended)

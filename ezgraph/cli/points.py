@@ -40,7 +40,7 @@ def find(past: Past, typed: str, name: str | None = None) -> Snapshot:
     """
     if typed == LIVE:
         return past.now(name or _RIG)
-    graph, sign, stored = typed.rpartition("@")
+    graph, sign, stored = typed.partition("@")  # as `GraphContext.diff` reads it
     if sign:
         return read_stored(past.connection, graph, stored)
     if not is_fingerprint(typed):
@@ -77,8 +77,10 @@ def read_stored(connection: Connection, name: str, typed: str) -> Snapshot:
 
 
 def _found_anywhere(connection: Connection, typed: str) -> Snapshot:
-    tagged = [each.snapshot for each in every_tag(connection) if each.tag == typed]
-    found = tagged or _begun_so(connection, None, typed)
+    tagged = [each for each in every_tag(connection) if each.tag == typed]
+    if len(tagged) == 1:
+        return connection.read_snapshot_tag(tagged[0].name, typed)
+    found = [each.snapshot for each in tagged] or _begun_so(connection, None, typed)
     if not found:
         raise ConfigError(
             f"{typed!r} is no tag or stored fingerprint, no seq and no time; say {POINT}. "

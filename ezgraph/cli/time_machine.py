@@ -187,7 +187,7 @@ def untag(
 def _name_and_tag(name: str, tag: str | None) -> tuple[str, str]:
     if tag is not None:
         return name, tag
-    graph, sign, rest = name.rpartition("@")
+    graph, sign, rest = name.partition("@")
     if not sign:
         raise ConfigError(f"which tag of {name!r}? say {name} TAG, or {name}@TAG")
     return graph, rest

@@ -8,6 +8,7 @@ through a broker is what is read from its file.
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -34,6 +35,7 @@ from ezgraph.errors import (
     InvalidValueError,
     JournalCorruptError,
     UnknownGraphError,
+    UnknownTagError,
 )
 from ezgraph.protocol.artifacts import check_fingerprint, check_name, input_filter
 from ezgraph.protocol.graphs import Graph, Snapshot
@@ -196,6 +198,8 @@ class StoredCalls:
     ) -> Page[TagChange]:
         """See `Connection.tag_history`."""
         check_tag(name, tag)
+        with suppress(UnknownTagError):  # nothing is there yet; checks the rest
+            stored_tags.tag_history(MemoryRows(), name, tag, after, limit)
         store = await self._list("tagged", (name, tag), after, limit)
         if not len(store) and after is None:  # say which tags there are
             store = await self._list("tag", (name,), None, _SMALL)
@@ -380,7 +384,7 @@ class StoredCalls:
         self, room: str, within: tuple[str, ...], after: str | None, limit: int
     ) -> MemoryRows:
         """Return the rows of a list, one more than a page has if there are."""
-        start = b"" if after is None else after.encode()
+        start = stored_graphs.place_in_list(after)
         return await self._all([Listed(room, within, start, limit + 1)], most=limit + 1)
 
     async def _all(self, questions: Sequence[Paged], *, most: int | None = None) -> MemoryRows:

@@ -764,11 +764,17 @@ def test_a_place_in_another_list_is_refused(conn: Connection) -> None:
     conn.write_artifact_partitions(RAW, [partition(f"d{n}") for n in range(3)])
     after = conn.list_partitions(RAW, limit=1).next_after
 
-    with pytest.raises(InvalidValueError, match="no place in this listing"):
-        conn.list_graphs(after=after)
+    conn.write_snapshot_tag(snapshot(), "good")
+    for elsewhere in (after, "\ud800", 3):
+        with pytest.raises(InvalidValueError, match="no place in"):
+            conn.list_graphs(after=elsewhere)  # type: ignore[arg-type]
+        with pytest.raises(InvalidValueError, match="no place in"):
+            conn.tag_history("rig", "good", after=elsewhere)  # type: ignore[arg-type]
     for limit in (0, -1, 10_001, "3"):
         with pytest.raises(InvalidValueError, match="limit"):
             conn.list_graphs(limit=limit)  # type: ignore[arg-type]
+        with pytest.raises(InvalidValueError, match="limit"):
+            conn.tag_history("rig", "good", limit=limit)  # type: ignore[arg-type]
 
 
 # --- differences ---

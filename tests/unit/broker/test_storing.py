@@ -10,13 +10,13 @@ import pytest
 from ezgraph.backends import stored_graphs
 from ezgraph.backends.memory import MemoryBackend
 from ezgraph.backends.stored_graphs import Written, cut
-from ezgraph.broker import freezing
+from ezgraph.broker import freezing, reads_stored, stored_changes
 from ezgraph.broker.access import refuse_forbidden, refuse_stored
 from ezgraph.broker.asked import Decided, StoreAsked
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.pieces import LIFE_S
 from ezgraph.config import BrokerConfig, Limits
-from ezgraph.errors import ForbiddenError, JournalFailedError
+from ezgraph.errors import ForbiddenError, JournalFailedError, LimitError
 from ezgraph.protocol.artifacts import Artifact, Partition, Producer
 from ezgraph.protocol.commands import (
     ChangeConfig,
@@ -734,6 +734,50 @@ def test_a_list_ends_where_it_was_asked_to_and_goes_on_behind_that(bench: Bench)
     assert found == sorted(set(found))
 
 
+def test_what_was_frozen_often_is_found_a_page_at_a_time(bench: Bench) -> None:
+    for name in ("one", "two", "three"):
+        for seq in range(1, 41):
+            where = new(graph(name=name), seq)
+            bench.ask(A, WritePartitions(RAW, [partition(1)], False, name, where, "raw"))
+    storage, one = RAW.storage_fingerprint, partition(1)
+    question = SnapshotsWith(storage, one.key.text, one.input_fingerprint, one.fingerprint)
+    bench.engine._storing._limits = replace(bench.config.limits, chunk_bytes=5_000)
+    found: dict[bytes, bytes] = {}
+    pages = 0
+
+    while (page := bench.read(question)).next_after is not None:
+        assert sum(map(len, dict(page.rows).values())) < 10_000
+        found |= dict(page.rows)
+        question = replace(question, after=page.next_after)
+        pages += 1
+    found |= dict(page.rows)
+
+    assert pages > 5
+    assert len([key for key in found if key.startswith(b"snapshot/")]) == 120
+    assert found == {key: value for key, value in bench.rows().items() if key in found}
+
+
+def test_partitions_are_not_looked_for_in_more_snapshots_than_can_be_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_changes, "_MOST_LOOKS", 20)
+    bench.ask(A, WritePartitions(RAW, [partition(n) for n in range(10)]))
+    for seq in range(15):
+        where = new(graph(size=seq + 1), 1)
+        bench.ask(A, WritePartitions(RAW, [partition(9)], False, "rig", where, "raw"))
+
+    def delete(*numbers: int) -> DeleteStored:
+        going = [partition(n) for n in numbers]
+        return DeleteStored(Deletable.PARTITIONS, artifact=RAW, partitions=going)
+
+    several, held = bench.refused(delete(0, 1, 2)), bench.refused(delete(9))
+    bench.ask(A, delete(0))
+
+    assert (several.code, held.code) == ("limit", "still_referenced")
+    assert "fewer" in several.message
+    assert len(bench.read(PartitionsAt(RAW.storage_fingerprint)).rows) == 9
+
+
 @pytest.mark.parametrize(
     "question",
     [
@@ -835,3 +879,39 @@ def test_a_state_that_never_stands_still_is_frozen_all_the_same(
     kept = bench.graph("rig", info.fingerprint)
     assert len({str(value.structured_value) for value in kept.settings.values()}) == 1
     assert replace(kept).fingerprint == info.fingerprint
+
+
+def test_the_end_of_a_page_names_no_tag_that_one_may_not_read(bench: Bench) -> None:
+    for name in ("a-secret", "rig", "secret", "z-rig"):
+        for tag in ("one", "two"):
+            bench.ask(A, SetTag(name, tag, new(graph(name=name))))
+    scope = ReadScope(1, (parse_pattern("tag/rig"), parse_pattern("tag/z-rig")))
+    found: list[bytes] = []
+    after: bytes | None = b""
+
+    while after is not None:
+        reply, _ = bench.engine._storing.read(Listed("tag", after=after, limit=1), scope)
+        assert isinstance(reply, StoredPage)
+        found += [key for key, _ in reply.rows]
+        after = reply.next_after
+        assert b"secret" not in (after or b"")
+
+    assert found == [b"tag/rig/one/", b"tag/rig/two/", b"tag/z-rig/one/", b"tag/z-rig/two/"]
+
+
+def test_where_very_many_tags_may_not_be_read_one_is_told_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads_stored, "MOST_ROWS", 2)
+    monkeypatch.setattr(reads_stored, "_MOST_LOOKS", 2)
+    for tag in range(6):
+        bench.ask(A, SetTag("many", f"{tag}", new(graph(name="many"))))
+    bench.ask(A, SetTag("rig", "one", new(graph(name="rig"))))
+    scope = ReadScope(1, (parse_pattern("tag/rig"),))
+
+    with pytest.raises(LimitError, match="ask within one graph"):
+        bench.engine._storing.read(Listed("tag"), scope)
+    reply, _ = bench.engine._storing.read(Listed("tag", ("rig",)), scope)
+
+    assert isinstance(reply, StoredPage)
+    assert [key for key, _ in reply.rows] == [b"tag/rig/one/"]

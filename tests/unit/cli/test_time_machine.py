@@ -127,6 +127,19 @@ def test_what_the_cutoff_was_is_one_line(file: Path) -> None:
     assert [each.stdout for each in (then, at_a_time, at_the_end)] == ["30.0\n", "50\n", "20.0\n"]
 
 
+def test_a_tag_is_of_its_own_snapshot_though_the_same_was_frozen_later(file: Path) -> None:
+    run(file, "tag", "rig", "first@noon", "4")
+    with SQLiteBackend(file).connect() as conn:
+        first = conn.read_snapshot_tag("rig", "first@noon")
+        conn.write_snapshot(replace(first, seq=6, time=first.time + 120, reason="again"))
+        conn.write_snapshot_tag(first, "first")
+
+    for typed in ("first", "rig@first", "rig@first@noon"):
+        assert told(file, "at", typed, FILTER)["seq"] == 4, typed
+    run(file, "untag", "rig@first@noon")
+    assert [each["tag"] for each in told(file, "tags", "rig")] == ["first"]
+
+
 def test_the_settings_of_a_component_are_shown_with_their_units(file: Path) -> None:
     shown = run(file, "at", "4", FILTER)
     below = run(file, "at", "4", "RIG/")
