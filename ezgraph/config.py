@@ -254,8 +254,10 @@ class Limits:
     max_pieces_waiting_bytes: int = 256 << 20
     max_pieces_waiting_bytes_of_all: int = 1 << 30
     max_restored_changes: int = 40_000
-    max_long_commands: int = 100
-    max_long_commands_per_client: int = 4
+    max_restores: int = 100
+    max_restores_per_client: int = 4
+    max_long_commands: int = 1_000
+    max_long_commands_per_client: int = 100
     max_graphs_per_lease: int = 100
     max_announced_nodes_per_lease: int = 20_000
     max_announced_nodes_per_command: int = 1_000

@@ -200,8 +200,8 @@ class Restores:
             )
         own = Counter(each.client for each in self._under_way.values())[restore.client]
         for count, limit, name in (
-            (own, self._limits.max_long_commands_per_client, "max_long_commands_per_client"),
-            (len(self), self._limits.max_long_commands, "max_long_commands"),
+            (own, self._limits.max_restores_per_client, "max_restores_per_client"),
+            (len(self), self._limits.max_restores, "max_restores"),
         ):
             if count >= limit:
                 raise LimitError(

@@ -5,14 +5,15 @@ append, together with the events that say so; a refusal leaves the rows as they 
 sees what those before it did, and whatever is killed, rows and events are both there or neither.
 
 *Long* commands are those that cost more than a moment: a freeze, and a graph that must be verified.
-They are done in steps, some in each pass, the commands by turns; others are served in between. What
+They are done in steps, some in each pass, the clients by turns, and of each client one after the
+other, so that many may be asked for at once; others are served in between. What
 they store before the end are pieces that nothing refers to yet: who is killed leaves the old state.
 Their end is one change like any other.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -84,6 +85,7 @@ class _Long:
     def __init__(self, asked: StoreAsked) -> None:
         self.asked = asked
         self.pieces: set[bytes] = set()
+        self.size_bytes = 0
         self.steps: Steps
 
     def __repr__(self) -> str:
@@ -97,7 +99,8 @@ class Storing:
         self._journal = journal
         self._state = state
         self._limits = limits
-        self._long: OrderedDict[tuple[str, int], _Long] = OrderedDict()
+        self._long: dict[tuple[str, int], _Long] = {}
+        self._lines: OrderedDict[str, deque[_Long]] = OrderedDict()
         self._pieces = WaitingPieces(limits)
         self._units = self._at_once = _UNITS_PER_PASS
         self._now = self._wall = 0.0
@@ -133,12 +136,12 @@ class Storing:
             steps = self._steps(long)
             if steps is None:
                 return self._decide(asked, None)
+            long.steps = steps
+            return self._begin(long)
         except JournalFailedError:
             raise
         except EzGraphError as error:
             return error
-        long.steps = steps
-        return self._begin(long)
 
     def _begin(self, long: _Long) -> Result | None:
         """Do a long command at once if it is short, else let it wait for its turns.
@@ -150,18 +153,41 @@ class Storing:
         self._at_once, self._units = self._units, left
         if result is not None:
             return result
-        own = sum(client == long.asked.lease.client for client, _ in self._long)
-        most, most_own = (
-            self._limits.max_long_commands, self._limits.max_long_commands_per_client
-        )
-        if own >= most_own or len(self._long) >= most:
-            return LimitError(
-                f"{len(self._long)} freezes and graphs are being stored already, {own} of them for "
-                f"this client (max_long_commands_per_client, max_long_commands); ask again when "
-                f"some are done"
-            )
+        client = long.asked.lease.client
+        line = self._lines.get(client) or deque()
+        self._refuse_beyond(line, long)
+        line.append(long)
+        self._lines[client] = line
         self._long[long.asked.name] = long
         return None
+
+    def _refuse_beyond(self, line: deque[_Long], long: _Long) -> None:
+        """Refuse to let one more wait, if there are too many, or they are too large.
+
+        Raises:
+            LimitError: of this client or of all.
+        """
+        limits = self._limits
+        if len(line) >= limits.max_long_commands_per_client or (
+            len(self._long) >= limits.max_long_commands
+        ):
+            raise LimitError(
+                f"{len(self._long)} freezes and graphs are being stored already, {len(line)} of "
+                f"them for this client (max_long_commands_per_client, max_long_commands); ask "
+                f"again when some are done"
+            )
+        own, of_all = (
+            sum(each.size_bytes for each in some) + long.size_bytes
+            for some in (line, self._long.values())
+        )
+        if long.size_bytes and (
+            own > limits.max_pieces_waiting_bytes or of_all > limits.max_pieces_waiting_bytes_of_all
+        ):
+            raise LimitError(
+                f"{of_all} bytes of graphs wait to be stored, {own} of this client "
+                f"(max_pieces_waiting_bytes, max_pieces_waiting_bytes_of_all); ask again when "
+                f"some are done"
+            )
 
     def step(self, *, now: float, wall: float) -> Iterator[tuple[StoreAsked, Result]]:
         """Go on with long commands; yield those that came to their end.
@@ -171,13 +197,16 @@ class Storing:
         """
         self._now, self._wall = now, wall
         self._units = _UNITS_PER_PASS
-        while self._long and self._units > 0:
-            name, long = next(iter(self._long.items()))
+        while self._lines and self._units > 0:
+            client, line = self._lines.popitem(last=False)
+            long = line[0]
             result = self._advance(long)
-            if result is None:
-                self._long.move_to_end(name)  # the others have their turns
-            else:
-                del self._long[name]
+            if result is not None:
+                line.popleft()
+                del self._long[long.asked.name]
+            if line:
+                self._lines[client] = line  # the others have their turns
+            if result is not None:
                 yield long.asked, result
         self._at_once = _UNITS_PER_PASS
 
@@ -208,6 +237,7 @@ class Storing:
         if graph is None or self._journal.ask(partial(_has_graph, graph)):
             return None
         long.pieces.update(stored_graphs.names_of(graph.row))
+        long.size_bytes = sum(map(len, graph.pieces.values()))
         return self._verified(long, graph)
 
     def _verified(self, long: _Long, graph: _Graph) -> Steps:

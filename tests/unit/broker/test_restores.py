@@ -60,7 +60,7 @@ class Post:
     """A broker's core with an owner of two units, and somebody who restores."""
 
     def __init__(self) -> None:
-        self.desk = Desk(BrokerConfig(limits=Limits(max_long_commands_per_client=1)))
+        self.desk = Desk(BrokerConfig(limits=Limits(max_restores_per_client=1)))
         self.core = self.desk.core
         self.asker = self.desk.join(ASKER)
         self.desk.join(OTHER)
@@ -272,7 +272,7 @@ def test_as_many_restores_are_under_way_as_may_be(post: Post) -> None:
     refusal = post.ask()
 
     assert isinstance(refusal, Refusal)
-    assert "max_long_commands_per_client" in refusal.message
+    assert "max_restores_per_client" in refusal.message
 
 
 def test_a_restore_names_one_snapshot(post: Post) -> None:

@@ -304,22 +304,45 @@ def test_a_tag_that_is_set_while_one_freezes_is_not_moved_either(bench: Bench) -
     assert not [each for each in bench.events() if each.kind == "SnapshotFrozen"]
 
 
-def test_several_freezes_take_turns_and_a_client_has_few_at_a_time(bench: Bench) -> None:
+def test_many_are_frozen_one_after_the_other_and_clients_take_turns(bench: Bench) -> None:
     bench.ask(A, rig(300))
-    asked = [(A, bench.take(A, Freeze(f"rig{n}"))) for n in range(5)]
+    asked = [(A, bench.take(A, Freeze(f"rig{n}"))) for n in range(20)]
     other = B, bench.take(B, Freeze("theirs"))
     answered: dict[tuple[bytes, int], Reply] = {}
 
     while not {*asked, other} <= answered.keys():
         answered |= bench.finish()
 
-    replies = [answered[each] for each in asked]
-    assert [type(each) for each in replies[:4]] == [Frozen] * 4
-    assert isinstance(replies[4], Refusal)
-    assert replies[4].code == "limit"
-    assert isinstance(answered[other], Frozen)
-    prints = {each.snapshot.fingerprint for each in replies[:4] if isinstance(each, Frozen)}
+    prints = {frozen(each).snapshot.fingerprint for each in map(answered.__getitem__, asked)}
     assert len(prints) == 1
+    order = list(answered)
+    assert [each for each in order if each != other] == asked
+    assert order.index(other) < 4
+
+
+def test_no_more_wait_to_be_stored_than_may(small: Bench) -> None:
+    small.engine._storing._limits = replace(LIMITS, max_long_commands_per_client=2)
+    small.ask(A, rig(300))
+    freezes = [(A, small.take(A, Freeze(f"rig{n}"))) for n in range(3)]
+    answered: dict[tuple[bytes, int], Reply] = {}
+    while not set(freezes) <= answered.keys():
+        answered |= small.finish()
+    small.engine._storing._limits = replace(LIMITS, max_pieces_waiting_bytes=3_000)
+    graphs = [graph(size, name=f"g{size}") for size in (20, 21)]
+    small.take(A, Freeze("before"))
+    stores = [
+        (A, small.take(A, StoreGraph(each.name, each.fingerprint, *cut(each, NOBODY))))
+        for each in graphs
+    ]
+    while not set(stores) <= answered.keys():
+        answered |= small.finish()
+
+    assert [type(answered[each]) for each in freezes] == [Frozen, Frozen, Refusal]
+    assert [type(answered[each]) for each in stores] == [Done, Refusal]
+    for refused, named in ((freezes[2], "freezes and graphs"), (stores[1], "bytes of graphs")):
+        reply = answered[refused]
+        assert isinstance(reply, Refusal)
+        assert named in reply.message
 
 
 def test_what_a_graph_needs_that_is_being_frozen_is_not_deleted_with_another(
