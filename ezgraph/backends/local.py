@@ -101,7 +101,7 @@ class LocalConnection(Connection):
     ) -> StoragePartitions:
         """See `Connection.write_artifact_partitions`."""
         scope = stored_partitions.of_artifact(an_artifact(artifact))
-        return self._write_partitions(None, [scope], partitions)
+        return self._write_partitions(None, artifact, [scope], partitions)
 
     def read_snapshot_partitions(
         self, snapshot: Snapshot, artifact_key: str, artifact: Artifact
@@ -124,7 +124,7 @@ class LocalConnection(Connection):
     ) -> StoragePartitions:
         """See `Connection.write_snapshot_partitions`."""
         scope = scope_within(snapshot, artifact_key, artifact)
-        return self._write_partitions(snapshot, [scope], partitions)
+        return self._write_partitions(snapshot, artifact, [scope], partitions)
 
     def write_artifact_and_graph_partitions(
         self,
@@ -138,10 +138,14 @@ class LocalConnection(Connection):
             stored_partitions.of_artifact(an_artifact(artifact)),
             scope_within(snapshot, artifact_key, artifact),
         ]
-        return self._write_partitions(snapshot, scopes, partitions)
+        return self._write_partitions(snapshot, artifact, scopes, partitions)
 
     def _write_partitions(
-        self, snapshot: Snapshot | None, scopes: list[Scope], partitions: Iterable[Partition]
+        self,
+        snapshot: Snapshot | None,
+        artifact: Artifact,
+        scopes: list[Scope],
+        partitions: Iterable[Partition],
     ) -> StoragePartitions:
         kept = tuple(map(with_content_fingerprint, some_partitions(partitions)))
         written = _written()
@@ -149,6 +153,8 @@ class LocalConnection(Connection):
         def change(store: Store) -> StoragePartitions:
             if snapshot is not None:
                 stored_graphs.write_snapshot(store, snapshot, written)
+            if kept:
+                stored_partitions.note_key(store, artifact)
             for scope in scopes:
                 stored_partitions.write_partitions(store, scope, kept, written)
             return kept

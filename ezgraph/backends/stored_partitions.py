@@ -1,9 +1,10 @@
 """Partitions in the rows of a store.
 
-========================================================  ========================================
+========================================================  =======================================
 ``partition/SCOPE…/KEY/INPUT/CONTENT/``                   `PartitionRow`
 ``scope/STORAGE/NAME/FINGERPRINT/ARTIFACT/``              empty: this snapshot has partitions there
-========================================================  ========================================
+``keyed/STORAGE/KEY/``                                    empty: an artifact of this key wrote there
+========================================================  =======================================
 
 A scope is either that of all known partitions of a storage, ``artifact/STORAGE/``, or that of those
 of one artifact in one snapshot, ``snapshot/NAME/FINGERPRINT/ARTIFACT/STORAGE/``. STORAGE is the
@@ -92,6 +93,19 @@ def _note_scope(store: Store, scope: Scope) -> None:
         key = topic_of(("scope", storage, name, fingerprint, artifact_key))
         if store.get(key) is None:
             store.put({key: b""})
+
+
+def note_key(store: Store, artifact: Artifact) -> None:
+    """Note under which key an artifact's storage was written to."""
+    key = topic_of(("keyed", str(artifact.storage_fingerprint), artifact.key))
+    if store.get(key) is None:
+        store.put({key: b""})
+
+
+def keys_of(store: Store, artifact: Artifact) -> list[str]:
+    """Return the keys of all artifacts that have written to this one's storage."""
+    prefix = topic_of(("keyed", str(artifact.storage_fingerprint)))
+    return [key_of(each)[2] for each, _ in store.each(prefix)]
 
 
 def read_partitions(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ezgraph.backends.store import Store
     from ezgraph.protocol.fingerprints import Fingerprint
 
-_PIECES_A_STEP = 8
+_PIECES_A_STEP = 2
 
 
 class GraphReading:

@@ -18,7 +18,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ezgraph.backends.stored_graphs import check_snapshot, page_of, row_of, some
-from ezgraph.backends.stored_partitions import of_artifact, of_snapshot, place_of, write_partitions
+from ezgraph.backends.stored_partitions import (
+    note_key,
+    of_artifact,
+    of_snapshot,
+    place_of,
+    write_partitions,
+)
 from ezgraph.errors import InvalidValueError, RecordingEndedError, UnknownRecordingError
 from ezgraph.names import key_of, topic_of
 from ezgraph.protocol.recordings import Recording
@@ -149,6 +155,8 @@ def _add_partitions(
         for mark in each.snapshots:
             by_snapshot.setdefault(mark, []).append(each)
     scope = of_artifact(info.artifact)
+    if partitions:
+        note_key(store, info.artifact)
     write_partitions(store, scope, [each.partition for each in partitions], written)
     for mark, those in by_snapshot.items():
         scope = of_snapshot(info.name, mark, info.artifact_key, info.artifact)

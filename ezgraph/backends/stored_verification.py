@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 def verification(
     name: str, fingerprint: Fingerprint, row: GraphRow, piece: Callable[[bytes], bytes | None]
-) -> Iterator[None]:
-    """Verify the graph that ``row`` names the pieces of; each step looks at a page, or at a blob.
+) -> Iterator[int]:
+    """Verify the graph that ``row`` names the pieces of; yield what each step has cost.
 
-    ``piece`` returns a stored piece by its name. Walk through it to the end: then all is well.
+    A step looks at a page, or at a blob, and costs 1. ``piece`` returns a stored piece by its name.
+    Walk through it to the end: then all is well.
 
     Raises:
         InvalidCommandError: it is no graph of this fingerprint; says why.
@@ -45,7 +46,7 @@ def verification(
     blobs = {}
     for each in names_in(row.blobs):
         blobs[each] = _there(what, each, piece)
-        yield
+        yield 1
     tree, seen = FingerprintTree(DOMAIN), _Seen(what)
     for page in names_in(row.pages):
         packed = _there(what, page, piece)
@@ -56,7 +57,7 @@ def verification(
                 tree.put(slot, content)
         except (InvalidValueError, MalformedMessageError, TypeError, ValueError) as error:
             raise InvalidCommandError(f"{what} has a part that no graph has: {error}") from error
-        yield
+        yield 1
     seen.check(row)
     if (found := tree.fingerprint()) != fingerprint:
         raise InvalidCommandError(

@@ -51,7 +51,7 @@ from ezgraph.protocol.stored_commands import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ezgraph.errors import EzGraphError
     from ezgraph.names import Key
@@ -77,13 +77,16 @@ Judged = (
     | AnnounceNodes
     | WithdrawGraph
 )
-_TELLING = frozenset(
+_OF_THE_STORE = frozenset(
     {
-        "cyclic", "foreign_edge", "unknown_edge", "address_collision", "not_owner", "live_sessions",
         "unknown_graph", "unknown_snapshot", "unknown_tag", "unknown_recording", "tag_exists",
-        "still_referenced", "restore_refused",
+        "still_referenced",
     }
 )
+_TELLING = _OF_THE_STORE | {
+    "cyclic", "foreign_edge", "unknown_edge", "address_collision", "not_owner", "live_sessions",
+    "restore_refused",
+}
 
 
 def demands(command: Judged) -> Iterator[tuple[str, Key]]:
@@ -172,6 +175,17 @@ def refuse_forbidden(identity: Identity, command: Judged) -> None:
             raise _forbidden(identity, f"{verb} {_shown(key)}")
 
 
+def refuse_each(identity: Identity, verb: str, keys: Iterable[Key]) -> None:
+    """Refuse what needs a verb on each of some keys, which show only in what is stored.
+
+    Raises:
+        ForbiddenError: says the first key that the role does not grant it on.
+    """
+    for key in keys:
+        if not identity.role.may(verb, key):
+            raise _forbidden(identity, f"{verb} {_shown(key)}")
+
+
 def refuse_unreadable(identity: Identity, scope: ReadScope, prefix: Key) -> None:
     """Refuse to read where the role lets one read nothing at all.
 
@@ -246,6 +260,8 @@ def withheld(error: EzGraphError, scope: ReadScope) -> EzGraphError:
     if error.code not in _TELLING:
         return error
     in_the_way = "sessions are alive" if isinstance(error, LiveSessionsError) else "others hold it"
+    if error.code in _OF_THE_STORE:
+        in_the_way = "what is stored does not allow it"
     return from_code(
         error.code,
         f"refused ({error.code}): {in_the_way}; this key may read only {scope}, so the details "

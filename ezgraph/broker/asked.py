@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ezgraph.broker.leases import Lease
     from ezgraph.protocol.events import Body
     from ezgraph.protocol.replies import Reply
+    from ezgraph.protocol.roles import Identity
     from ezgraph.protocol.stored_commands import StoreCommand
 
 
@@ -28,6 +29,7 @@ class StoreAsked(NamedTuple):
     peer: bytes
     descriptor: Descriptor | None
     public: str | None
+    identity: Identity | None = None
 
     @property
     def name(self) -> tuple[str, int]:

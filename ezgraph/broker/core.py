@@ -554,7 +554,7 @@ class BrokerCore:
         except EzGraphError as error:
             return Outcome(self._refused(lease, came.identity, request_id, command, error, now))
         asked = StoreAsked(
-            command, lease, request_id, came.peer, came.descriptor, came.public
+            command, lease, request_id, came.peer, came.descriptor, came.public, came.identity
         )
         return Outcome(store=asked)
 

@@ -101,9 +101,9 @@ log = logging.getLogger(__name__)
 _LITTLE_EVENTS = 200
 _ACKNOWLEDGED_S = 0.005
 _FRAMES_PER_MESSAGE = 256
-_SLOTS_A_STEP = 100
-_ROWS_OF_A_STEP = 100
-"""What a step of reading a graph costs, in rows of history, roughly."""
+_SLOTS_A_STEP = 50
+_ROWS_OF_A_STEP = 250
+"""What a step of reading a graph counts as, in rows of history: there is one in a pass."""
 
 
 class _Transaction(NamedTuple):

@@ -33,8 +33,12 @@ if TYPE_CHECKING:
     from ezgraph.protocol.stored_commands import Freeze
     from ezgraph.state.graph import GraphState
 
+STEP, LONG_STEP = 1, 6
 _SLOTS = 25
 """How many parts are digested at a step; as long as cutting a page takes."""
+_PARTS_PER_STEP = 1_000
+_TURNS = 200
+"""How many steps more than it should take a state is digested that changes as fast as that."""
 _STORED_BYTES = 128 << 10
 """How much of a graph is stored at once."""
 
@@ -45,32 +49,37 @@ def freezing(
     journal: Journal,
     pieces: set[bytes],
     stamp: Callable[[], Written],
-) -> Generator[None, None, Decided]:
-    """Freeze; a step takes a fraction of a millisecond, that which freezes and the last some more.
+) -> Generator[int, None, Decided]:
+    """Freeze; yield what a step has cost, of which a `STEP` is a fraction of a millisecond.
 
     The names of all pieces are put into ``pieces``. ``stamp`` says who freezes and what time it is.
 
     Raises:
         TagExistsError: the tag points to a snapshot, and may not be moved.
     """
-    while True:
+    turns = _TURNS + 2 * state.content.left // _SLOTS
+    if state.content.left > _SLOTS:
+        yield _cost_of(state.content.left)  # the first time, all of the state was listed
+    while state.content.left > _SLOTS and turns > 0:
         state.content.digest_some(_SLOTS)
-        if state.content.is_current:
-            break
-        yield
+        turns -= 1
+        yield STEP
     content, at = FrozenContent.of(state), stamp()
     name, fingerprint = command.name, content.fingerprint
     journal.ask(lambda store: _refuse_taken(store, command))
     pages: Pages | None = None
     waiting: dict[bytes, bytes] = {}
     if not journal.ask(lambda store: stored_graphs.has_graph(store, name, fingerprint)):
+        yield _cost_of(content.size)
         pages = stored_graphs.Pages()
         for page in pages.of(content.parts()):
             waiting |= page
             pieces.update(page)
-            if sum(map(len, waiting.values())) >= _STORED_BYTES:
+            if sum(map(len, waiting.values())) < _STORED_BYTES:
+                yield STEP
+            else:
                 _store(journal, waiting)
-            yield
+                yield LONG_STEP
     row = SnapshotRow(
         fingerprint=fingerprint,
         epoch=content.epoch,
@@ -89,6 +98,11 @@ def freezing(
         return _named(store, command, row, stamp())
 
     return journal.change(name_it)
+
+
+def _cost_of(parts: int) -> int:
+    """Return what a step costs that walks through so many parts, and digests none."""
+    return min(STEP + parts // _PARTS_PER_STEP, LONG_STEP)
 
 
 def _store(journal: Journal, waiting: dict[bytes, bytes]) -> None:

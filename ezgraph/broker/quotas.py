@@ -134,8 +134,8 @@ def _refuse_graph(command: Command, limits: Limits) -> None:
         if len(piece) > limits.max_piece_bytes:
             raise LimitError(
                 f"a piece of {len(piece)} bytes of a graph, and one may have "
-                f"{limits.max_piece_bytes} here (max_piece_bytes): a component's metadata, or an "
-                f"entry of the configuration, is too large"
+                f"{limits.max_piece_bytes} here (max_piece_bytes); make the component's "
+                f"metadata, or the entry of the configuration, smaller"
             )
     if row is not None:
         count = (len(row.pages) + len(row.blobs)) // FINGERPRINT_BYTES

@@ -6,7 +6,7 @@ that comes along says which part.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from ezgraph.protocol.events import in_words
@@ -43,17 +43,16 @@ def find(served: NodesState, command: FindGraph, seq: int, vouching: Vouching) -
     if (name := command.name) is not None:
         is_there = _is_there(served, name, vouching)
         return Graphs(seq, [_found(served, name, vouching)] if is_there else [])
-    names = sorted(served.hosts)
-    first = bisect_right(names, command.after)
-    looked_at = names[first : first + EXAMINED_PER_REPLY]
     found: list[FoundGraph] = []
-    for name in looked_at:
+    names, last = served.names_after(command.after), None
+    for name in islice(names, EXAMINED_PER_REPLY):
         if _is_there(served, name, vouching):
             found.append(_found(served, name, vouching))
+        last = name
         if len(found) >= GRAPHS_PER_REPLY:
-            return Graphs(seq, found, name if name != names[-1] else None)
-    is_all = first + len(looked_at) >= len(names)
-    return Graphs(seq, found, None if is_all else looked_at[-1])
+            break
+    is_all = next(names, None) is None
+    return Graphs(seq, found, None if is_all else last)
 
 
 def _is_there(served: NodesState, name: str, vouching: Vouching) -> bool:

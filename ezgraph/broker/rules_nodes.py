@@ -147,7 +147,7 @@ def _ended(served: NodesState, name: str, owner: str) -> Iterator[Body]:
 
 
 def _unannounced(served: NodesState, name: str) -> list[Body]:
-    return [NodeWithdrawn(name, uid) for uid in served.nodes_of(name)]
+    return [NodeWithdrawn(name, uid) for uid in sorted(served.nodes_of(name))]
 
 
 def _announced(name: str, card: NodeCard) -> NodeAnnounced:

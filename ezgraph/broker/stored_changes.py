@@ -106,6 +106,8 @@ def _set_tag(store: Store, command: SetTag, written: Written) -> Decided:
 
 def _write_partitions(store: Store, command: WritePartitions, written: Written) -> Decided:
     storage, new, fingerprint = command.artifact.storage_fingerprint, 0, None
+    if command.partitions:
+        stored_partitions.note_key(store, command.artifact)
     if command.to_artifact:
         scope = stored_partitions.scope_of_storage(storage)
         new += stored_partitions.write_partitions(store, scope, command.partitions, written)

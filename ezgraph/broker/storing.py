@@ -18,9 +18,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from ezgraph.backends import stored_graphs
+from ezgraph.backends import stored_graphs, stored_partitions
 from ezgraph.backends.stored_graphs import Written
 from ezgraph.backends.stored_verification import verification
+from ezgraph.broker.access import refuse_each
 from ezgraph.broker.asked import Decided
 from ezgraph.broker.freezing import freezing
 from ezgraph.broker.pieces import WaitingPieces
@@ -28,9 +29,11 @@ from ezgraph.broker.reads_stored import look
 from ezgraph.broker.rules_store import check
 from ezgraph.broker.stored_changes import ANYTHING, DELETED, changed
 from ezgraph.errors import EzGraphError, JournalFailedError, LimitError
+from ezgraph.protocol.artifacts import Artifact
 from ezgraph.protocol.events import in_words
 from ezgraph.protocol.replies import Done, StoredPage
 from ezgraph.protocol.stored_commands import (
+    DeleteStored,
     Freeze,
     Listed,
     NewSnapshot,
@@ -41,6 +44,7 @@ from ezgraph.protocol.stored_commands import (
     StorePieces,
     StoreSnapshot,
     WritePartitions,
+    WriteRecording,
 )
 
 if TYPE_CHECKING:
@@ -52,12 +56,12 @@ if TYPE_CHECKING:
     from ezgraph.config import Limits
     from ezgraph.protocol.fingerprints import Fingerprint
     from ezgraph.protocol.replies import Reply
-    from ezgraph.protocol.roles import ReadScope
+    from ezgraph.protocol.roles import Identity, ReadScope
     from ezgraph.protocol.stored import GraphRow
     from ezgraph.protocol.stored_commands import Question, StoreCommand
     from ezgraph.state.graph import GraphState
 
-    Steps = Generator[None, None, Decided]
+    Steps = Generator[int, None, Decided]
 
 Result = Decided | EzGraphError
 _UNITS_PER_PASS = 6
@@ -98,7 +102,7 @@ class Storing:
         self._long: dict[tuple[str, int], _Long] = {}
         self._lines: OrderedDict[str, deque[_Long]] = OrderedDict()
         self._pieces = WaitingPieces(limits)
-        self._units = _UNITS_PER_PASS
+        self._units = self._at_once = _UNITS_PER_PASS
         self._now = self._wall = 0.0
         self._revisions: Counter[str] = Counter()
         self._first_revision = journal.head << 32
@@ -119,6 +123,8 @@ class Storing:
         Raises:
             JournalFailedError: the store takes no more changes.
         """
+        if now != self._now:
+            self._at_once = _UNITS_PER_PASS  # it is another pass
         self._now, self._wall = now, wall
         known = self._long.get(asked.name)
         if known is not None:
@@ -138,8 +144,13 @@ class Storing:
             return error
 
     def _begin(self, long: _Long) -> Result | None:
-        """Do a long command at once if it is short, else let it wait for its turns."""
-        result = None if self._long else self._advance(long)
+        """Do a long command at once if it is short, else let it wait for its turns.
+
+        So what a client asks after storing a small graph comes after it.
+        """
+        left, self._units = self._units, self._at_once
+        result = self._advance(long)
+        self._at_once, self._units = self._units, left
         if result is not None:
             return result
         client = long.asked.lease.client
@@ -186,7 +197,7 @@ class Storing:
         """
         self._now, self._wall = now, wall
         self._units = _UNITS_PER_PASS
-        while self._lines and self._units:
+        while self._lines and self._units > 0:
             client, line = self._lines.popitem(last=False)
             long = line[0]
             result = self._advance(long)
@@ -197,14 +208,13 @@ class Storing:
                 self._lines[client] = line  # the others have their turns
             if result is not None:
                 yield long.asked, result
-        self._units = _UNITS_PER_PASS
+        self._at_once = _UNITS_PER_PASS
 
     def _advance(self, long: _Long) -> Result | None:
         """Do some steps; return what it came to, if it came to its end."""
         while self._units > 0:
-            self._units -= 1
             try:
-                next(long.steps)
+                self._units -= next(long.steps)
             except StopIteration as end:
                 result: Decided = end.value
                 self._pieces.used(long.pieces)
@@ -264,6 +274,8 @@ class Storing:
         if isinstance(command, StorePieces):
             self._store_pieces(store, asked, command)
             return Decided((), Done, touched=())
+        if asked.identity is not None:
+            _refuse_others(store, asked.identity, command)
         return changed(store, command, written, in_use=self._in_use)
 
     def _store_pieces(self, store: Store, asked: StoreAsked, command: StorePieces) -> None:
@@ -325,6 +337,22 @@ def _graph_in(command: StoreCommand) -> _Graph | None:
             return _Graph(name, snapshot.fingerprint, snapshot.graph, snapshot.pieces)
         case _:
             return None
+
+
+def _refuse_others(store: Store, identity: Identity, command: StoreCommand) -> None:
+    """Refuse to write or delete where somebody did under a key that the role does not cover.
+
+    A storage is what it is, whatever an artifact that names it is called.
+    """
+    match command:
+        case WritePartitions(artifact=artifact) | DeleteStored(artifact=Artifact() as artifact):
+            pass
+        case WriteRecording(recording=recording):
+            artifact = recording.artifact
+        case _:
+            return
+    keys = stored_partitions.keys_of(store, artifact)
+    refuse_each(identity, "store", (("partitions", key) for key in keys))
 
 
 def _has_graph(graph: _Graph, store: Store) -> bool:

@@ -37,7 +37,7 @@ def demo(
 def bench(
     only: Annotated[
         str,
-        typer.Option(metavar="SECTIONS", help="Some of the sections a to t, such as: a,c."),
+        typer.Option(metavar="SECTIONS", help="Some of the sections a to u, such as: a,c."),
     ] = "",
     json_path: Annotated[
         Path | None,

@@ -72,6 +72,8 @@ class BrokerBackend(Backend["BrokerConnection"]):
     keys: str = ""
 
     def __post_init__(self) -> None:
+        if "@" in self.address:
+            raise _no_credentials(f"{SCHEME}://{self.address}")
         text = ",".join(map(str, parse_addresses(self.address)))
         object.__setattr__(self, "address", text)
 
@@ -81,10 +83,7 @@ class BrokerBackend(Backend["BrokerConnection"]):
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         if "@" in parts.netloc:
-            raise ConfigError(
-                f"{masked(url)!r} has credentials in it, and a broker takes none; name a key pair "
-                f"instead: 'ezgraph://host:port?keys=NAME' (see `ezgraph keys`)"
-            )
+            raise _no_credentials(url)
         if not parts.netloc or parts.path not in ("", "/") or parts.fragment:
             raise ConfigError(
                 f"{masked(url)!r} names no broker: write 'ezgraph://host:port', as in "
@@ -416,6 +415,13 @@ class AsyncBrokerConnection(AsyncConnection):
 
         calls = cast("Connection", StoredCalls(asked))  # its methods are coroutines of that name
         return await cast("Coroutine[Any, Any, T]", ask(calls))
+
+
+def _no_credentials(url: str) -> ConfigError:
+    return ConfigError(
+        f"{masked(url)!r} has credentials in it, and a broker takes none; name a key pair instead: "
+        f"'ezgraph://host:port?keys=NAME' (see `ezgraph keys`)"
+    )
 
 
 def _no_journal(backend: BrokerBackend) -> UnsupportedError:

@@ -849,12 +849,13 @@ class GraphContext:
         """Return what differs from ``old`` to ``new``: settings field by field, edges, moves.
 
         It is false if nothing does. Each of the two is one of: a tag (``"NAME@TAG"``, or ``"TAG"``
-        if one graph has that, or with ``name``), a seq or a time as in `at`, ``"live"``, a
-        Snapshot, a Graph, or a GraphState.
+        if one graph has that, or with ``name``), the fingerprint of a snapshot likewise, a seq or a
+        time as in `at`, ``"live"``, a Snapshot, a Graph, or a GraphState.
 
         Raises:
-            UnknownTagError: there is no such tag.
-            InvalidValueError: several graphs have it, or it is nothing that names a rig.
+            UnknownTagError, UnknownSnapshotError: there is no such tag or fingerprint.
+            InvalidCommandError: several graphs have it.
+            InvalidValueError: it is nothing that names a rig.
             CompactedError, ForbiddenError: as `at`.
         """
         from ezgraph.graph.rigs import difference_between

@@ -44,6 +44,7 @@ class DataNodes:
         self._call = call
         self._keeper: Callable[[Hosting], Keeper] | None = None
         self._served: list[ServedGraph] = []
+        self._beginning: set[str] = set()
         self._nodes: Nodes | None = None
 
     def __repr__(self) -> str:
@@ -69,21 +70,53 @@ class DataNodes:
         timeout: float,  # noqa: ASYNC109
     ) -> tuple[ServedGraph, int]:
         """Serve a graph; return it with the seq reached. See `GraphContext.serve`."""
-        from ezgraph.graph.serving import Hosting, ServedGraph, TaskKeeper, here, listening
-
-        if any(each.name == name for each in self._served):
+        if name in self._beginning or any(each.name == name for each in self._served):
             raise InvalidCommandError(
                 f"this context serves a graph {name!r} already; stop() that one first"
             )
-        hosting = Hosting(
-            root,
-            name,
-            self._call,
-            listening(host, advertise, broker),
-            port=port,
-            announce=announce,
-            may_see=may_see,
-            beside=_in_a_thread if self._keeper is None else here,
+        self._beginning.add(name)
+        try:
+            return await self._serve(
+                root,
+                name,
+                broker,
+                host=host,
+                port=port,
+                advertise=advertise,
+                announce=announce,
+                may_see=may_see,
+                timeout=timeout,
+            )
+        finally:
+            self._beginning.discard(name)
+
+    async def _serve(
+        self,
+        root: BaseNode | NodeServer,
+        name: str,
+        broker: Address,
+        *,
+        host: str | None,
+        port: int,
+        advertise: str | None,
+        announce: bool,
+        may_see: MaySee | None,
+        timeout: float,  # noqa: ASYNC109
+    ) -> tuple[ServedGraph, int]:
+        from ezgraph.graph.serving import Hosting, ServedGraph, TaskKeeper, here, listening
+
+        beside: Beside = _in_a_thread if self._keeper is None else here
+        hosting = await beside(  # names of hosts are looked up, and the graph is walked through
+            lambda: Hosting(
+                root,
+                name,
+                self._call,
+                listening(host, advertise, broker),
+                port=port,
+                announce=announce,
+                may_see=may_see,
+                beside=beside,
+            )
         )
         served = ServedGraph(hosting, (self._keeper or TaskKeeper)(hosting), self._forget)
         self._served.append(served)

@@ -55,7 +55,7 @@ async def restore(
         tag_or_fingerprint = tag_or_fingerprint.fingerprint
     tag, fingerprint = named(tag_or_fingerprint)
     if name is None:
-        name = await _graph_with(session, tag, fingerprint, deadline)
+        name = await graph_with(session, tag, fingerprint, deadline)
     left = deadline.left()
     command = Restore(name, tag, fingerprint, dry_run, reason, left * _WAY_BACK)
     report = await session.call(command, timeout=left)
@@ -87,10 +87,15 @@ def named(tag_or_fingerprint: object) -> tuple[str | None, Fingerprint | None]:
     )
 
 
-async def _graph_with(
+async def graph_with(
     session: AnySession, tag: str | None, fingerprint: Fingerprint | None, deadline: Deadline
 ) -> str:
-    """Return the one graph that has such a tag, or a snapshot of such a fingerprint."""
+    """Return the one graph that has such a tag, or a snapshot of such a fingerprint.
+
+    Raises:
+        UnknownTagError, UnknownSnapshotError: none has.
+        InvalidCommandError: several have.
+    """
     room, wanted = ("tag", tag) if tag is not None else ("snapshot", str(fingerprint))
     place = 2 if tag is not None else 4
     found = dict.fromkeys(

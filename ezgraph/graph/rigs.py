@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ezgraph.client.stored_calls import StoredCalls
 from ezgraph.clock import Deadline
-from ezgraph.errors import InvalidValueError, MalformedMessageError, UnknownTagError
+from ezgraph.errors import InvalidValueError, MalformedMessageError
+from ezgraph.graph.restoring import graph_with, named
 from ezgraph.graph.time_machine import DEFAULT_GRAPH, When, is_when, state_at
 from ezgraph.protocol.differences import GraphDiff, difference
+from ezgraph.protocol.fingerprints import Fingerprint
 from ezgraph.protocol.graphs import Graph, Snapshot
+from ezgraph.protocol.listing import SnapshotInfo
 from ezgraph.state.content import graph_of
 from ezgraph.state.graph import GraphState
 
 if TYPE_CHECKING:
     from ezgraph.graph.sessions import AnySession
     from ezgraph.protocol.commands import Command
-    from ezgraph.protocol.listing import SnapshotInfo
 
 T = TypeVar("T")
-Rig = When | str | Snapshot | Graph | GraphState
+Rig = When | str | Fingerprint | Snapshot | SnapshotInfo | Graph | GraphState
 """The rig at some time: then, at a tag (``TAG`` or ``NAME@TAG``), ``"live"``, or itself."""
 
 
@@ -68,8 +70,10 @@ async def graph_at(
         case "live":
             state, _ = await session.fetch_state(timeout=timeout)
             return graph_of(state, name or DEFAULT_GRAPH)
-        case str():
-            return await _tagged(session, rig, name, timeout)
+        case str() | Fingerprint():
+            return await _kept(session, rig, name, timeout)
+        case SnapshotInfo():
+            return await _kept(session, rig.fingerprint, rig.name, timeout)
         case _:
             if not is_when(rig):
                 raise InvalidValueError(
@@ -79,39 +83,17 @@ async def graph_at(
             return graph_of(state, name or DEFAULT_GRAPH)
 
 
-async def _tagged(
-    session: AnySession, text: str, name: str | None, timeout: float  # noqa: ASYNC109
+async def _kept(
+    session: AnySession, what: str | Fingerprint, name: str | None, timeout: float  # noqa: ASYNC109
 ) -> Graph:
-    calls = stored(session, timeout)
-    if name is None and "@" in text:
-        name, _, text = text.partition("@")
+    """Return the graph of a stored snapshot, by its tag or fingerprint."""
+    deadline = Deadline(timeout)
+    if isinstance(what, str) and name is None and "@" in what:
+        name, _, what = what.partition("@")
+    tag, fingerprint = named(what)
     if name is None:
-        name = await _graph_with(calls, text)
-    return (await calls.read_snapshot_tag(name, text)).graph
-
-
-async def _graph_with(calls: StoredCalls, tag: str) -> str:
-    """Return the name of the one graph that has this tag.
-
-    Raises:
-        UnknownTagError: none has it.
-        InvalidValueError: several have it.
-    """
-    found: list[str] = []
-    after = None
-    while True:
-        page = await calls.list_tags(after=after)
-        found += [each.name for each in page if each.tag == tag]
-        if (after := page.next_after) is None:
-            break
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise UnknownTagError(
-            f"no graph has a tag {tag!r}; `ezgraph tags` lists those there are. A rig is named "
-            f"by a tag, a seq, a time, 'live', or a Snapshot"
-        )
-    raise InvalidValueError(
-        f"several graphs have a tag {tag!r}: {', '.join(found)}; say which, as in "
-        f"{f'{found[0]}@{tag}'!r}"
-    )
+        name = await graph_with(session, tag, fingerprint, deadline)
+    calls = stored(session, deadline.left())
+    if fingerprint is not None:
+        return await calls.read_graph(name, fingerprint)
+    return (await calls.read_snapshot_tag(name, tag or "")).graph

@@ -49,6 +49,8 @@ CLOCK_S = 10.0
 _WALKS_SHARE = 5.0
 _LIMITS = Limits()
 """What a broker keeps of a node; one that is told to keep less refuses more."""
+_KEEPER_S = 3.0
+"""How long a keeper waits for the broker at once: so long may it take to stop one."""
 _RETRY_S = 0.25
 _MOST_RETRY_S = 30.0
 _WILDCARDS = frozenset({"*", "0.0.0.0", "::"})  # noqa: S104 - what is refused, or advertised
@@ -144,6 +146,7 @@ class Hosting:
         self.name = name
         self.server = _server_of(root, name, may_see)
         self.wall = BrokerWall()
+        self.is_declared = False
         self._call = call
         self._where = where
         self._beside = beside
@@ -196,6 +199,7 @@ class Hosting:
         await self.wall.hear(self._call, deadline.left())
         self._root_uid = self.server.root.uid
         serving = await asked(self._call, self._command(), Serving, deadline.left())
+        self.is_declared = True
         self._gate.open_with(serving.ticket_secret)
         seq = serving.seq
         if self._announcements is not None:
@@ -300,9 +304,9 @@ class _Pace:
 
 async def _keep_once(hosting: Hosting, *, is_changed: bool) -> None:
     if is_changed:
-        await hosting.tell_changes(timeout=DEFAULT_TIMEOUT_S)
+        await hosting.tell_changes(timeout=_KEEPER_S)
     else:
-        await hosting.hear_clock(timeout=DEFAULT_TIMEOUT_S)
+        await hosting.hear_clock(timeout=_KEEPER_S)
 
 
 class TaskKeeper:
@@ -457,6 +461,9 @@ class ServedGraph:
             seq = await self._hosting.declare(timeout=timeout)
         except BaseException:
             self._hosting.stop()
+            if self._hosting.is_declared:  # the bus knows it, though not all of it
+                with suppress(EzGraphError):
+                    await self._hosting.withdraw(timeout=_KEEPER_S)
             raise
         self._keeper.start()
         return seq

@@ -221,9 +221,10 @@ class Nodes(Mapping[str, RootNode]):
 
     def __init__(self, directory: Directory) -> None:
         self.directory = directory
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._pid = os.getpid()
         self._opened: dict[str, _Opened] = {}
+        self._turns: dict[str, threading.Lock] = {}
 
     def __repr__(self) -> str:
         return f"<Nodes {self.directory!r} open={sorted(self._opened)}>"
@@ -261,9 +262,7 @@ class Nodes(Mapping[str, RootNode]):
         return self._open(name).tree
 
     def _open(self, name: str, timeout: float | None = None) -> _Opened:
-        with self._lock:
-            if os.getpid() != self._pid:  # what was opened before a fork is the parent's
-                self._opened, self._pid = {}, os.getpid()
+        with self._turn(name):
             opened = self._opened.get(name)
             if opened is not None and opened.is_still_served():
                 return opened
@@ -277,8 +276,15 @@ class Nodes(Mapping[str, RootNode]):
 
     def open_found(self, found: FoundGraph, way: Way) -> RootNode:
         """Return the root of a graph that was found; the one there is, if it is still the same."""
-        with self._lock:
+        with self._turn(found.name):
             return self._take(found, way).root
+
+    def _turn(self, name: str) -> threading.Lock:
+        """Return the lock of who opens this graph; others are opened meanwhile."""
+        with self._lock:
+            if os.getpid() != self._pid:  # what was opened before a fork is the parent's
+                self._opened, self._turns, self._pid = {}, {}, os.getpid()
+            return self._turns.setdefault(name, threading.Lock())
 
     def _take(self, found: FoundGraph, way: Way) -> _Opened:
         opened = self._opened.get(found.name)

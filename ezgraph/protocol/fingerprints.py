@@ -49,11 +49,10 @@ import math
 import pathlib
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, lru_cache
 from hashlib import blake2b
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -61,7 +60,7 @@ from ezgraph.errors import InvalidValueError
 from ezgraph.protocol.settings import EnumValue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable
 
 FINGERPRINT_BYTES = 16
 MOST_DOMAIN_BYTES = 16
@@ -311,8 +310,12 @@ class _Encoder:
             return self._mapping(value)
         if kind is list or kind is tuple:
             return self._joined(b"l", map(self.encode, value))
-        if self._is_named and _is_plain_dataclass(kind):
-            return self._remembered(value)
+        if self._is_named:
+            quick = _quick_forms.get(kind)
+            if quick is not None:
+                return quick(value, self.encode, _NOTHING)
+            if _is_plain_dataclass(kind):
+                return self._remembered(value)
         return self._composed(value)
 
     def _composed(self, value: Any) -> bytes:  # noqa: ANN401 - one line per type
@@ -376,7 +379,11 @@ class _Encoder:
         return self._joined(b"o", (_text(type(value).__name__), *content))
 
     def _remembered(self, value: Any) -> bytes:  # noqa: ANN401
-        if self._memo is None or type(value).__name__ not in REMEMBERED:
+        kind: Any = type(value)
+        if kind.__name__ not in REMEMBERED:
+            _quick_forms[kind] = _quick_form_of(kind, ())
+            return self.fields_of(value, _NOTHING)
+        if self._memo is None:
             return self.fields_of(value, _NOTHING)
         known = self._memo.get(id(value))
         if known is None:
@@ -386,21 +393,8 @@ class _Encoder:
     def fields_of(self, value: Any, instead: Mapping[str, object]) -> bytes:  # noqa: ANN401
         """Encode a dataclass as ``k``, with some fields as if they were something else."""
         kind: Any = type(value)
-        if not instead:
-            return _quick_form_of(kind)(value, self.encode)
-        form = _form_of(kind)
-        found = form.get(value)
-        found = [instead.get(name, each) for name, each in zip(form.names, found, strict=True)]
-        parts, encode = [form.head], self.encode
-        for part, (spelled, default, shown, empty) in zip(found, form.fields, strict=True):
-            if part is shown or (not part and type(part) is empty):
-                continue
-            leaf = _LEAVES.get(type(part))
-            encoded = encode(part) if leaf is None else leaf(part)
-            if encoded != default:
-                parts.append(spelled)
-                parts.append(encoded)
-        return _part(b"k", b"".join(parts))
+        quick = _quick_form_of(kind, tuple(instead))
+        return quick(value, self.encode, instead)
 
     def _array(self, value: Any) -> bytes:  # noqa: ANN401
         if value.dtype.hasobject:
@@ -423,10 +417,9 @@ def _layout(dtype: Any) -> Any:  # noqa: ANN401
 
 
 class _NamedForm(NamedTuple):
-    """How a dataclass is encoded as ``k``: its name, what gets its fields, and each of these."""
+    """How a dataclass is encoded as ``k``: its name, and its fields."""
 
     head: bytes
-    get: Callable[[Any], Sequence[Any]]
     names: tuple[str, ...]
     fields: tuple[_NamedField, ...]
 
@@ -457,12 +450,23 @@ def _form_of(cls: Any) -> _NamedForm:  # noqa: ANN401
         _NamedField(_text(each.name), _default(each), each.default, each.default_factory)
         for each in counted
     )
-    return _NamedForm(_text(cls.__name__), _getter(names), names, spelled)
+    return _NamedForm(_text(cls.__name__), names, spelled)
+
+
+Quick = Callable[[Any, Callable[[Any], bytes], Mapping[str, object]], bytes]
+
+
+_quick_forms: dict[type, Quick] = {}
+"""Those of dataclasses that are encoded each time they come, for `_Encoder.encode` to find."""
 
 
 @cache
-def _quick_form_of(cls: Any) -> Callable[[Any, Callable[[Any], bytes]], bytes]:  # noqa: ANN401
-    """Return what encodes a dataclass as `_Encoder.fields_of` does, without walking its fields."""
+def _quick_form_of(cls: Any, replaced: tuple[str, ...]) -> Quick:  # noqa: ANN401
+    """Return what encodes a dataclass as ``k``: source made from its fields, in order of names.
+
+    It is given the value, what encodes parts of it, and what to take for the fields in
+    ``replaced``.
+    """
     form = _form_of(cls)
     names: dict[str, Any] = {"text": _text, "leaves": _LEAVES, "part": _part, "head": form.head}
     lines = []
@@ -474,7 +478,7 @@ def _quick_form_of(cls: Any) -> Callable[[Any, Callable[[Any], bytes]], bytes]: 
             f"empty{i}": field.empty,
         }
         lines.append(f"""
-    part_{i} = value.{name}
+    part_{i} = {f"instead[{name!r}]" if name in replaced else f"value.{name}"}
     kind = type(part_{i})
     if part_{i} is not plain{i} and (part_{i} or kind is not empty{i}):
         if kind is str:
@@ -487,20 +491,14 @@ def _quick_form_of(cls: Any) -> Callable[[Any, Callable[[Any], bytes]], bytes]: 
 """.strip("\n"))
     body = "\n".join(lines)
     source = f"""
-def quick(value, encode):
+def quick(value, encode, instead):
     parts = [head]
 {body}
     return part(b"k", b"".join(parts))
 """
     exec(source, names)  # noqa: S102 - made from field names of dataclasses only
-    quick: Callable[[Any, Callable[[Any], bytes]], bytes] = names["quick"]
+    quick: Quick = names["quick"]
     return quick
-
-
-def _getter(names: tuple[str, ...]) -> Callable[[Any], Sequence[Any]]:
-    if len(names) > 1:
-        return attrgetter(*names)
-    return lambda value: [getattr(value, name) for name in names]
 
 
 def _default(each: Any) -> bytes | None:  # noqa: ANN401

@@ -24,6 +24,8 @@ pause     ask publishers to pause, or to go on                  ``control/pause`
 shutdown  stop the broker                                       ``control/broker``
 ========  ====================================================  =========================
 
+Partitions are judged by the key of the artifact, and by the keys of all artifacts that have written
+where it says its data is: a storage is what it is, whatever an artifact that names it is called.
 A schema of configuration is set with ``config`` on all of its type (``config/TYPE``). What a change
 of configuration is to depend on (its conditions), one must be able to read.
 

@@ -97,6 +97,11 @@ class Content:
         """Whether `fingerprint` has nothing to digest."""
         return not self._touched
 
+    @property
+    def left(self) -> int:
+        """How many slots `fingerprint` has to digest."""
+        return len(self._touched)
+
     def digest_some(self, most: int) -> None:
         """Digest up to ``most`` of the slots that were touched, so that a loop can go on."""
         for _ in range(min(most, len(self._touched))):
@@ -233,6 +238,11 @@ class FrozenContent:
             dict(state.settings),
             dict(state.config.entries),
         )
+
+    @property
+    def size(self) -> int:
+        """How many parts it has, roughly."""
+        return sum(map(len, (self.edges, self.components, self.settings, self.config)))
 
     def parts(self) -> Iterator[tuple[str, Part]]:
         """Yield its parts, as `ezgraph.backends.stored_graphs.graph_parts` does of a graph."""

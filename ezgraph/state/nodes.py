@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ezgraph.protocol.snapshot import SnapshotGraph
+from ezgraph.state.ordered import OrderedKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ezgraph.protocol.events import (
         Event,
@@ -44,6 +45,7 @@ class NodesState:
         self.hosts: dict[str, dict[str, HostEntry]] = {}
         self.nodes: dict[str, dict[str, NodeAnnounced]] = {}
         self._of_owner: dict[str, set[str]] = {}
+        self._names = OrderedKeys()
 
     def __len__(self) -> int:
         return len(self.hosts)
@@ -55,6 +57,8 @@ class NodesState:
 
     def serve(self, event: Event, served: GraphServed) -> None:
         """Make a lease serve a graph; what it said of it before is no longer so."""
+        if served.name not in self.hosts:
+            self._names.add((served.name,))
         hosts = self.hosts.setdefault(served.name, {})
         hosts.pop(served.owner, None)
         hosts[served.owner] = HostEntry(event.seq, event.source, served)
@@ -64,8 +68,8 @@ class NodesState:
         """Make a lease serve a graph no longer."""
         hosts = self.hosts.get(withdrawn.name, {})
         hosts.pop(withdrawn.owner, None)
-        if not hosts:
-            self.hosts.pop(withdrawn.name, None)
+        if not hosts and self.hosts.pop(withdrawn.name, None) is not None:
+            self._names.remove((withdrawn.name,))
         names = self._of_owner.get(withdrawn.owner, set())
         names.discard(withdrawn.name)
         if not names:
@@ -87,6 +91,10 @@ class NodesState:
     def hosts_of(self, name: str) -> list[HostEntry]:
         """Return who serves a graph, who has done so for longest first."""
         return list(self.hosts.get(name, {}).values())
+
+    def names_after(self, name: str) -> Iterator[str]:
+        """Yield the names of the graphs behind a name, in order."""
+        return (each for (each,) in self._names.after((name,)))
 
     def host(self, name: str, owner: str) -> HostEntry | None:
         """Return what a lease said of a graph; None: it does not serve it."""

@@ -110,6 +110,13 @@ def test_a_url_that_names_none_is_refused_and_shows_no_secret(url: str) -> None:
     assert "=hunter2" not in str(refused.value)
 
 
+def test_an_address_with_credentials_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match="keys=NAME") as refused:
+        BrokerBackend("anna:hunter2@127.0.0.1:25979")
+
+    assert "hunter2" not in str(refused.value)
+
+
 def test_nobody_is_dialled_before_it_is_used_and_nobody_there_is_said_soon() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]

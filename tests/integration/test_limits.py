@@ -24,11 +24,14 @@ from ezgraph import (
     GraphServer,
     LimitError,
     Limits,
+    RestoreRefusedError,
     sync,
 )
+from ezgraph.backends.stored_graphs import Written, cut
 from ezgraph.client.sockets import secure
 from ezgraph.errors import from_code
 from ezgraph.keys.keyring import Keyring
+from ezgraph.protocol.artifacts import Artifact, Partition
 from ezgraph.protocol.commands import (
     AnnounceNodes,
     Command,
@@ -41,9 +44,18 @@ from ezgraph.protocol.commands import (
     Sync,
     UpdateUnits,
 )
+from ezgraph.protocol.fingerprints import Fingerprint, content_hash
+from ezgraph.protocol.graphs import Graph
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata
 from ezgraph.protocol.replies import Done, Refusal, Reply, SnapshotChunk, Welcome
 from ezgraph.protocol.served import NodeCard
+from ezgraph.protocol.stored_commands import (
+    Freeze,
+    Restore,
+    StoreGraph,
+    StorePieces,
+    WritePartitions,
+)
 from ezgraph.wire import codec, frames
 
 if TYPE_CHECKING:
@@ -329,6 +341,44 @@ def a_long_way(rig: Rig) -> None:
     ask_in_session(rig, SERVE, AnnounceNodes("run", [card]))
 
 
+def store(rig: Rig, *commands: Command) -> None:
+    """Ask all at once; be told of each."""
+    client = rig.raw(f"storer of {type(commands[0]).__name__}")
+    client.tell(*commands)
+    heard = client.hear()
+    for _ in commands:
+        next(heard)
+
+
+def restores_at_once(rig: Rig) -> None:
+    store(rig, Freeze("rig", "now"))
+    store(rig, *[Restore("rig", "now")] * 3)
+
+
+def a_restore_of_much(rig: Rig) -> None:
+    store(rig, Freeze("rig", "now"))
+    for number in range(3):
+        rig.service().connect("a", f"b{number}")
+    store(rig, Restore("rig", "now", dry_run=False))
+
+
+def many_partitions(rig: Rig) -> None:
+    partitions = [Partition({"n": number}, Fingerprint.identity()) for number in range(3)]
+    store(rig, WritePartitions(Artifact("raw"), partitions))
+
+
+def a_large_piece(rig: Rig) -> None:
+    piece = bytes(200)
+    store(rig, StorePieces({content_hash(piece): piece}))
+
+
+def a_graph_of_pieces(rig: Rig) -> None:
+    values = {f"k{number}": chr(97 + number) * 70_000 for number in range(3)}
+    graph = Graph("rig", config={"flow": values})
+    row, pieces = cut(graph, Written(0.0, "me"))
+    store(rig, StoreGraph("rig", graph.fingerprint, row, pieces))
+
+
 REFUSED = {
     "max_frame_bytes": Case(100_000, a_large_frame),
     "max_leases": Case(2, a_third_client, JOINING),
@@ -362,6 +412,14 @@ REFUSED = {
     "max_config_schemas": Case(2, many_schemas),
     "max_config_schema_bytes": Case(100, a_large_schema),
     "max_config_judged": Case(2, a_schema_for_many),
+    "max_partitions_per_command": Case(2, many_partitions),
+    "max_graph_pieces": Case(2, a_graph_of_pieces),
+    "max_piece_bytes": Case(100, a_large_piece),
+    "max_pieces_waiting_bytes": Case(100, a_large_piece),
+    "max_pieces_waiting_bytes_of_all": Case(100, a_large_piece),
+    "max_restored_changes": Case(2, a_restore_of_much, RestoreRefusedError),
+    "max_long_commands": Case(2, restores_at_once),
+    "max_long_commands_per_client": Case(2, restores_at_once),
     "max_graphs_per_lease": Case(2, many_graphs),
     "max_announced_nodes_per_lease": Case(2, many_nodes),
     "max_announced_nodes_per_command": Case(2, many_nodes_at_once),

@@ -329,10 +329,17 @@ def test_a_host_that_comes_back_in_time_goes_on_with_what_was_asked(program: Pro
     with RemoteTree(program.address, grace_s=20.0, timeout=20.0) as tree:
         graph = RootNode(tree)
         late: list[Any] = []
+        came: list[int] = []
         wanted = slice(0, 2 * node_host.SLOW_READS)  # the first gives half of them, then no more
-        reader = threading.Thread(target=lambda: late.append(graph["stuck"][wanted].shape))
+
+        def read() -> None:
+            found = graph["stuck"].read(wanted, progress=lambda now, _: came.append(now))
+            late.append(found.shape)
+
+        reader = threading.Thread(target=read)
         reader.start()
         assert program.hear() == "stuck"
+        _until(lambda: len(came) == node_host.SLOW_READS)  # what it gave has arrived
         program.kill()
 
         again = Program(int(program.address.rpartition(":")[2]))

@@ -143,7 +143,7 @@ def test_a_host_killed_in_mid_read_without_a_replica_is_a_typed_error_in_time(
     with (
         BusHost(server.address, NAME, "stuck") as stuck,
         sync.GraphContext(server.address) as ctx,
-        read_from(server.address, is_relayed=True, grace_s=0.5) as graph,
+        read_from(server.address, is_relayed=True, grace_s=1.0) as graph,
     ):
         threading.Thread(target=stuck.kill_when_stuck).start()
         begin = monotonic()

@@ -464,35 +464,31 @@ def secure_as(public: bytes, secret: bytes) -> Any:
 def test_of_one_key_there_are_so_many_readers_and_others_have_their_own() -> None:
     mine, other = new_pair(), new_pair()
     gate = gate_of(Admitted(mine[0], other[0]))
-    with served() as (_, hosts), through_relay(hosts, gate, pairs_per_key=1) as (_, through):
-        options: dict[str, Any] = {"grace_s": 0.3, "timeout": 3.0}
-        with (
-            RemoteTree([through("me")], secure=secure_as(*mine), **options) as first,
-            RemoteTree([through("me")], secure=secure_as(*mine), **options) as second,
-            RemoteTree([through("me")], secure=secure_as(*other), **options) as third,
-        ):
-            graph = RootNode(first)
-            with pytest.raises(NodeHostGoneError):
-                RootNode(second)
+    with (
+        served() as (_, hosts),
+        through_relay(hosts, gate, pairs_per_key=1) as (_, through),
+        RemoteTree([through("me")], secure=secure_as(*mine)) as first,
+        RemoteTree([through("me")], secure=secure_as(*mine), grace_s=0.3) as second,
+        RemoteTree([through("me")], secure=secure_as(*other)) as third,
+    ):
+        graph = RootNode(first)
+        with pytest.raises(NodeHostGoneError):
+            RootNode(second)
 
-            assert graph["g1"][3].read().size == 200
-            assert RootNode(third)["g1"][3].read().size == 200
+        assert graph["g1"][3].read().size == 200
+        assert RootNode(third)["g1"][3].read().size == 200
 
 
 def test_an_unknown_key_is_not_let_in_and_one_that_is_revoked_is_hung_up_on() -> None:
     (mine, my_secret), (other, other_secret) = new_pair(), new_pair()
     admitted = Admitted(mine)
     with served() as (_, hosts), through_relay(hosts, gate_of(admitted)) as (relay, through):
-        options: dict[str, Any] = {"grace_s": 0.3, "timeout": 3.0}
-        with RemoteTree(
-            [through("me")], secure=secure_as(mine, my_secret), **options
-        ) as tree:
+        me, stranger_ = secure_as(mine, my_secret), secure_as(other, other_secret)
+        with RemoteTree([through("me")], secure=me, grace_s=1.0) as tree:
             graph = RootNode(tree)
             assert graph["g1"][3].read().size == 200
             with (
-                RemoteTree(
-                    [through("me")], secure=secure_as(other, other_secret), **options
-                ) as strange,
+                RemoteTree([through("me")], secure=stranger_, grace_s=0.3) as strange,
                 pytest.raises(NodeHostGoneError),
             ):
                 RootNode(strange)

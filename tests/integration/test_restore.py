@@ -142,6 +142,24 @@ async def test_a_veto_names_who_and_why_and_changes_nothing(broker: GraphServer)
         assert host.settings == FilterSettings()
 
 
+@awaited
+async def test_a_validator_that_would_make_something_else_of_it_is_a_veto(
+    broker: GraphServer,
+) -> None:
+    async with ProcessControlClient(broker.address) as owner, GraphContext(broker.address) as ctx:
+        host = SettingsHost(owner, FILTER, FilterSettings(cutoff=5.0))
+        await host.start()
+        await ctx.freeze("rig", tag="low")
+        await host.replace(FilterSettings())
+        host.validators.append(lambda wanted, _: FilterSettings(cutoff=max(wanted.cutoff, 10.0)))
+
+        report = await ctx.restore("low")
+
+        assert [each[0] for each in report.vetoed] == [FILTER]
+        assert "would put other settings in place" in report.vetoed[0][2]
+        assert host.settings == FilterSettings()
+
+
 def other_program(whose: str) -> bool:
     return whose.startswith("session ") and "pid" in whose
 

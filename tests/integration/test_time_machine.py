@@ -18,6 +18,7 @@ from ezgraph import (
     AmbiguousTimeWarning,
     Artifact,
     GraphContext,
+    InvalidCommandError,
     InvalidValueError,
     Partition,
     RecordingEndedError,
@@ -228,7 +229,8 @@ def test_any_two_of_tag_seq_time_live_and_snapshot_are_compared(
         settings = ctx.diff(old, new, **given).settings
         return [(f.old, f.new) for each in settings.changed for f in each.fields]
 
-    for old in (seq, was, one, one.graph, ctx.at(seq), "compared@one-of-two", "one-of-two"):
+    kept: list[Any] = [one.fingerprint, str(one.fingerprint), "compared@one-of-two", "one-of-two"]
+    for old in (seq, was, one, one.graph, ctx.at(seq), *kept):
         assert gains(old, "live") == [(1.0, 2.0)]
         assert gains("compared@two-of-two", old) == [(2.0, 1.0)]
         assert not ctx.diff(old, one)
@@ -236,12 +238,15 @@ def test_any_two_of_tag_seq_time_live_and_snapshot_are_compared(
     live = in_async_form(address, lambda c: c.diff("compared@two-of-two"))
     assert [tuple(edge) for edge in live.edges_added] == [("compared/a", "compared/b")]
     assert not live.settings
-    with pytest.raises(InvalidValueError, match=r"several graphs have a tag 'two-of-two'"):
+    with pytest.raises(InvalidCommandError, match=r"several graphs have a tag 'two-of-two'"):
         ctx.diff("two-of-two")
     with pytest.raises(UnknownTagError, match="no graph has a tag 'none'"):
         ctx.diff("none")
     with pytest.raises(UnknownTagError):
         ctx.diff("compared@none")
+    with pytest.raises(UnknownSnapshotError):
+        ctx.diff("0" * 32)
+    assert not ctx.diff(ctx.freeze("compared", fetch=False))
     for bad in (None, True, b"one", 1j):
         with pytest.raises(InvalidValueError, match="names no rig"):
             ctx.diff(bad)  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ from ezgraph.broker.leases import GRACE_S
 from ezgraph.config import BrokerConfig
 from ezgraph.protocol import PROTOCOL_VERSION
 from ezgraph.protocol.commands import (
+    AnnounceNodes,
     Command,
     Connect,
     Disconnect,
@@ -38,12 +39,15 @@ from ezgraph.protocol.commands import (
     ReportSettings,
     Resume,
     Revert,
+    ServeGraph,
     SetPause,
     TakeOver,
     UpdateUnits,
+    WithdrawGraph,
 )
 from ezgraph.protocol.metadata import DynamicSettingsMetadata, GraphMetadata, UnitMetadata
-from ezgraph.protocol.replies import Beat, Done, Refusal, Reply, Welcome
+from ezgraph.protocol.replies import Beat, Done, Refusal, Reply, Serving, Welcome
+from ezgraph.protocol.served import NodeCard
 from ezgraph.protocol.settings import SettingsSnapshotValue
 from ezgraph.state.graph import GraphState
 from ezgraph.testing import FlakyMemory, SequentialIds
@@ -74,6 +78,8 @@ class Model:
         self.units: dict[str, str] = {}
         self.live: dict[str, int] = {}
         self.paused = False
+        self.served: dict[str, dict[str, ServeGraph]] = {}
+        self.nodes: dict[str, dict[str, NodeCard]] = {}
 
     # --- what is so ---
 
@@ -174,6 +180,57 @@ class Model:
         self.live[address] = gain
         return [("SettingsChanged", ("settings", address))]
 
+    def serve(self, client: str, asked: ServeGraph) -> list[Said]:
+        if self.kinds[client] == "guest":
+            raise RefusedByModelError("invalid_command")
+        name, hosts = asked.name, self.served.setdefault(asked.name, {})
+        others = [each for owner, each in hosts.items() if owner != client]
+        if any(each.root_uid != asked.root_uid for each in others):
+            raise RefusedByModelError("address_collision")
+        mine, said = hosts.get(client), list[Said]()
+        if mine == asked:
+            return []
+        if mine is not None and not others:
+            if (mine.root_uid, mine.incarnation) != (asked.root_uid, asked.incarnation):
+                said = self._end_serving(name, client)
+            elif not asked.announces:
+                said = self._end_nodes(name)
+        self.served.setdefault(name, {})[client] = asked
+        return [*said, ("GraphServed", ("node", name, asked.root_uid))]
+
+    def _end_nodes(self, name: str) -> list[Said]:
+        gone = self.nodes.pop(name, {})
+        return [("NodeWithdrawn", ("node", name, uid)) for uid in sorted(gone)]
+
+    def _end_serving(self, name: str, client: str) -> list[Said]:
+        root = self.served[name].pop(client).root_uid
+        said = [] if self.served[name] else self._end_nodes(name)
+        return [*said, ("GraphWithdrawn", ("node", name, root))]
+
+    def announce(self, client: str, asked: AnnounceNodes) -> list[Said]:
+        if self.kinds[client] == "guest":
+            raise RefusedByModelError("invalid_command")
+        mine = self.served.get(asked.name, {}).get(client)
+        if mine is None:
+            raise RefusedByModelError("not_owner")
+        uids = [*(card.uid for card in asked.added), *asked.removed]
+        if not mine.announces or len(set(uids)) < len(uids):
+            raise RefusedByModelError("invalid_command")
+        nodes = self.nodes.setdefault(asked.name, {})
+        gone = [uid for uid in asked.removed if nodes.pop(uid, None) is not None]
+        new = [card for card in asked.added if nodes.get(card.uid) != card]
+        nodes.update({card.uid: card for card in new})
+        said: list[Said] = [("NodeWithdrawn", ("node", asked.name, uid)) for uid in gone]
+        return said + [("NodeAnnounced", ("node", asked.name, card.uid)) for card in new]
+
+    def withdraw(self, client: str, name: str) -> list[Said]:
+        if self.kinds[client] == "guest":
+            raise RefusedByModelError("invalid_command")
+        hosts = self.served.get(name, {})
+        if hosts and client not in hosts:
+            raise RefusedByModelError("not_owner")
+        return self._end_serving(name, client) if hosts else []
+
     def pause(self, paused: bool) -> list[Said]:
         if self.paused is paused:
             return []
@@ -195,6 +252,8 @@ class Model:
             said += self._end_live(unit)
         if units:
             said.append(("ProcessUnitsChanged", ("process", client)))
+        for name in sorted(name for name, hosts in self.served.items() if client in hosts):
+            said += self._end_serving(name, client)
         return said
 
     def end(self, client: str) -> list[Said]:
@@ -219,6 +278,12 @@ def said_by(command: Command, model: Model, client: str) -> list[Said]:
             return model.report(client, command.address, command.value.structured_value["gain"])  # type: ignore[index]
         case SetPause():
             return model.pause(command.paused)
+        case ServeGraph():
+            return model.serve(client, command)
+        case AnnounceNodes():
+            return model.announce(client, command)
+        case WithdrawGraph():
+            return model.withdraw(client, command.name)
         case Revert():
             return model.revert(client)
         case _:
@@ -268,8 +333,26 @@ RUNNING: st.SearchStrategy[Command] = st.one_of(
     st.builds(report, st.sampled_from(ADDRESSES), st.integers(4, 9)),
     st.builds(report, st.sampled_from(ADDRESSES), st.integers(4, 9)),
 )
+NAMES, UIDS = st.sampled_from(["run", "run2"]), st.sampled_from(["root", "n1", "n2"])
+CARDS = st.builds(
+    NodeCard, UIDS, st.just([]), st.just(0), st.just("lab.Node"), st.sampled_from("ab")
+)
+SERVING: st.SearchStrategy[Command] = st.one_of(
+    st.builds(
+        ServeGraph,
+        NAMES,
+        st.sampled_from(["root", "root", "n1"]),
+        st.sampled_from(["i1", "i2"]),
+        st.sampled_from([["127.0.0.1:4000"], []]),
+        st.none(),
+        st.sampled_from([True, True, True, False]),
+    ),
+    st.builds(AnnounceNodes, NAMES, st.lists(CARDS, max_size=3), st.just([])),
+    st.builds(AnnounceNodes, NAMES, st.lists(CARDS, max_size=2), st.lists(UIDS, max_size=1)),
+    st.builds(WithdrawGraph, NAMES),
+)
 ANYBODYS: st.SearchStrategy[Command] = st.one_of(
-    EDGES, PARTS, RUNNING, st.builds(SetPause, st.booleans()), st.builds(Revert)
+    EDGES, PARTS, RUNNING, SERVING, st.builds(SetPause, st.booleans()), st.builds(Revert)
 )
 
 
@@ -287,6 +370,9 @@ WORK = st.lists(
         _by("session", PARTS),
         _by("process", RUNNING),
         _by("process", RUNNING),
+        _by("session", SERVING),
+        _by("session", SERVING),
+        _by("process", SERVING),
         _by("", ANYBODYS),
     ),
     min_size=4,
@@ -445,7 +531,12 @@ class BrokerMachine(RuleBasedStateMachine):
             assert isinstance(reply, Refusal), reply
             assert reply.code == expected
         else:
-            assert reply == Done(self.engine.state.seq)
+            seq = self.engine.state.seq
+            if isinstance(command, ServeGraph):
+                assert isinstance(reply, Serving)
+                assert reply.seq == seq
+            else:
+                assert reply == Done(seq)
             self.said += expected
         program.last = (command, reply)
         program.changed = isinstance(expected, list) and expected != []
@@ -595,6 +686,12 @@ class BrokerMachine(RuleBasedStateMachine):
         assert {u: str(pid) for pid, process in running for u in process.units} == model.units
         assert {a: gain_of(value) for a, value in shown.settings.items()} == model.settings()
         assert shown.paused is model.paused
+        served = {name: sorted(hosts) for name, hosts in model.served.items() if hosts}
+        assert {name: graph.owners for name, graph in shown.graphs.items()} == served
+        announced = self.engine.state.served.nodes.items()
+        assert {(name, uid) for name, nodes in announced for uid in nodes} == {
+            (name, uid) for name, nodes in model.nodes.items() for uid in nodes
+        }
 
     def adjacency(self) -> dict[str, list[str]]:
         topics = sorted({topic for edge in self.model.edges for topic in edge})

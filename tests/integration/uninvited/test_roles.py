@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 import pytest
 import zmq
 
+from ezgraph.client.backend import BrokerBackend, BrokerConnection
+from ezgraph.errors import ForbiddenError, TagExistsError
 from ezgraph.names import note_topic, prefix_of_note, topic_of
 from ezgraph.protocol.artifacts import Artifact, Partition
 from ezgraph.protocol.commands import (
@@ -53,7 +55,7 @@ from ezgraph.protocol.commands import (
 from ezgraph.protocol.config import ConfigPresent, ConfigPut, as_config_match
 from ezgraph.protocol.events import AccessRefused
 from ezgraph.protocol.fingerprints import content_hash
-from ezgraph.protocol.graphs import Graph
+from ezgraph.protocol.graphs import Graph, Snapshot
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata, GraphMetadata
 from ezgraph.protocol.recordings import RecordedPartition, RecordingInfo
 from ezgraph.protocol.replies import (
@@ -390,6 +392,34 @@ def test_a_command_that_names_several_keys_needs_the_verb_on_each(rig: Rig) -> N
     assert [each.code for each in refused] == ["forbidden"] * 5
     assert isinstance(session.ask(Connect("RIG_B/X", "RIG_A/X")), Done)
     assert rig.service_of("observer").snapshot().graph == {"RIG_A/X": [], "RIG_B/X": ["RIG_A/X"]}
+
+
+def test_the_store_is_used_through_the_broker_as_the_role_of_its_key_allows(rig: Rig) -> None:
+    taken = Snapshot(Graph("rig", settings={"RIG_A": {"says": rig.secret}}), seq=1)
+
+    def store_of(name: str) -> BrokerConnection:
+        return BrokerBackend(str(rig.address), name).connect()
+
+    with store_of("operator") as operator, store_of("observer") as observer:
+        operator.write_snapshot_tag(taken, "good")
+        assert observer.read_snapshot_tag("rig", "good") == taken
+        with pytest.raises(ForbiddenError, match="may not store tag/rig/bad"):
+            observer.write_snapshot_tag(taken, "bad")
+    for name in ("part", "nothing", "only-store"):
+        with store_of(name) as partial:
+            assert list(partial.list_tags()) == []
+            reads: list[Callable[[BrokerConnection], object]] = [
+                lambda conn: conn.read_snapshot_tag("rig", "good"),
+                lambda conn: conn.read_graph("rig", taken.fingerprint),
+                lambda conn: conn.list_graphs(),
+                lambda conn: conn.read_artifact_partitions(Artifact("raw")),
+            ]
+            for read in reads:
+                with pytest.raises(ForbiddenError, match="may not read graphs and partitions"):
+                    read(partial)
+    with store_of("only-store") as writer, pytest.raises(TagExistsError, match="withheld") as told:
+        writer.write_snapshot_tag(taken, "good")
+    assert told.value.fingerprint == ""
 
 
 # --- what others hear ---

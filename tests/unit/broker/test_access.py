@@ -22,6 +22,11 @@ from ezgraph.errors import (
     LimitError,
     RefusedError,
     SchemaViolationError,
+    StillReferencedError,
+    TagExistsError,
+    UnknownGraphError,
+    UnknownSnapshotError,
+    UnknownTagError,
 )
 from ezgraph.protocol.artifacts import Artifact
 from ezgraph.protocol.commands import (
@@ -281,3 +286,23 @@ def test_who_registers_nothing_nowhere_registers_no_graph_either() -> None:
     with pytest.raises(ForbiddenError, match="may not register component"):
         refuse_forbidden(Identity("o", "0" * 64, OBSERVER), empty)
     refuse_forbidden(Identity("rig", "0" * 64, owner_of("RIG")), empty)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnknownGraphError("there are 1a2b"),
+        UnknownSnapshotError("there are 1a2b"),
+        UnknownTagError("it has 1a2b"),
+        TagExistsError("points to 1a2b", fingerprint="1a2b"),
+        StillReferencedError("tagged 1a2b"),
+    ],
+    ids=lambda error: error.code,
+)
+def test_who_reads_a_part_is_not_told_what_else_is_stored(error: RefusedError) -> None:
+    told = withheld(error, PART)
+
+    assert type(told) is type(error)
+    assert "1a2b" not in str(told)
+    assert "1a2b" not in str(vars(told))
+    assert withheld(error, FULL_SCOPE) is error

@@ -299,6 +299,22 @@ def test_owners_are_asked_again_where_the_plan_is_another_one_by_now(post: Post)
     assert isinstance(made[0], StateRestored)
 
 
+def test_an_owner_that_comes_meanwhile_is_asked_too(post: Post) -> None:
+    post.desk.ask(OWNER, UpdateUnits([], [UNIT]))
+    post.sent()
+    post.ask()
+    (second,) = post.handed()
+    post.desk.join(NEXT, "process")
+    post.desk.ask(NEXT, UpdateUnits([UNIT], []))
+    post.agree(second)
+    assert post.decide() == []
+
+    handed = [(to, reply.request) for to, reply in post.sent() if isinstance(reply, Handed)]
+
+    checks = [(to, each.address) for to, each in handed if isinstance(each, SettingsCheckRequest)]
+    assert sorted(checks) == [(NEXT, UNIT), (OWNER, SECOND)]
+
+
 def test_what_changes_meanwhile_and_does_not_matter_asks_nobody_again(post: Post) -> None:
     post.ask()
     checks = post.handed()
@@ -571,7 +587,7 @@ def test_who_may_not_restore_or_not_read_everything_is_refused_at_once(post: Pos
     assert isinstance(no_reading, Refusal)
     assert (no_verb.code, no_reading.code) == ("forbidden", "forbidden")
     assert "restore snapshot/rig" in no_verb.message
-    assert "settings" in no_reading.message
+    assert "may not read all that a snapshot has (it reads settings" in no_reading.message
 
 
 def test_each_verb_of_what_a_restore_changes_is_needed_and_a_dry_run_names_what_lacks(

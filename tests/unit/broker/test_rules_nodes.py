@@ -179,8 +179,8 @@ def test_who_serves_the_same_root_joins_and_what_was_announced_goes_with_the_las
     ]
     assert uids(joined) == {"root", "n"}
     assert joined.bodies(BOB, WithdrawGraph("run")) == [
-        NodeWithdrawn("run", "root"),
         NodeWithdrawn("run", "n"),
+        NodeWithdrawn("run", "root"),
         GraphWithdrawn("run", "root", bob, is_last=True),
     ]
     assert len(joined.state.served) == 0

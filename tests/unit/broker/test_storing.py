@@ -11,7 +11,8 @@ from ezgraph.backends import stored_graphs
 from ezgraph.backends.memory import MemoryBackend
 from ezgraph.backends.stored_graphs import Written, cut
 from ezgraph.broker import freezing, reads_stored, stored_changes
-from ezgraph.broker.access import refuse_stored
+from ezgraph.broker.access import refuse_forbidden, refuse_stored
+from ezgraph.broker.asked import Decided, StoreAsked
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.pieces import LIFE_S
 from ezgraph.config import BrokerConfig, Limits
@@ -425,7 +426,9 @@ def test_a_freeze_that_is_repeated_while_it_is_under_way_is_one(bench: Bench) ->
     bench.ask(A, rig(200))
     number = bench.take(A, Freeze("rig", "good"))
     bench.finish()
+    (under_way,) = bench.engine._storing._long.values()
     bench.take(A, Freeze("rig", "good"), number)
+    assert list(bench.engine._storing._long.values()) == [under_way]
     answered: dict[tuple[bytes, int], Reply] = {}
 
     while (A, number) not in answered:
@@ -568,6 +571,8 @@ def broken(what: str) -> NewSnapshot:
             return replace(given, fingerprint=P)
         case "a missing piece":
             return replace(given, pieces={})
+        case "a missing blob":
+            return replace(given, graph=replace(row, blobs=b"x" * 16))
         case "half a name":
             return replace(given, graph=replace(row, pages=row.pages[:-1]))
         case "a wrong count":
@@ -612,6 +617,7 @@ def _with_page(given: NewSnapshot, page: bytes) -> NewSnapshot:
     [
         ("another fingerprint", "invalid_command"),
         ("a missing piece", "invalid_command"),
+        ("a missing blob", "invalid_command"),
         ("half a name", "invalid_command"),
         ("a wrong count", "invalid_command"),
         ("a page too few", "invalid_command"),
@@ -850,6 +856,53 @@ def test_who_reads_a_part_is_told_of_the_tags_in_it_and_of_nothing_else(bench: B
         with pytest.raises(ForbiddenError, match="may not read"):
             refuse_stored(someone, scope, question)
         refuse_stored(someone, FULL_SCOPE, question)
+
+
+def test_a_role_bounds_what_is_written_and_deleted_by_who_wrote_there_before(bench: Bench) -> None:
+    theirs = Artifact("theirs", storage="file:///theirs/{n}")
+    bench.ask(B, WritePartitions(theirs, [partition(1)]))
+    granted = {"store": (parse_pattern("partitions/mine"),)}
+    someone = Identity("anna", "0" * 64, Role("mine only", granted))
+    connection = bench.engine.core.connection_of(A)
+    assert connection is not None
+    disguised = replace(theirs, key="mine")
+
+    def asked(command: Any) -> Any:
+        refuse_forbidden(someone, command)  # by the key that is given, it may
+        asked = StoreAsked(command, connection.lease, 99, A, None, None, someone)
+        return bench.engine._storing.take(asked, now=bench.now, wall=bench.wall)
+
+    rows = bench.rows()
+    refused = [
+        asked(WritePartitions(disguised, [partition(2)])),
+        asked(DeleteStored(Deletable.PARTITIONS, artifact=disguised, partitions=[partition(1)])),
+    ]
+    own = asked(WritePartitions(Artifact("mine", storage="file:///mine"), [partition(2)]))
+
+    assert [type(each) for each in refused] == [ForbiddenError] * 2
+    assert "store partitions/theirs" in str(refused[0])
+    assert isinstance(own, Decided)
+    assert rows.items() <= bench.rows().items()
+
+
+def test_a_state_that_never_stands_still_is_frozen_all_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freezing, "_TURNS", 10)
+    bench.ask(A, rig(200))
+    asked = A, bench.take(A, Freeze("rig"))
+    answered: dict[tuple[bytes, int], Reply] = {}
+
+    for gain in range(200):
+        bench.take(A, rig(200, gain=float(gain)))  # more than is digested in one pass
+        answered = bench.finish()
+        if asked in answered:
+            break
+
+    info = frozen(answered[asked]).snapshot
+    kept = bench.graph("rig", info.fingerprint)
+    assert len({str(value.structured_value) for value in kept.settings.values()}) == 1
+    assert replace(kept).fingerprint == info.fingerprint
 
 
 def test_the_end_of_a_page_names_no_tag_that_one_may_not_read(bench: Bench) -> None:

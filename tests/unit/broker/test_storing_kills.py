@@ -105,7 +105,7 @@ def seen(path: Path) -> Seen:
 
 
 @pytest.mark.parametrize(
-    ("work", "stride", "new"), [(freeze, 5, FROZEN), (tag, 3, TAGGED)], ids=["freeze", "tag"]
+    ("work", "stride", "new"), [(freeze, 9, FROZEN), (tag, 5, TAGGED)], ids=["freeze", "tag"]
 )
 def test_killed_at_any_step_it_leaves_the_old_or_the_new_and_never_a_third(
     start: Path,
