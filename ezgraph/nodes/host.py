@@ -29,6 +29,7 @@ from ezgraph.errors import (
     MalformedMessageError,
     NodeSourceError,
 )
+from ezgraph.nodes.server import blaming
 from ezgraph.nodes.waker import Waker
 from ezgraph.protocol.nodes import NodeVerb, parse_request
 from ezgraph.unsent import Unsent
@@ -360,9 +361,10 @@ class _Service:
             request = parse_request(incoming.message)
             asker = self._asker(sender, peer)
             is_growth = request.verb is NodeVerb.GROWTH
-            if is_growth and self._waits(sender, peer, asker, incoming, request):
-                return
-            answer = self._server.answer(request, asker)
+            with blaming(f"node {request.uid!r}", request.verb):
+                if is_growth and self._waits(sender, peer, asker, incoming, request):
+                    return
+                answer = self._server.answer(request, asker)
             frames = _frames(request, incoming, answer)
         except EzGraphError as error:
             self._refuse(sender, request_id, error)
@@ -434,9 +436,10 @@ class _Service:
     def _told(self, waiter: _Waiter, now: float) -> bool:
         """Tell a waiter its news, or at last that there are none; return whether it was told."""
         try:
-            if now < waiter.until and not waiter.node.has_grown(waiter.after):
-                return False
-            report = waiter.node.growth_report()
+            with blaming(f"node {waiter.node.uid!r}", NodeVerb.GROWTH):
+                if now < waiter.until and not waiter.node.has_grown(waiter.after):
+                    return False
+                report = waiter.node.growth_report()
             frames = answer_frames(waiter.request_id, report, takes_frames=False)
         except EzGraphError as error:
             self._refuse(waiter.peer, waiter.request_id, error)

@@ -7,6 +7,7 @@ goes marks the list as old, and the next request makes it anew (iteratively, wha
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
@@ -36,7 +37,7 @@ from ezgraph.wire.nodes import encode_answer
 from ezgraph.wire.relaying import MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ezgraph.nodes.base import BaseNode
     from ezgraph.protocol.nodes import NodeDescription
@@ -64,6 +65,23 @@ class GraphChange(NamedTuple):
 
     added: list[BaseNode]
     removed: list[BaseNode]
+
+
+@contextmanager
+def blaming(who: str, verb: NodeVerb) -> Iterator[None]:
+    """Have whatever fails, of all that others have written, be an error that says of which node.
+
+    Raises:
+        NodeSourceError: it failed; what is an error of ours already passes.
+    """
+    try:
+        yield
+    except EzGraphError:
+        raise
+    except Exception as error:
+        raise NodeSourceError(
+            f"{who} failed at {verb.value!r}: {type(error).__name__}: {error}"
+        ) from error
 
 
 class NodeServer:
@@ -232,17 +250,11 @@ class NodeServer:
 
     def answer(self, request: NodeRequest, asker: Asker = None) -> object:
         """Return the answer, before it is encoded; raises as `request` does."""
-        node = self.node(request.uid, asker)
-        check_keywords(node, request.verb, request.kwargs)
-        try:
+        with blaming(f"node {request.uid!r}", request.verb):
+            node = self.node(request.uid, asker)
+        with blaming(f"node {node.uid!r} ({type(node).__name__})", request.verb):
+            check_keywords(node, request.verb, request.kwargs)
             return self._answer(node, request, asker)
-        except EzGraphError:
-            raise
-        except Exception as error:
-            raise NodeSourceError(
-                f"node {node.uid!r} ({type(node).__name__}) failed at {request.verb.value!r}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
 
     def _answer(self, node: BaseNode, request: NodeRequest, asker: Asker) -> object:
         kwargs = request.kwargs

@@ -80,6 +80,7 @@ def tree_rows(steps: Iterator[Step], start: int, limit: int) -> list[TreeRow]:
 def summary_of(node: BaseNode) -> str:
     """Return what a node is, in a few words, also where it cannot be looked at."""
     try:
-        return node.summary()
+        summary = node.summary()
     except Exception as error:  # noqa: BLE001 - a file that is gone must not hide the others
-        return f"{type(node).__name__} (cannot be read: {error})"
+        summary = f"{type(node).__name__} (cannot be read: {error})"
+    return summary.encode("utf-8", "backslashreplace").decode()  # nor must its name

@@ -50,6 +50,7 @@ AS_VALUE, AS_FRAMES = b"V", b"F"
 _VALUE, _ERROR, _ARRAY = b"V", b"E", b"A"
 _MESSAGES = (NodeOpening, NodeDescription, GrowthReport, TreePage, MatchPage)
 MAX_DEPTH = 32
+MAX_REFUSAL_CHARACTERS = 10_000
 
 
 class Fingerprinted(NamedTuple):
@@ -160,8 +161,13 @@ def _array_frames(request_id: int, array: AnyArray, fingerprint: bytes | None) -
 def error_frame(request_id: int, error: EzGraphError) -> bytes:
     """Return the frame of a refusal."""
     floor = error.floor if isinstance(error, CompactedError) else 0
-    said = values.pack([error.code, str(error), floor])
+    said = values.pack([error.code, _sayable(str(error)), floor])
     return _HEAD.pack(_START, request_id, _ERROR) + said
+
+
+def _sayable(words: str) -> str:
+    """Return words as UTF-8 has them, not too many: names of files may hold what it has not."""
+    return words[:MAX_REFUSAL_CHARACTERS].encode("utf-8", "backslashreplace").decode()
 
 
 class Answer(NamedTuple):

@@ -735,6 +735,79 @@ def test_a_file_that_shrinks_in_mid_read_is_a_typed_error_and_the_host_lives_on(
         assert graph["t"].read().size == 200
 
 
+class Failing(BaseNode):
+    """A node whose type was written by somebody else, and whose file has a name that is no UTF-8."""
+
+    def read(self) -> Any:
+        return self.data
+
+    def load_meta(self) -> None:
+        self.meta = {}
+
+    def load_data(self) -> None:
+        raise OSError(os.fsdecode(b"no such file: caf\xe9.dat"))
+
+    def summary(self) -> str:
+        return str(self.data)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"request": "send_data", "uid": "f", "kwargs": {"index": 0}},
+        {"request": "send_growth", "uid": "f", "kwargs": {}},
+        {"request": "send_growth", "uid": "f", "kwargs": {"after": 0, "wait_s": 5.0}},
+    ],
+)
+def test_a_node_that_fails_in_any_way_harms_no_other_and_the_host_lives_on(asked: Any) -> None:
+    with serving(RootNode(edges={"f": Failing(uid="f"), "t": NumpyTestNode()})) as (_, tree):
+        with pytest.raises(NodeSourceError, match=r"node 'f'.*OSError: .*caf\\udce9"):
+            tree.request(asked)
+
+        assert RootNode(tree)["t"].read().size == 200
+        RootNode(tree).tree()
+
+
+def test_a_node_that_fails_while_one_waits_for_it_tells_who_waits() -> None:
+    class FailingLater(Failing):
+        def load_data(self) -> None:
+            self.data = [1]
+
+    node = FailingLater(uid="f")
+    with serving(RootNode(edges={"f": node, "t": NumpyTestNode()})) as (host, tree):
+        node.append(2)
+        followed: list[Any] = []
+
+        def follow() -> None:
+            with suppress(NodeSourceError):
+                list(RootNode(tree)["f"].follow(after=None))
+            followed.append("told")
+
+        follower = threading.Thread(target=follow)
+        follower.start()
+        _until(lambda: "waiters=1" in repr(host))
+        node.data = 5  # type: ignore[assignment]
+        node.growth.tell()
+        follower.join(5)
+
+        assert followed == ["told"]
+        assert RootNode(tree)["t"].read().size == 200
+
+
+def test_a_rule_of_who_may_see_what_that_fails_shows_nothing_and_the_host_lives_on() -> None:
+    def may_see(_: str | None, node: BaseNode) -> bool:
+        if node.uid == "odd":
+            raise RuntimeError("the list of keys is gone")
+        return True
+
+    root = RootNode(edges={"odd": NumpyTestNode(uid="odd")}, uid="root")
+    with serving(root, may_see=may_see) as (_, tree):
+        with pytest.raises(NodeSourceError, match=r"node 'odd'.*the list of keys is gone"):
+            tree.request({"request": "send_data", "uid": "odd", "kwargs": {"index": 0}})
+
+        assert tree.request({"request": "send_info", "uid": "root", "kwargs": {}})
+
+
 def test_a_fork_does_not_use_its_parents_connection(graph: RootNode) -> None:
     tree: Any = graph.server
     tree._pid += 1
