@@ -9,7 +9,6 @@ news of a node waits in a list, not in a thread.
 from __future__ import annotations
 
 import logging
-import struct
 import threading
 from collections import deque
 from contextlib import suppress
@@ -29,6 +28,7 @@ from ezgraph.errors import (
     MalformedMessageError,
     NodeSourceError,
 )
+from ezgraph.nodes.connections import Connections
 from ezgraph.nodes.server import blaming
 from ezgraph.nodes.waker import Waker
 from ezgraph.protocol.nodes import NodeVerb, parse_request
@@ -54,10 +54,10 @@ _NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE)
 _BATCH = 64
 _BLOCKED_MS = 1
-_IDLE_MS = 1_000
+_IDLE_MS = 250
+_LOOK_S = 0.2
+"""How often it is looked who has sent what never ends."""
 _UNREAD_ANSWERS = 1_000
-_MONITOR_EVENT = struct.Struct("=Hi")
-_GONE = int(zmq.EVENT_DISCONNECTED)
 _SMALL_BYTES = 64 << 10
 """Below that pyzmq copies, and copying is the quicker way."""
 
@@ -157,7 +157,9 @@ class NodeHost:
         except BaseException:
             context.destroy(linger=0)
             raise
-        self._service = _Service(self.server, context, router, self._gate)
+        self._service = _Service(
+            self.server, context, router, self._gate, is_secured=self._secure is not None
+        )
         self._service.start()
         log.info("serving nodes address=%s", self._where)
         return self
@@ -211,10 +213,12 @@ class _Service:
         context: zmq.Context[Socket],
         router: Socket,
         gate: Gate | None,
+        *,
+        is_secured: bool,
     ) -> None:
         self._server = server
         self._gate = gate
-        self._monitor = None if gate is None else _monitor_of(router)
+        self._connections = Connections(router, is_secured=is_secured)
         self._context = context
         self._router = router
         self._limits = server.limits
@@ -224,6 +228,7 @@ class _Service:
         self._heard: set[Growth] = set()
         self._waker = Waker()
         self._is_stopping = False
+        self._looked_at = 0.0
         self._thread = threading.Thread(target=self._run, name="ezgraph-nodes-host", daemon=True)
 
     def __repr__(self) -> str:
@@ -240,8 +245,7 @@ class _Service:
         self._thread.join()
         for growth in self._heard:
             growth.ignore(self._waker.wake)
-        if self._monitor is not None:
-            self._router.monitor(None, 0)
+        self._connections.close()
         self._context.destroy(linger=0)
         self._waker.close()
 
@@ -255,6 +259,7 @@ class _Service:
                 self._waker.rest()
             if self._router in ready:
                 self._take_all(self._receive())
+            self._hang_up_on_endless_ones()
             self._tell_waiters()
             self._answer_peers()
 
@@ -275,17 +280,18 @@ class _Service:
             except zmq.Again:
                 break
             frame = self._router.recv(copy=False)
-            last = frame
+            sizes, last = [len(frame)], frame
             while last.more:
                 last = self._router.recv(copy=False)  # not ours, and not kept
+                sizes.append(len(last))
+            self._connections.has_read(_descriptor_of(frame), sizes)
             if last is frame:
                 came.append((sender, frame))
         return came
 
     def _take_all(self, came: list[tuple[bytes, zmq.Frame]]) -> None:
         gate = self._gate
-        if gate is not None:
-            gate.left(self._let_go(), is_all_read=len(came) < _BATCH)
+        self._let_go(is_all_read=len(came) < _BATCH)
         for sender, frame in came:
             asked = frame.bytes
             if gate is not None and gate.is_ticket(asked):
@@ -293,20 +299,29 @@ class _Service:
             else:
                 self._take(sender, frame, asked)
 
-    def _let_go(self) -> set[int]:
-        """Forget the peers whose connections have closed; return their descriptors."""
-        gone: set[int] = set()
-        monitor = self._monitor
-        while monitor is not None and readable(monitor):
-            event, descriptor = _MONITOR_EVENT.unpack(monitor.recv_multipart(_NOBLOCK)[0])
-            if event == _GONE:
-                gone.add(descriptor)
+    def _let_go(self, *, is_all_read: bool) -> None:
+        """Forget those whose connections have closed."""
+        gone = self._connections.obey_monitor()
+        if self._gate is None:
+            return
+        self._gate.left(gone, is_all_read=is_all_read)
         if gone:
             self._peers = {
                 sender: peer for sender, peer in self._peers.items() if peer.descriptor not in gone
             }
             self._waiters = [each for each in self._waiters if each.descriptor not in gone]
-        return gone
+
+    def _hang_up_on_endless_ones(self) -> None:
+        """Hang up on who has sent far more than may wait, which is a message that has no end."""
+        now = self._clock.monotonic()
+        if now < self._looked_at + _LOOK_S:
+            return
+        self._looked_at = now
+        self._let_go(is_all_read=False)
+        may_wait = self._limits.max_waiting_requests * self._limits.max_request_bytes
+        for fd in self._connections.beyond(2 * may_wait):
+            log.warning("hanging up on a reader: a message that has not ended")
+            self._connections.cut_off(fd)
 
     def _take(self, sender: bytes, frame: zmq.Frame, asked: bytes) -> None:
         known = self._peers.get(sender)
@@ -462,17 +477,6 @@ def _frames(request: NodeRequest, incoming: Incoming, answer: object) -> list[An
             f"node {request.uid!r} answered {request.verb.value!r} with what cannot be sent: "
             f"{error}"
         ) from error
-
-
-def _monitor_of(router: Socket) -> Socket:
-    """Return a socket that tells which connections close; it never has ZeroMQ wait for us."""
-    endpoint = "inproc://ezgraph.nodes.monitor"
-    router.monitor(endpoint, _GONE)
-    monitor: Socket = router.context.socket(zmq.PAIR)
-    monitor.set(zmq.LINGER, 0)
-    monitor.set(zmq.RCVHWM, 0)
-    monitor.connect(endpoint)
-    return monitor
 
 
 def _descriptor_of(frame: zmq.Frame) -> int:

@@ -461,6 +461,24 @@ def test_a_frame_that_announces_too_many_bytes_is_cut_off(
     assert graph["g1"][0].read().size == 200
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
+def test_who_sends_a_message_without_end_is_hung_up_on() -> None:
+    limits = NodeLimits(max_waiting_requests=64, max_request_bytes=64 << 10)
+    endless = zmtp.frame(bytes(8 << 10), flags=1)
+    sent = 0
+    with serving(node_host.served_graph(), limits=limits) as (host, tree):
+        with socket.create_connection(host.address) as raw:
+            raw.settimeout(5)
+            raw.sendall(zmtp.greeting() + zmtp.ready(b"DEALER"))
+            with suppress(ConnectionError):
+                while sent < 1 << 30:
+                    raw.sendall(endless)
+                    sent += len(endless)
+
+        assert sent < 1 << 30
+        assert RootNode(tree)["g1"][0].read().size == 200
+
+
 class LyingHost:
     """Answers every request with the frames it was given, for the length of a ``with``."""
 
@@ -736,7 +754,7 @@ def test_a_file_that_shrinks_in_mid_read_is_a_typed_error_and_the_host_lives_on(
 
 
 class Failing(BaseNode):
-    """A node whose type was written by somebody else, and whose file has a name that is no UTF-8."""
+    """A node that somebody else wrote, and whose file has a name that is no UTF-8."""
 
     def read(self) -> Any:
         return self.data
