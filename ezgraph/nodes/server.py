@@ -346,6 +346,7 @@ class NodeServer:
             [check_label(label) for label in prefix],
             after=_natural(kwargs.get("start", 0), "start"),
             may_enter=self._visible_to(asker),
+            described=lambda found: self._described(found, asker),
         )
 
 

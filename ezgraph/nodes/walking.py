@@ -58,13 +58,17 @@ def children(node: BaseNode) -> Iterator[tuple[Label, BaseNode]]:
             yield label, target
 
 
-def follow_path(start: BaseNode, path: Sequence[Label]) -> BaseNode | None:
-    """Return the node that a path of labels leads to, or None."""
+def follow_path(
+    start: BaseNode, path: Sequence[Label], may_enter: Callable[[BaseNode], bool] = lambda _: True
+) -> BaseNode | None:
+    """Return the node that a path of labels leads to; None: it leads nowhere one may enter."""
     node = start
     for label in path:
         try:
             node = node.child(label)
         except UnknownLabelError:
+            return None
+        if not may_enter(node):
             return None
     return node
 
