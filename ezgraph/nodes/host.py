@@ -55,6 +55,7 @@ _SNDMORE = int(zmq.SNDMORE)
 _BATCH = 64
 _BLOCKED_MS = 1
 _IDLE_MS = 250
+_STOP_S = 5.0
 _LOOK_S = 0.2
 """How often it is looked who has sent what never ends."""
 _UNREAD_ANSWERS = 1_000
@@ -187,7 +188,11 @@ class NodeHost:
         self._where = Address(self._where.host, int(bound.rpartition(":")[2]))
 
     def stop(self) -> None:
-        """Serve no longer; returns when the thread has ended. May be called twice."""
+        """Serve no longer; returns when the thread has ended. May be called twice.
+
+        A source that does not return holds that up for 5 s, no longer: the port is free when it
+        does return.
+        """
         service, self._service = self._service, None
         if service is not None:
             service.stop()
@@ -239,29 +244,41 @@ class _Service:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, then close what it used."""
+        """End the thread, which closes what it used; one that is held up by a source is left."""
         self._is_stopping = True
         self._waker.wake()
-        self._thread.join()
-        for growth in self._heard:
-            growth.ignore(self._waker.wake)
-        self._connections.close()
-        self._context.destroy(linger=0)
-        self._waker.close()
+        self._thread.join(_STOP_S)
+        if self._thread.is_alive():
+            log.warning("a source holds up the end of a host of nodes server=%r", self._server)
 
     def _run(self) -> None:
         poller = zmq.Poller()
         poller.register(self._router, zmq.POLLIN)
         poller.register(self._waker.polled, zmq.POLLIN)
-        while not self._is_stopping:
-            ready = dict(poller.poll(self._patience_ms()))
-            if self._waker.fileno in ready:
-                self._waker.rest()
-            if self._router in ready:
-                self._take_all(self._receive())
-            self._hang_up_on_endless_ones()
-            self._tell_waiters()
-            self._answer_peers()
+        try:
+            while not self._is_stopping:
+                self._run_pass(poller)
+        except Exception:
+            log.exception("a host of nodes fails by an error of its own server=%r", self._server)
+        finally:
+            self._close()
+
+    def _run_pass(self, poller: zmq.Poller) -> None:
+        ready = dict(poller.poll(self._patience_ms()))
+        if self._waker.fileno in ready:
+            self._waker.rest()
+        if self._router in ready:
+            self._take_all(self._receive())
+        self._hang_up_on_endless_ones()
+        self._tell_waiters()
+        self._answer_peers()
+
+    def _close(self) -> None:
+        for growth in self._heard:
+            growth.ignore(self._waker.wake)
+        self._connections.close()
+        self._context.destroy(linger=0)
+        self._waker.close()
 
     def _patience_ms(self) -> int:
         if any(peer.asked or peer.held for peer in self._peers.values()):

@@ -826,6 +826,39 @@ def test_a_rule_of_who_may_see_what_that_fails_shows_nothing_and_the_host_lives_
         assert tree.request({"request": "send_info", "uid": "root", "kwargs": {}})
 
 
+def test_an_item_too_large_for_a_reader_is_refused_and_not_sent_in_vain() -> None:
+    huge = ArrayNode(np.zeros(1, f"S{(256 << 20) + 1}"))
+    with (
+        serving(RootNode(edges={"huge": huge})) as (_, tree),
+        pytest.raises(LimitError, match="readers take at most 268435456"),
+    ):
+        RootNode(tree)["huge"].read()
+
+
+def test_a_source_that_does_not_return_does_not_hold_up_the_end_of_its_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Hanging(Failing):
+        def load_data(self) -> None:
+            begun.set()
+            may_end.wait()
+            self.data = []
+
+    monkeypatch.setattr("ezgraph.nodes.host._STOP_S", 0.05)
+    begun, may_end = threading.Event(), threading.Event()
+    host = NodeHost(NodeServer(RootNode(edges={"n": Hanging(uid="n")}))).start()
+    with RemoteTree(host.address, timeout=0.05) as tree:
+        with pytest.raises(DeadlineError):
+            tree.request({"request": "send_data", "uid": "n", "kwargs": {"index": 0}})
+        assert begun.wait(5)
+
+        host.stop()
+
+    assert not may_end.is_set()
+    may_end.set()
+    _until(lambda: all(each.name != "ezgraph-nodes-host" for each in threading.enumerate()))
+
+
 def test_a_fork_does_not_use_its_parents_connection(graph: RootNode) -> None:
     tree: Any = graph.server
     tree._pid += 1
