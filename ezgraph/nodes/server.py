@@ -155,6 +155,15 @@ class NodeServer:
         if added or removed:
             self.on_change(GraphChange(added, removed))
 
+    def release(self) -> None:
+        """Be told by the nodes of what comes and goes no longer; what is listed stays so.
+
+        Who serves no more calls it: else the nodes hold on to this server for as long as they live.
+        """
+        with self._lock:
+            for node in self._nodes.values():
+                node.ignore_edges(self._mark_old)
+
     def _mark_old(self) -> None:
         self._is_old = True
         self._tell()
