@@ -341,11 +341,16 @@ class _Service:
             self._connections.cut_off(fd)
 
     def _take(self, sender: bytes, frame: zmq.Frame, asked: bytes) -> None:
+        descriptor = 0 if self._gate is None else _descriptor_of(frame)
+        try:
+            self._refuse_uninvited(sender, descriptor)
+        except EzGraphError as error:
+            self._refuse_asked(sender, asked, error)
+            return
         known = self._peers.get(sender)
         if known is None and len(self._peers) >= self._limits.max_peers:
             self._refuse_for(sender, asked, f"{len(self._peers)} readers are served already")
             return
-        descriptor = 0 if self._gate is None else _descriptor_of(frame)
         if known is None or known.descriptor != descriptor:
             known = self._peers[sender] = _Peer(descriptor, _asker_of(frame))
         peer = known
@@ -354,9 +359,17 @@ class _Service:
             return
         peer.asked.append(asked)
 
+    def _refuse_uninvited(self, sender: bytes, descriptor: int) -> None:
+        """Refuse who shows no ticket before anything is kept of it; it may be anybody."""
+        if self._gate is not None:
+            self._gate.admitted(sender, descriptor)
+
     def _refuse_for(self, sender: bytes, asked: bytes, why: str) -> None:
+        self._refuse_asked(sender, asked, LimitError(f"{why}; try again later"))
+
+    def _refuse_asked(self, sender: bytes, asked: bytes, error: EzGraphError) -> None:
         with suppress(MalformedMessageError):
-            self._refuse(sender, read_request_id(asked), LimitError(f"{why}; try again later"))
+            self._refuse(sender, read_request_id(asked), error)
 
     def _answer_peers(self) -> None:
         """Answer one request of each peer in turn, as long as there are some that may be."""

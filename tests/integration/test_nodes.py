@@ -48,9 +48,12 @@ from ezgraph.nodes import (
     RootNode,
     meta,
 )
+from ezgraph.nodes.endpoint import Endpoint
+from ezgraph.nodes.gate import Gate
 from ezgraph.nodes.sources.base import SourceLayout
 from ezgraph.testing import NumpyTestNode
 from ezgraph.wire import nodes as frames
+from ezgraph.wire.tickets import PREAMBLE, ticket_bytes
 from tests.fuzz import zmtp
 from tests.integration import node_host
 
@@ -592,6 +595,29 @@ def test_answers_that_a_reader_does_not_take_wait_until_it_does(
     assert [each.request_id for each in answers if each.kind == b"V"] == [
         each.request_id for each in answers
     ]
+
+
+def test_of_who_shows_no_ticket_nothing_is_kept_however_much_it_asks() -> None:
+    asked = frames.request_frame(1, {"request": "send_root"}, takes_frames=False)
+    gate = Gate("run", lambda: 0.0)
+    gate.open_with(bytes(32))
+    ticket = PREAMBLE + ticket_bytes(bytes(32), None, ["/"], 1.0)
+    with (
+        NodeHost(NodeServer(node_host.served_graph()), gate=gate) as host,
+        zmq.Context() as context,
+        context.socket(zmq.DEALER) as dealer,
+    ):
+        for option in (zmq.SNDHWM, zmq.RCVHWM):
+            dealer.set(option, 1)
+        dealer.set(zmq.RCVBUF, 4_096)  # it takes none of the refusals
+        dealer.set(zmq.LINGER, 0)
+        dealer.connect(f"tcp://{host.address}")
+        for _ in range(30_000):
+            dealer.send(asked)
+        with RemoteTree([Endpoint(host.address, ticket=ticket)]) as tree:
+            for _ in range(20):
+                assert tree.request({"request": "send_root"})
+        _until(lambda: "peers=0" in repr(host))
 
 
 def test_requests_beyond_those_that_may_wait_are_refused_at_once() -> None:
