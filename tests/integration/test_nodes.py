@@ -332,10 +332,16 @@ def test_a_host_that_comes_back_in_time_goes_on_with_what_was_asked(program: Pro
     with RemoteTree(program.address, grace_s=20.0, timeout=20.0) as tree:
         graph = RootNode(tree)
         late: list[Any] = []
+        done: list[int] = []
         wanted = slice(0, 2 * node_host.SLOW_READS)  # the first gives half of them, then no more
-        reader = threading.Thread(target=lambda: late.append(graph["stuck"][wanted].shape))
+
+        def read() -> None:
+            late.append(graph["stuck"].read(wanted, progress=lambda n, _: done.append(n)).shape)
+
+        reader = threading.Thread(target=read)
         reader.start()
         assert program.hear() == "stuck"
+        _until(lambda: len(done) == node_host.SLOW_READS)  # else the second has more to give
         program.kill()
 
         again = Program(int(program.address.rpartition(":")[2]))
