@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -85,7 +85,7 @@ class _Peer:
         return not self.asked and not self.unsent and self.held is None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Waiter:
     """A request for growth that has nothing new to be told yet."""
 
@@ -463,7 +463,7 @@ class _Service:
         if after is None or wait_s == 0:
             return False
         if len(self._waiters) >= self._limits.max_peers:
-            raise LimitError(f"{len(self._waiters)} readers wait for nodes to grow already")
+            self._make_room_to_wait(sender)
         node.growth.listen(self._waker.wake)
         self._heard.add(node.growth)
         if node.has_grown(after):
@@ -473,6 +473,24 @@ class _Service:
             _Waiter(sender, peer.descriptor, incoming.request_id, node, after, until)
         )
         return True
+
+    def _make_room_to_wait(self, sender: bytes) -> None:
+        """Tell whoever waits for most nodes that one of them has no news, before its time.
+
+        Raises:
+            LimitError: that is who wants to wait for one more.
+        """
+        waiting = Counter(each.peer for each in self._waiters)
+        greediest, count = waiting.most_common(1)[0]
+        if waiting[sender] + 1 >= count:
+            raise LimitError(
+                f"{len(self._waiters)} requests wait for nodes to grow already, {waiting[sender]} "
+                f"of them yours; follow fewer nodes at a time"
+            )
+        early = next(each for each in self._waiters if each.peer == greediest)
+        self._waiters.remove(early)
+        early.until = self._clock.monotonic()
+        self._told(early, early.until)
 
     def _tell_waiters(self) -> None:
         now = self._clock.monotonic()

@@ -266,6 +266,37 @@ def test_who_waits_for_a_node_to_grow_holds_up_nobody() -> None:
     assert [(number, part.tolist()) for number, part in told] == [(0, [1.0])]
 
 
+def test_who_waits_for_much_takes_nobody_elses_place_to_wait() -> None:
+    node = ArrayNode.growing("f8", uid="n")
+    wait: Any = {"request": "send_growth", "uid": "n", "kwargs": {"after": -1, "wait_s": 30.0}}
+    limits = NodeLimits(max_peers=4)
+    with serving(RootNode(edges={"n": node}), limits=limits) as (host, greedy):
+        many = threading.Thread(target=lambda: greedy.request_many([wait] * 4, timeout=40))
+        many.start()
+        _until(lambda: "waiters=4" in repr(host))
+        told: list[Any] = []
+        with RemoteTree(host.address) as tree:
+            follower = threading.Thread(
+                target=lambda: told.extend(RootNode(tree)["n"].follow(after=-1))
+            )
+            follower.start()
+            _until(lambda: "peers=0 waiters=4" in repr(host) and greedy_was_told(host))
+            with pytest.raises(LimitError, match="3 of them yours"):
+                greedy.request(wait)
+            node.append([1.0])
+            node.finish()
+            follower.join()
+        many.join()
+
+    assert [number for number, _ in told] == [0]
+
+
+def greedy_was_told(host: NodeHost) -> bool:
+    service = host._service
+    assert service is not None
+    return len({each.peer for each in service._waiters}) == 2
+
+
 def test_a_follower_too_slow_for_what_is_kept_is_told() -> None:
     node = ArrayNode.growing("f8", keep_bytes=8 * 8)
     with serving(RootNode(edges={"n": node})) as (_, tree):
