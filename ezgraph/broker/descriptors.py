@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from ezgraph.broker.backlog import received_bytes
+from ezgraph.backlog import received_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

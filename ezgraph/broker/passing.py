@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zmq
 
-from ezgraph.broker.backlog import received_bytes, resident_bytes, wire_bytes
+from ezgraph.backlog import received_bytes, resident_bytes, wire_bytes
 from ezgraph.broker.descriptors import Descriptors
 from ezgraph.clock import SystemClock
 from ezgraph.config import Address, parse_address

@@ -34,8 +34,8 @@ from typing import TYPE_CHECKING
 
 import zmq
 
+from ezgraph.backlog import resident_bytes, wire_bytes
 from ezgraph.broker.admitted import COMMANDS, Socket, cut_off, lets_in, losers, streams_of
-from ezgraph.broker.backlog import resident_bytes, wire_bytes
 from ezgraph.broker.descriptors import Descriptors
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.gate import Gate

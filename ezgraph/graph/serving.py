@@ -145,6 +145,7 @@ class Hosting:
         """
         self.name = name
         self.server = _server_of(root, name, may_see)
+        self._is_server_ours = self.server is not root
         self.wall = BrokerWall()
         self.is_declared = False
         self._call = call
@@ -187,6 +188,8 @@ class Hosting:
     def stop(self) -> None:
         """Answer nobody any more. May be called twice."""
         self._host.stop()
+        if self._is_server_ours:
+            self.server.release()
 
     async def declare(self, *, timeout: float) -> int:  # noqa: ASYNC109
         """Tell the bus, or tell it again, that the graph is served; return the seq reached.
@@ -456,8 +459,8 @@ class ServedGraph:
 
     async def begin(self, *, timeout: float) -> int:  # noqa: ASYNC109
         """Serve it; return the seq reached. `GraphContext.serve` has done it."""
-        self._hosting.start()
         try:
+            self._hosting.start()
             seq = await self._hosting.declare(timeout=timeout)
         except BaseException:
             self._hosting.stop()

@@ -128,9 +128,15 @@ def _places(start: BaseNode) -> Iterator[_Place]:
         yield _Place(step.node, path, group, name, row in parents, link)
 
 
+_NAMELESS = "%"
+"""What a label without a character is called; in every other name digits follow a ``%``."""
+
+
 def _name_of(label: Label) -> str:
     """Return what an edge is called in a file; no name is one dot or two, or empty."""
     name = str(label) if isinstance(label, int) else escaped(label, "%/")
+    if not name:
+        return _NAMELESS
     return name.replace(".", "%2E") if not name.strip(".") else name
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ezgraph.nodes.walking import summary_of, tree_rows, walk
 from ezgraph.protocol.html_parts import LISTED_ROWS, STYLE, count, shortened, table, text
+from ezgraph.protocol.served import node_path_text
 from ezgraph.protocol.wiring import visible
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from ezgraph.nodes.base import BaseNode
     from ezgraph.nodes.searching import Found
-    from ezgraph.protocol.nodes import TreeRow
+    from ezgraph.protocol.nodes import Label, TreeRow
     from ezgraph.protocol.served import FoundGraph
 
 _PAGE = 1_000
@@ -59,13 +60,15 @@ def rows_of(node: BaseNode, most: int, *, start: int = 0) -> list[TreeRow]:
 
 def _lines(rows: Sequence[TreeRow], below: dict[int, list[int]], depth: int) -> Iterator[str]:
     """Return a line for each row, depth first; iteratively, as the graph may be a long chain."""
-    yield rows[0].summary
+    yield visible(rows[0].summary)
     waiting = _children_of(0, below, "", 1)
     while waiting:
         number, lead, is_last, level = waiting.pop()
         row = rows[number]
         again = " (shown elsewhere)" if row.is_again else ""
-        yield f"{lead}{'└─ ' if is_last else '├─ '}{_label(row.label)}  {row.summary}{again}"
+        label = "" if row.label is None else _label(row.label)
+        edge = "└─ " if is_last else "├─ "
+        yield f"{lead}{edge}{label}  {visible(row.summary)}{again}"
         deeper = lead + ("   " if is_last else "│  ")
         if level < depth:
             waiting += _children_of(number, below, deeper, level + 1)
@@ -81,8 +84,9 @@ def _children_of(
     return [(child, lead, child == own[-1], level) for child in reversed(own)]
 
 
-def _label(label: object) -> str:
-    return visible(label) if isinstance(label, str) else f"[{label}]"
+def _label(label: Label) -> str:
+    """Return a label as it is typed on the way to a node."""
+    return node_path_text([label])
 
 
 # --- notebooks ---
@@ -105,7 +109,7 @@ def node_html(node: BaseNode) -> str:
 def found_html(found: Found) -> str:
     """Return the nodes of a search as a table."""
     rows = [
-        [text("/".join(map(_label, path)) or "."), text(summary_of(node)), text(node.uid)]
+        [text(node_path_text(path)), text(summary_of(node)), text(node.uid)]
         for path, node in zip(found.paths[: LISTED_ROWS + 1], found, strict=False)
     ]
     title = f"{count(len(found), 'node')} found"

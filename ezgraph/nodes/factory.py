@@ -149,7 +149,7 @@ class NodeFactory:
         if not hasattr(server, "request_many"):
             return [self.get_data(server, uid, index) for index in wanted]
         many = cast("ManyAtOnce", server)
-        messages = [message_of(NodeVerb.DATA, uid, index=index) for index in wanted]
+        messages = (message_of(NodeVerb.DATA, uid, index=index) for index in wanted)
         return [values.unpack(each) for each in many.request_many(messages)]
 
     def get_growth(

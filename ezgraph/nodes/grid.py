@@ -167,6 +167,8 @@ class Grid:
 
     def pieces(self, selection: Selection) -> Iterator[Piece]:
         """Return which parts of which chunks make up a selection, in the order of the chunks."""
+        if 0 in selection.shape:  # else the cuts along its other axes, however many, would be made
+            return
         along = [
             list(_along(axis, wanted))
             for axis, wanted in zip(self.axes, selection.ranges, strict=True)

@@ -9,9 +9,8 @@ news of a node waits in a list, not in a thread.
 from __future__ import annotations
 
 import logging
-import struct
 import threading
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -29,6 +28,8 @@ from ezgraph.errors import (
     MalformedMessageError,
     NodeSourceError,
 )
+from ezgraph.nodes.connections import Connections
+from ezgraph.nodes.server import blaming
 from ezgraph.nodes.waker import Waker
 from ezgraph.protocol.nodes import NodeVerb, parse_request
 from ezgraph.unsent import Unsent
@@ -53,10 +54,11 @@ _NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE)
 _BATCH = 64
 _BLOCKED_MS = 1
-_IDLE_MS = 1_000
+_IDLE_MS = 250
+_STOP_S = 5.0
+_LOOK_S = 0.2
+"""How often it is looked who has sent what never ends."""
 _UNREAD_ANSWERS = 1_000
-_MONITOR_EVENT = struct.Struct("=Hi")
-_GONE = int(zmq.EVENT_DISCONNECTED)
 _SMALL_BYTES = 64 << 10
 """Below that pyzmq copies, and copying is the quicker way."""
 
@@ -83,7 +85,7 @@ class _Peer:
         return not self.asked and not self.unsent and self.held is None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Waiter:
     """A request for growth that has nothing new to be told yet."""
 
@@ -156,7 +158,9 @@ class NodeHost:
         except BaseException:
             context.destroy(linger=0)
             raise
-        self._service = _Service(self.server, context, router, self._gate)
+        self._service = _Service(
+            self.server, context, router, self._gate, is_secured=self._secure is not None
+        )
         self._service.start()
         log.info("serving nodes address=%s", self._where)
         return self
@@ -184,7 +188,11 @@ class NodeHost:
         self._where = Address(self._where.host, int(bound.rpartition(":")[2]))
 
     def stop(self) -> None:
-        """Serve no longer; returns when the thread has ended. May be called twice."""
+        """Serve no longer; returns when the thread has ended. May be called twice.
+
+        A source that does not return holds that up for 5 s, no longer: the port is free when it
+        does return.
+        """
         service, self._service = self._service, None
         if service is not None:
             service.stop()
@@ -210,10 +218,12 @@ class _Service:
         context: zmq.Context[Socket],
         router: Socket,
         gate: Gate | None,
+        *,
+        is_secured: bool,
     ) -> None:
         self._server = server
         self._gate = gate
-        self._monitor = None if gate is None else _monitor_of(router)
+        self._connections = Connections(router, is_secured=is_secured)
         self._context = context
         self._router = router
         self._limits = server.limits
@@ -223,6 +233,7 @@ class _Service:
         self._heard: set[Growth] = set()
         self._waker = Waker()
         self._is_stopping = False
+        self._looked_at = 0.0
         self._thread = threading.Thread(target=self._run, name="ezgraph-nodes-host", daemon=True)
 
     def __repr__(self) -> str:
@@ -233,29 +244,41 @@ class _Service:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, then close what it used."""
+        """End the thread, which closes what it used; one that is held up by a source is left."""
         self._is_stopping = True
         self._waker.wake()
-        self._thread.join()
-        for growth in self._heard:
-            growth.ignore(self._waker.wake)
-        if self._monitor is not None:
-            self._router.monitor(None, 0)
-        self._context.destroy(linger=0)
-        self._waker.close()
+        self._thread.join(_STOP_S)
+        if self._thread.is_alive():
+            log.warning("a source holds up the end of a host of nodes server=%r", self._server)
 
     def _run(self) -> None:
         poller = zmq.Poller()
         poller.register(self._router, zmq.POLLIN)
         poller.register(self._waker.polled, zmq.POLLIN)
-        while not self._is_stopping:
-            ready = dict(poller.poll(self._patience_ms()))
-            if self._waker.fileno in ready:
-                self._waker.rest()
-            if self._router in ready:
-                self._take_all(self._receive())
-            self._tell_waiters()
-            self._answer_peers()
+        try:
+            while not self._is_stopping:
+                self._run_pass(poller)
+        except Exception:
+            log.exception("a host of nodes fails by an error of its own server=%r", self._server)
+        finally:
+            self._close()
+
+    def _run_pass(self, poller: zmq.Poller) -> None:
+        ready = dict(poller.poll(self._patience_ms()))
+        if self._waker.fileno in ready:
+            self._waker.rest()
+        if self._router in ready:
+            self._take_all(self._receive())
+        self._hang_up_on_endless_ones()
+        self._tell_waiters()
+        self._answer_peers()
+
+    def _close(self) -> None:
+        for growth in self._heard:
+            growth.ignore(self._waker.wake)
+        self._connections.close()
+        self._context.destroy(linger=0)
+        self._waker.close()
 
     def _patience_ms(self) -> int:
         if any(peer.asked or peer.held for peer in self._peers.values()):
@@ -274,17 +297,18 @@ class _Service:
             except zmq.Again:
                 break
             frame = self._router.recv(copy=False)
-            last = frame
+            sizes, last = [len(frame)], frame
             while last.more:
                 last = self._router.recv(copy=False)  # not ours, and not kept
+                sizes.append(len(last))
+            self._connections.has_read(_descriptor_of(frame), sizes)
             if last is frame:
                 came.append((sender, frame))
         return came
 
     def _take_all(self, came: list[tuple[bytes, zmq.Frame]]) -> None:
         gate = self._gate
-        if gate is not None:
-            gate.left(self._let_go(), is_all_read=len(came) < _BATCH)
+        self._let_go(is_all_read=len(came) < _BATCH)
         for sender, frame in came:
             asked = frame.bytes
             if gate is not None and gate.is_ticket(asked):
@@ -292,27 +316,41 @@ class _Service:
             else:
                 self._take(sender, frame, asked)
 
-    def _let_go(self) -> set[int]:
-        """Forget the peers whose connections have closed; return their descriptors."""
-        gone: set[int] = set()
-        monitor = self._monitor
-        while monitor is not None and readable(monitor):
-            event, descriptor = _MONITOR_EVENT.unpack(monitor.recv_multipart(_NOBLOCK)[0])
-            if event == _GONE:
-                gone.add(descriptor)
+    def _let_go(self, *, is_all_read: bool) -> None:
+        """Forget those whose connections have closed."""
+        gone = self._connections.obey_monitor()
+        if self._gate is None:
+            return
+        self._gate.left(gone, is_all_read=is_all_read)
         if gone:
             self._peers = {
                 sender: peer for sender, peer in self._peers.items() if peer.descriptor not in gone
             }
             self._waiters = [each for each in self._waiters if each.descriptor not in gone]
-        return gone
+
+    def _hang_up_on_endless_ones(self) -> None:
+        """Hang up on who has sent far more than may wait, which is a message that has no end."""
+        now = self._clock.monotonic()
+        if now < self._looked_at + _LOOK_S:
+            return
+        self._looked_at = now
+        self._let_go(is_all_read=False)
+        may_wait = self._limits.max_waiting_requests * self._limits.max_request_bytes
+        for fd in self._connections.beyond(2 * may_wait):
+            log.warning("hanging up on a reader: a message that has not ended")
+            self._connections.cut_off(fd)
 
     def _take(self, sender: bytes, frame: zmq.Frame, asked: bytes) -> None:
+        descriptor = 0 if self._gate is None else _descriptor_of(frame)
+        try:
+            self._refuse_uninvited(sender, descriptor)
+        except EzGraphError as error:
+            self._refuse_asked(sender, asked, error)
+            return
         known = self._peers.get(sender)
         if known is None and len(self._peers) >= self._limits.max_peers:
             self._refuse_for(sender, asked, f"{len(self._peers)} readers are served already")
             return
-        descriptor = 0 if self._gate is None else _descriptor_of(frame)
         if known is None or known.descriptor != descriptor:
             known = self._peers[sender] = _Peer(descriptor, _asker_of(frame))
         peer = known
@@ -321,9 +359,17 @@ class _Service:
             return
         peer.asked.append(asked)
 
+    def _refuse_uninvited(self, sender: bytes, descriptor: int) -> None:
+        """Refuse who shows no ticket before anything is kept of it; it may be anybody."""
+        if self._gate is not None:
+            self._gate.admitted(sender, descriptor)
+
     def _refuse_for(self, sender: bytes, asked: bytes, why: str) -> None:
+        self._refuse_asked(sender, asked, LimitError(f"{why}; try again later"))
+
+    def _refuse_asked(self, sender: bytes, asked: bytes, error: EzGraphError) -> None:
         with suppress(MalformedMessageError):
-            self._refuse(sender, read_request_id(asked), LimitError(f"{why}; try again later"))
+            self._refuse(sender, read_request_id(asked), error)
 
     def _answer_peers(self) -> None:
         """Answer one request of each peer in turn, as long as there are some that may be."""
@@ -360,9 +406,10 @@ class _Service:
             request = parse_request(incoming.message)
             asker = self._asker(sender, peer)
             is_growth = request.verb is NodeVerb.GROWTH
-            if is_growth and self._waits(sender, peer, asker, incoming, request):
-                return
-            answer = self._server.answer(request, asker)
+            with blaming(f"node {request.uid!r}", request.verb):
+                if is_growth and self._waits(sender, peer, asker, incoming, request):
+                    return
+                answer = self._server.answer(request, asker)
             frames = _frames(request, incoming, answer)
         except EzGraphError as error:
             self._refuse(sender, request_id, error)
@@ -416,7 +463,7 @@ class _Service:
         if after is None or wait_s == 0:
             return False
         if len(self._waiters) >= self._limits.max_peers:
-            raise LimitError(f"{len(self._waiters)} readers wait for nodes to grow already")
+            self._make_room_to_wait(sender)
         node.growth.listen(self._waker.wake)
         self._heard.add(node.growth)
         if node.has_grown(after):
@@ -427,6 +474,24 @@ class _Service:
         )
         return True
 
+    def _make_room_to_wait(self, sender: bytes) -> None:
+        """Tell whoever waits for most nodes that one of them has no news, before its time.
+
+        Raises:
+            LimitError: that is who wants to wait for one more.
+        """
+        waiting = Counter(each.peer for each in self._waiters)
+        greediest, count = waiting.most_common(1)[0]
+        if waiting[sender] + 1 >= count:
+            raise LimitError(
+                f"{len(self._waiters)} requests wait for nodes to grow already, {waiting[sender]} "
+                f"of them yours; follow fewer nodes at a time"
+            )
+        early = next(each for each in self._waiters if each.peer == greediest)
+        self._waiters.remove(early)
+        early.until = self._clock.monotonic()
+        self._told(early, early.until)
+
     def _tell_waiters(self) -> None:
         now = self._clock.monotonic()
         self._waiters = [waiter for waiter in self._waiters if not self._told(waiter, now)]
@@ -434,9 +499,10 @@ class _Service:
     def _told(self, waiter: _Waiter, now: float) -> bool:
         """Tell a waiter its news, or at last that there are none; return whether it was told."""
         try:
-            if now < waiter.until and not waiter.node.has_grown(waiter.after):
-                return False
-            report = waiter.node.growth_report()
+            with blaming(f"node {waiter.node.uid!r}", NodeVerb.GROWTH):
+                if now < waiter.until and not waiter.node.has_grown(waiter.after):
+                    return False
+                report = waiter.node.growth_report()
             frames = answer_frames(waiter.request_id, report, takes_frames=False)
         except EzGraphError as error:
             self._refuse(waiter.peer, waiter.request_id, error)
@@ -459,17 +525,6 @@ def _frames(request: NodeRequest, incoming: Incoming, answer: object) -> list[An
             f"node {request.uid!r} answered {request.verb.value!r} with what cannot be sent: "
             f"{error}"
         ) from error
-
-
-def _monitor_of(router: Socket) -> Socket:
-    """Return a socket that tells which connections close; it never has ZeroMQ wait for us."""
-    endpoint = "inproc://ezgraph.nodes.monitor"
-    router.monitor(endpoint, _GONE)
-    monitor: Socket = router.context.socket(zmq.PAIR)
-    monitor.set(zmq.LINGER, 0)
-    monitor.set(zmq.RCVHWM, 0)
-    monitor.connect(endpoint)
-    return monitor
 
 
 def _descriptor_of(frame: zmq.Frame) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
@@ -90,6 +91,7 @@ def read_selection(
     selection = select(index, grid.shape)
     total = math.prod(selection.shape) * dtype.itemsize
     _check_size(total, selection.shape, way.max_read_bytes)
+    _check_extent(selection.shape, dtype)
     _check_count(grid, selection.shape)
     result = _Result(selection.shape, dtype, total, progress)
     for piece, items in way.bring(grid, dtype, grid.pieces(selection)):
@@ -103,6 +105,15 @@ def _check_size(total: int, shape: tuple[int, ...], most: int) -> None:
         raise LimitError(
             f"an array of shape {shape} takes {total} bytes; at most {most} are read at once: read "
             f"it in parts, such as node[:1000], or give the reader a larger max_read_bytes"
+        )
+
+
+def _check_extent(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Refuse an array without items whose other axes are longer than NumPy has them."""
+    if math.prod(max(1, each) for each in shape) * max(1, dtype.itemsize) > sys.maxsize:
+        raise LimitError(
+            f"an array of shape {shape} with items of {dtype.itemsize} bytes is larger than NumPy "
+            f"has any, though nothing is in it; read it in parts, such as node[:1000]"
         )
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ezgraph.nodes.base import BaseNode
     from ezgraph.nodes.query import Query
     from ezgraph.nodes.walking import Step
-    from ezgraph.protocol.nodes import Label
+    from ezgraph.protocol.nodes import Label, NodeDescription
 
 EXAMINED = 1_000
 """How many nodes are looked at for one answer: a search that finds nothing blocks nobody."""
@@ -62,8 +62,8 @@ def fitting(
 
     The ways are told from ``start``, the prefix included.
     """
-    node = follow_path(start, prefix)
-    if node is None or not may_enter(node):
+    node = follow_path(start, prefix, may_enter)
+    if node is None:
         return
     for position, (way, step) in enumerate(_ways(walk(node, may_enter))):
         if position >= after and not step.is_again and matches(spelled, _meta_for(step, spelled)):
@@ -97,12 +97,16 @@ def match_page(
     *,
     after: int,
     may_enter: Callable[[BaseNode], bool],
+    described: Callable[[BaseNode], NodeDescription],
 ) -> MatchPage:
-    """Return what fits among the next nodes of a walk: so many that it is soon said."""
+    """Return what fits among the next nodes of a walk: so many that it is soon said.
+
+    ``described`` says what a node is to who asks.
+    """
     found: list[Match] = []
     labels = 0
-    node = follow_path(start, prefix)
-    if node is None or not may_enter(node):
+    node = follow_path(start, prefix, may_enter)
+    if node is None:
         return MatchPage([], after, is_last=True)
     for position, (way, step) in enumerate(_ways(walk(node, may_enter))):
         if position < after:
@@ -112,7 +116,7 @@ def match_page(
         if not step.is_again and matches(spelled, _meta_for(step, spelled)):
             path = [*prefix, *way()]
             labels += len(path)
-            found.append(Match(path, step.node.description()))
+            found.append(Match(path, described(step.node)))
     return MatchPage(found, after, is_last=True)
 
 

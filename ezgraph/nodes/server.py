@@ -7,6 +7,7 @@ goes marks the list as old, and the next request makes it anew (iteratively, wha
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
@@ -36,7 +37,7 @@ from ezgraph.wire.nodes import encode_answer
 from ezgraph.wire.relaying import MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ezgraph.nodes.base import BaseNode
     from ezgraph.protocol.nodes import NodeDescription
@@ -64,6 +65,23 @@ class GraphChange(NamedTuple):
 
     added: list[BaseNode]
     removed: list[BaseNode]
+
+
+@contextmanager
+def blaming(who: str, verb: NodeVerb) -> Iterator[None]:
+    """Have whatever fails, of all that others have written, be an error that says of which node.
+
+    Raises:
+        NodeSourceError: it failed; what is an error of ours already passes.
+    """
+    try:
+        yield
+    except EzGraphError:
+        raise
+    except Exception as error:
+        raise NodeSourceError(
+            f"{who} failed at {verb.value!r}: {type(error).__name__}: {error}"
+        ) from error
 
 
 class NodeServer:
@@ -136,6 +154,15 @@ class NodeServer:
             node.listen_to_edges(self._mark_old)
         if added or removed:
             self.on_change(GraphChange(added, removed))
+
+    def release(self) -> None:
+        """Be told by the nodes of what comes and goes no longer; what is listed stays so.
+
+        Who serves no more calls it: else the nodes hold on to this server for as long as they live.
+        """
+        with self._lock:
+            for node in self._nodes.values():
+                node.ignore_edges(self._mark_old)
 
     def _mark_old(self) -> None:
         self._is_old = True
@@ -232,17 +259,11 @@ class NodeServer:
 
     def answer(self, request: NodeRequest, asker: Asker = None) -> object:
         """Return the answer, before it is encoded; raises as `request` does."""
-        node = self.node(request.uid, asker)
-        check_keywords(node, request.verb, request.kwargs)
-        try:
+        with blaming(f"node {request.uid!r}", request.verb):
+            node = self.node(request.uid, asker)
+        with blaming(f"node {node.uid!r} ({type(node).__name__})", request.verb):
+            check_keywords(node, request.verb, request.kwargs)
             return self._answer(node, request, asker)
-        except EzGraphError:
-            raise
-        except Exception as error:
-            raise NodeSourceError(
-                f"node {node.uid!r} ({type(node).__name__}) failed at {request.verb.value!r}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
 
     def _answer(self, node: BaseNode, request: NodeRequest, asker: Asker) -> object:
         kwargs = request.kwargs
@@ -334,6 +355,7 @@ class NodeServer:
             [check_label(label) for label in prefix],
             after=_natural(kwargs.get("start", 0), "start"),
             may_enter=self._visible_to(asker),
+            described=lambda found: self._described(found, asker),
         )
 
 

@@ -58,13 +58,17 @@ def children(node: BaseNode) -> Iterator[tuple[Label, BaseNode]]:
             yield label, target
 
 
-def follow_path(start: BaseNode, path: Sequence[Label]) -> BaseNode | None:
-    """Return the node that a path of labels leads to, or None."""
+def follow_path(
+    start: BaseNode, path: Sequence[Label], may_enter: Callable[[BaseNode], bool] = lambda _: True
+) -> BaseNode | None:
+    """Return the node that a path of labels leads to; None: it leads nowhere one may enter."""
     node = start
     for label in path:
         try:
             node = node.child(label)
         except UnknownLabelError:
+            return None
+        if not may_enter(node):
             return None
     return node
 
@@ -80,6 +84,7 @@ def tree_rows(steps: Iterator[Step], start: int, limit: int) -> list[TreeRow]:
 def summary_of(node: BaseNode) -> str:
     """Return what a node is, in a few words, also where it cannot be looked at."""
     try:
-        return node.summary()
+        summary = node.summary()
     except Exception as error:  # noqa: BLE001 - a file that is gone must not hide the others
-        return f"{type(node).__name__} (cannot be read: {error})"
+        summary = f"{type(node).__name__} (cannot be read: {error})"
+    return summary.encode("utf-8", "backslashreplace").decode()  # nor must its name

@@ -3,12 +3,14 @@
 The content of a state is its wiring, metadata, effective settings and configuration, whoever holds
 and whenever they were made so: the slots of `ezgraph.protocol.graphs`. The first time somebody asks
 for the fingerprint all of it is digested; from then on `GraphState.apply` says which slots an event
-touches, and those alone are digested anew when somebody asks again. Nobody asks, nothing is done.
+touches, and those alone are digested anew when somebody asks again. Until somebody asks nothing is
+kept; a broker asks for it, some of it at a time, when nothing else happens.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING, assert_never
 
 from ezgraph.protocol.config import config_key_text, parse_config_key
@@ -82,11 +84,13 @@ class Content:
     def __init__(self, state: GraphState) -> None:
         self._state = state
         self._tree = FingerprintTree(DOMAIN)
-        self._touched = set(_slots(state))
+        self._first = _slots(state)
+        self._unlisted = slots_in(state)
+        self._touched: set[Slot] = set()
         self._memo: Memo = {}
 
     def __repr__(self) -> str:
-        return f"<Content {self._tree!r} touched={len(self._touched)}>"
+        return f"<Content {self._tree!r} left={self.left}>"
 
     def touch(self, body: Body) -> None:
         """Take note that an event was applied."""
@@ -95,26 +99,31 @@ class Content:
     @property
     def is_current(self) -> bool:
         """Whether `fingerprint` has nothing to digest."""
-        return not self._touched
+        return not self.left
 
     @property
     def left(self) -> int:
         """How many slots `fingerprint` has to digest."""
-        return len(self._touched)
+        return self._unlisted + len(self._touched)
 
     def digest_some(self, most: int) -> None:
-        """Digest up to ``most`` of the slots that were touched, so that a loop can go on."""
+        """Digest up to ``most`` of the slots that are left, so that a loop can go on."""
+        for slot in islice(self._first, min(most, self._unlisted)):
+            self._unlisted -= 1
+            self._touched.discard(slot)
+            self._digest(slot)
+            most -= 1
         for _ in range(min(most, len(self._touched))):
             self._digest(self._touched.pop())
 
     def tree(self) -> FingerprintTree:
         """Return the digests of all slots as they are now; do not change it."""
-        self.digest_some(len(self._touched))
+        self.digest_some(self.left)
         return self._tree
 
     def fingerprint(self) -> Fingerprint:
         """Return the fingerprint of the content as it is now."""
-        self.digest_some(len(self._touched))
+        self.digest_some(self.left)
         return self._tree.fingerprint()
 
     def _digest(self, slot: Slot) -> None:
@@ -148,15 +157,23 @@ class Content:
         return self._memo
 
 
+def slots_in(state: GraphState) -> int:
+    """Return how many slots a state has to begin with."""
+    addresses = len(state.settings.keys() | state.components.keys())
+    return len(state.dag.edge_owners) + len(state.components) + addresses + len(state.config)
+
+
 def _slots(state: GraphState) -> Iterator[Slot]:
-    for edge in state.dag.edge_owners:
-        yield ("edge", *edge)
-    for address in state.components:
-        yield ("component", address)
-    for address in state.settings.keys() | state.components.keys():
-        yield ("settings", address)
-    for kind, *key in state.config.entries:
-        yield ("config", kind, config_key_text(key))
+    """Return all slots there are by now, whatever becomes of them while they are gone through."""
+    edges, components = list(state.dag.edge_owners), list(state.components)
+    addresses = [*(state.settings.keys() | state.components.keys())]
+    entries = list(state.config.entries)
+    return chain(
+        (("edge", *edge) for edge in edges),
+        (("component", address) for address in components),
+        (("settings", address) for address in addresses),
+        (("config", kind, config_key_text(key)) for kind, *key in entries),
+    )
 
 
 def touched(body: Body) -> tuple[Slot, ...]:

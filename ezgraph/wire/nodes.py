@@ -50,6 +50,7 @@ AS_VALUE, AS_FRAMES = b"V", b"F"
 _VALUE, _ERROR, _ARRAY = b"V", b"E", b"A"
 _MESSAGES = (NodeOpening, NodeDescription, GrowthReport, TreePage, MatchPage)
 MAX_DEPTH = 32
+MAX_REFUSAL_CHARACTERS = 10_000
 
 
 class Fingerprinted(NamedTuple):
@@ -142,26 +143,37 @@ def answer_frames(request_id: int, answer: object, *, takes_frames: bool) -> lis
     if takes_frames and isinstance(answer, Fingerprinted):
         return _array_frames(request_id, answer.array, answer.fingerprint)
     encoded = encode_answer(answer)
-    if len(encoded) > MAX_ANSWER_BYTES - HEAD_BYTES:
-        raise LimitError(
-            f"an answer of {len(encoded)} bytes; readers take at most {MAX_ANSWER_BYTES}: give the "
-            f"node smaller partitions, or make it an array, which is sent in chunks"
-        )
+    _check_size(len(encoded) + HEAD_BYTES, "make it an array, which is sent in chunks")
     return [_HEAD.pack(_START, request_id, _VALUE) + encoded]
 
 
 def _array_frames(request_id: int, array: AnyArray, fingerprint: bytes | None) -> list[Any]:
+    _check_size(array.nbytes, "have it made of smaller items")
     head = array_head(array)
     if fingerprint is not None:
         head["fingerprint"] = fingerprint
     return [_HEAD.pack(_START, request_id, _ARRAY) + values.pack(head), raw_bytes(array)]
 
 
+def _check_size(size_bytes: int, otherwise: str) -> None:
+    """Refuse what a reader would hang up on, and ask for again."""
+    if size_bytes > MAX_ANSWER_BYTES:
+        raise LimitError(
+            f"an answer of {size_bytes} bytes; readers take at most {MAX_ANSWER_BYTES}: give the "
+            f"node smaller partitions, or {otherwise}"
+        )
+
+
 def error_frame(request_id: int, error: EzGraphError) -> bytes:
     """Return the frame of a refusal."""
     floor = error.floor if isinstance(error, CompactedError) else 0
-    said = values.pack([error.code, str(error), floor])
+    said = values.pack([error.code, _sayable(str(error)), floor])
     return _HEAD.pack(_START, request_id, _ERROR) + said
+
+
+def _sayable(words: str) -> str:
+    """Return words as UTF-8 has them, not too many: names of files may hold what it has not."""
+    return words[:MAX_REFUSAL_CHARACTERS].encode("utf-8", "backslashreplace").decode()
 
 
 class Answer(NamedTuple):

@@ -48,9 +48,12 @@ from ezgraph.nodes import (
     RootNode,
     meta,
 )
+from ezgraph.nodes.endpoint import Endpoint
+from ezgraph.nodes.gate import Gate
 from ezgraph.nodes.sources.base import SourceLayout
 from ezgraph.testing import NumpyTestNode
 from ezgraph.wire import nodes as frames
+from ezgraph.wire.tickets import PREAMBLE, ticket_bytes
 from tests.fuzz import zmtp
 from tests.integration import node_host
 
@@ -263,6 +266,37 @@ def test_who_waits_for_a_node_to_grow_holds_up_nobody() -> None:
     assert [(number, part.tolist()) for number, part in told] == [(0, [1.0])]
 
 
+def test_who_waits_for_much_takes_nobody_elses_place_to_wait() -> None:
+    node = ArrayNode.growing("f8", uid="n")
+    wait: Any = {"request": "send_growth", "uid": "n", "kwargs": {"after": -1, "wait_s": 30.0}}
+    limits = NodeLimits(max_peers=4)
+    with serving(RootNode(edges={"n": node}), limits=limits) as (host, greedy):
+        many = threading.Thread(target=lambda: greedy.request_many([wait] * 4, timeout=40))
+        many.start()
+        _until(lambda: "waiters=4" in repr(host))
+        told: list[Any] = []
+        with RemoteTree(host.address) as tree:
+            follower = threading.Thread(
+                target=lambda: told.extend(RootNode(tree)["n"].follow(after=-1))
+            )
+            follower.start()
+            _until(lambda: "peers=0 waiters=4" in repr(host) and greedy_was_told(host))
+            with pytest.raises(LimitError, match="3 of them yours"):
+                greedy.request(wait)
+            node.append([1.0])
+            node.finish()
+            follower.join()
+        many.join()
+
+    assert [number for number, _ in told] == [0]
+
+
+def greedy_was_told(host: NodeHost) -> bool:
+    service = host._service
+    assert service is not None
+    return len({each.peer for each in service._waiters}) == 2
+
+
 def test_a_follower_too_slow_for_what_is_kept_is_told() -> None:
     node = ArrayNode.growing("f8", keep_bytes=8 * 8)
     with serving(RootNode(edges={"n": node})) as (_, tree):
@@ -329,17 +363,16 @@ def test_a_host_that_comes_back_in_time_goes_on_with_what_was_asked(program: Pro
     with RemoteTree(program.address, grace_s=20.0, timeout=20.0) as tree:
         graph = RootNode(tree)
         late: list[Any] = []
-        came: list[int] = []
+        done: list[int] = []
         wanted = slice(0, 2 * node_host.SLOW_READS)  # the first gives half of them, then no more
 
         def read() -> None:
-            found = graph["stuck"].read(wanted, progress=lambda now, _: came.append(now))
-            late.append(found.shape)
+            late.append(graph["stuck"].read(wanted, progress=lambda n, _: done.append(n)).shape)
 
         reader = threading.Thread(target=read)
         reader.start()
         assert program.hear() == "stuck"
-        _until(lambda: len(came) == node_host.SLOW_READS)  # what it gave has arrived
+        _until(lambda: len(done) == node_host.SLOW_READS)  # else the second has more to give
         program.kill()
 
         again = Program(int(program.address.rpartition(":")[2]))
@@ -468,6 +501,24 @@ def test_a_frame_that_announces_too_many_bytes_is_cut_off(
     assert graph["g1"][0].read().size == 200
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
+def test_who_sends_a_message_without_end_is_hung_up_on() -> None:
+    limits = NodeLimits(max_waiting_requests=64, max_request_bytes=64 << 10)
+    endless = zmtp.frame(bytes(8 << 10), flags=1)
+    sent = 0
+    with serving(node_host.served_graph(), limits=limits) as (host, tree):
+        with socket.create_connection(host.address) as raw:
+            raw.settimeout(5)
+            raw.sendall(zmtp.greeting() + zmtp.ready(b"DEALER"))
+            with suppress(ConnectionError):
+                while sent < 1 << 30:
+                    raw.sendall(endless)
+                    sent += len(endless)
+
+        assert sent < 1 << 30
+        assert RootNode(tree)["g1"][0].read().size == 200
+
+
 class LyingHost:
     """Answers every request with the frames it was given, for the length of a ``with``."""
 
@@ -581,6 +632,29 @@ def test_answers_that_a_reader_does_not_take_wait_until_it_does(
     assert [each.request_id for each in answers if each.kind == b"V"] == [
         each.request_id for each in answers
     ]
+
+
+def test_of_who_shows_no_ticket_nothing_is_kept_however_much_it_asks() -> None:
+    asked = frames.request_frame(1, {"request": "send_root"}, takes_frames=False)
+    gate = Gate("run", lambda: 0.0)
+    gate.open_with(bytes(32))
+    ticket = PREAMBLE + ticket_bytes(bytes(32), None, ["/"], 1.0)
+    with (
+        NodeHost(NodeServer(node_host.served_graph()), gate=gate) as host,
+        zmq.Context() as context,
+        context.socket(zmq.DEALER) as dealer,
+    ):
+        for option in (zmq.SNDHWM, zmq.RCVHWM):
+            dealer.set(option, 1)
+        dealer.set(zmq.RCVBUF, 4_096)  # it takes none of the refusals
+        dealer.set(zmq.LINGER, 0)
+        dealer.connect(f"tcp://{host.address}")
+        for _ in range(30_000):
+            dealer.send(asked)
+        with RemoteTree([Endpoint(host.address, ticket=ticket)]) as tree:
+            for _ in range(20):
+                assert tree.request({"request": "send_root"})
+        _until(lambda: "peers=0" in repr(host))
 
 
 def test_requests_beyond_those_that_may_wait_are_refused_at_once() -> None:
@@ -740,6 +814,112 @@ def test_a_file_that_shrinks_in_mid_read_is_a_typed_error_and_the_host_lives_on(
         with pytest.raises(NodeSourceError, match=r"node 'eeg'.*(has shrunk from|ends before)"):
             list(chunks)
         assert graph["t"].read().size == 200
+
+
+class Failing(BaseNode):
+    """A node that somebody else wrote, and whose file has a name that is no UTF-8."""
+
+    def read(self) -> Any:
+        return self.data
+
+    def load_meta(self) -> None:
+        self.meta = {}
+
+    def load_data(self) -> None:
+        raise OSError(os.fsdecode(b"no such file: caf\xe9.dat"))
+
+    def summary(self) -> str:
+        return str(self.data)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"request": "send_data", "uid": "f", "kwargs": {"index": 0}},
+        {"request": "send_growth", "uid": "f", "kwargs": {}},
+        {"request": "send_growth", "uid": "f", "kwargs": {"after": 0, "wait_s": 5.0}},
+    ],
+)
+def test_a_node_that_fails_in_any_way_harms_no_other_and_the_host_lives_on(asked: Any) -> None:
+    with serving(RootNode(edges={"f": Failing(uid="f"), "t": NumpyTestNode()})) as (_, tree):
+        with pytest.raises(NodeSourceError, match=r"node 'f'.*OSError: .*caf\\udce9"):
+            tree.request(asked)
+
+        assert RootNode(tree)["t"].read().size == 200
+        RootNode(tree).tree()
+
+
+def test_a_node_that_fails_while_one_waits_for_it_tells_who_waits() -> None:
+    class FailingLater(Failing):
+        def load_data(self) -> None:
+            self.data = [1]
+
+    node = FailingLater(uid="f")
+    with serving(RootNode(edges={"f": node, "t": NumpyTestNode()})) as (host, tree):
+        node.append(2)
+        followed: list[Any] = []
+
+        def follow() -> None:
+            with suppress(NodeSourceError):
+                list(RootNode(tree)["f"].follow(after=None))
+            followed.append("told")
+
+        follower = threading.Thread(target=follow)
+        follower.start()
+        _until(lambda: "waiters=1" in repr(host))
+        node.data = 5  # type: ignore[assignment]
+        node.growth.tell()
+        follower.join(5)
+
+        assert followed == ["told"]
+        assert RootNode(tree)["t"].read().size == 200
+
+
+def test_a_rule_of_who_may_see_what_that_fails_shows_nothing_and_the_host_lives_on() -> None:
+    def may_see(_: str | None, node: BaseNode) -> bool:
+        if node.uid == "odd":
+            raise RuntimeError("the list of keys is gone")
+        return True
+
+    root = RootNode(edges={"odd": NumpyTestNode(uid="odd")}, uid="root")
+    with serving(root, may_see=may_see) as (_, tree):
+        with pytest.raises(NodeSourceError, match=r"node 'odd'.*the list of keys is gone"):
+            tree.request({"request": "send_data", "uid": "odd", "kwargs": {"index": 0}})
+
+        assert tree.request({"request": "send_info", "uid": "root", "kwargs": {}})
+
+
+def test_an_item_too_large_for_a_reader_is_refused_and_not_sent_in_vain() -> None:
+    huge = ArrayNode(np.zeros(1, f"S{(256 << 20) + 1}"))
+    with (
+        serving(RootNode(edges={"huge": huge})) as (_, tree),
+        pytest.raises(LimitError, match="readers take at most 268435456"),
+    ):
+        RootNode(tree)["huge"].read()
+
+
+def test_a_source_that_does_not_return_does_not_hold_up_the_end_of_its_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Hanging(Failing):
+        def load_data(self) -> None:
+            begun.set()
+            may_end.wait()
+            self.data = []
+
+    monkeypatch.setattr("ezgraph.nodes.host._STOP_S", 0.05)
+    begun, may_end = threading.Event(), threading.Event()
+    host = NodeHost(NodeServer(RootNode(edges={"n": Hanging(uid="n")}))).start()
+    with RemoteTree(host.address, timeout=0.05) as tree:
+        with pytest.raises(DeadlineError):
+            tree.request({"request": "send_data", "uid": "n", "kwargs": {"index": 0}})
+        assert begun.wait(5)
+
+        host.stop()
+
+    assert not may_end.is_set()
+    may_end.set()
+    _until(lambda: all(each.name != "ezgraph-nodes-host" for each in threading.enumerate()))
 
 
 def test_a_fork_does_not_use_its_parents_connection(graph: RootNode) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import socket
 import subprocess
 import sys
 import threading
+import weakref
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
@@ -23,6 +26,7 @@ from ezgraph.client.blocking import run
 from ezgraph.config import Address, BrokerConfig, Limits
 from ezgraph.errors import (
     AddressCollisionError,
+    AddressInUseError,
     ContextClosedError,
     DeadlineError,
     EzGraphError,
@@ -215,6 +219,26 @@ def test_nodes_that_come_and_go_are_read_at_once_and_announced_together(
     assert {each.txn_last for each in events[:50]} <= {each.txn_last for each in events}
     assert len({each.txn_last for each in events[:50]}) <= 3  # gathered, not one by one
     assert (events[50].kind, events[50].key[2]) == ("NodeWithdrawn", "n7")
+
+
+def test_nodes_hold_on_to_nothing_of_where_they_were_served_before(
+    rig: sync.GraphContext,
+) -> None:
+    here = graph()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(AddressInUseError),
+    ):
+        rig.serve(here, "run", port=taken.getsockname()[1])
+    served = rig.serve(here, "run")
+    server = weakref.ref(served.server)
+
+    served.stop()
+    del served
+    gc.collect()
+
+    assert server() is None
+    assert here._listeners == here["g1"]._listeners == ()
 
 
 def test_a_graph_may_be_served_without_announcing_its_nodes(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+
+from ezgraph.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -54,6 +57,10 @@ def read_without_steps(dataset: Any, part: tuple[slice, ...]) -> NDArray[Any]:  
     return found
 
 
+_SETTLED_S = 3.0
+"""How long after a change no other can have the same time; file systems tick up to 2 s apart."""
+
+
 class FileGoneError(OSError):
     """The file is not what it was when it was opened."""
 
@@ -66,12 +73,16 @@ class WatchedFile:
         found = os.stat(self.path)
         self._identity = (found.st_dev, found.st_ino)
         self._size = found.st_size
+        self._clock = SystemClock()
+        self._looks = count(1)
 
     def __repr__(self) -> str:
         return f"<WatchedFile {self.path}>"
 
     def stamp(self) -> tuple[int, ...]:
-        """Return what changes with the file.
+        """Return what changes with the file; soon after a change, always something else.
+
+        As a file that is written to again within a tick of its file system's clock looks as before.
 
         Raises:
             FileGoneError: it is gone, was replaced by another, or is shorter than it was.
@@ -86,4 +97,6 @@ class WatchedFile:
             raise FileGoneError(
                 f"{self.path} has shrunk from {self._size} to {found.st_size} bytes"
             )
-        return (*self._identity, found.st_size, found.st_mtime_ns)
+        age_s = self._clock.wall() - found.st_mtime
+        looked = 0 if age_s > _SETTLED_S else next(self._looks)
+        return (*self._identity, found.st_size, found.st_mtime_ns, looked)

@@ -230,11 +230,20 @@ def test_an_announced_array_of_2_to_the_60_bytes_is_refused_before_anything_is_a
     [
         ArrayLayout("V0", (1 << 60,), (1,)),
         ArrayLayout("<i1", (1 << 30, 1), (1, 1)),
+        ArrayLayout("<f8", (0, 1 << 60), (1, 1)),
+        ArrayLayout("<f8", (1 << 60, 3, 0), (1, 1, 1)),
     ],
 )
 def test_an_announced_array_of_too_many_items_or_chunks_is_refused(layout: ArrayLayout) -> None:
     with pytest.raises(LimitError):
         announcing(layout).read()
+
+
+def test_what_has_no_items_is_read_without_a_look_at_the_chunks_along_its_other_axes() -> None:
+    node = announcing(ArrayLayout("<i1", (0, 1 << 60), (1, 1)))
+
+    assert node.read().shape == (0, 1 << 60)
+    assert node[:, ::2].shape == (0, 1 << 59)
 
 
 @pytest.mark.parametrize(

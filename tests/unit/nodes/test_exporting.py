@@ -47,7 +47,7 @@ def graph() -> RootNode:
     """A graph with everything: arrays, tables, shared nodes, a cycle, all kinds of labels."""
     root = RootNode(meta={"rig": "A", "dims": ["time", "channel"], "gains": [1, 2.5], "deep": {}})
     eeg = ArrayNode(np.arange(60.0).reshape(20, 3), chunks=(7, 2), meta={"rate_hz": 360.0})
-    probe = EmptyNode(edges={3: eeg, "a/b": NumpyTestNode(), ".": EmptyNode()})
+    probe = EmptyNode(edges={3: eeg, "a/b": NumpyTestNode(), ".": EmptyNode(), "": EmptyNode()})
     eeg.edges = {"marks": ArrayNode(np.arange(5))}
     probe.edges["up"] = root
     table = TableNode(pd.DataFrame({"n": [1, 2], "name": ["x", "y"]}))

@@ -224,3 +224,19 @@ def test_a_notebook_shows_meta_and_edges_and_escapes_every_text(at: str) -> None
     assert "&lt;i&gt;" in shown
     assert "<script>" not in shown
     assert "<i>" not in shown
+
+
+def test_a_tree_shows_labels_as_they_are_typed_and_nothing_that_a_terminal_obeys(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Ringing(EmptyNode):
+        def summary(self) -> str:
+            return "ring\x1b]0;owned\x07"
+
+    RootNode(edges={"a/b": Ringing(), "": EmptyNode(), 3: EmptyNode()}).tree()
+
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "├─ a%2Fb  ring\\x1b]0;owned\\x07",
+        "├─ []  EmptyNode",
+        "└─ [3]  EmptyNode",
+    ]

@@ -299,6 +299,19 @@ def test_who_may_not_see_a_node_neither_finds_nor_reads_it() -> None:
             server.request({"request": request, "uid": "secret", "kwargs": {}}, asker="bert")
 
 
+def test_a_search_tells_nothing_of_what_may_not_be_seen_nor_of_ways_through_it() -> None:
+    known = EmptyNode("open")
+    secret = EmptyNode("secret", edges={"way": known})
+    known.edges["back"] = secret
+    root = RootNode(uid="r", edges={"open": known, "secret": secret})
+    server = NodeServer(root, may_see=lambda _, node: node.uid != "secret")
+    copy = RootNode(server)
+
+    assert [each.description().labels for each in copy.search()] == [1, 0]
+    assert list(copy.search(prefix=["secret", "way"])) == []
+    assert list(copy.search(prefix=["open"])) == [copy["open"]]
+
+
 # --- nodes that fail ---
 
 

@@ -306,3 +306,27 @@ def test_an_array_that_nobody_can_write_to_is_stable_and_no_other() -> None:
     assert MemorySource(constant).stamp() is not None
     assert MemorySource(constant[::2]).stamp() is not None
     assert MemorySource([1, 2]).read((slice(0, 1, 1),)).tolist() == [1]
+
+
+def test_a_file_written_twice_within_a_tick_of_its_clock_is_not_taken_for_unchanged(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(5))
+    node = ArrayNode(NpySource(path))
+    tick = path.stat().st_mtime_ns
+    before = node.send_fingerprints([0])
+
+    np.save(path, np.arange(5) + 1)
+    os.utime(path, ns=(tick, tick))
+
+    assert node.send_fingerprints([0]) != before
+
+
+def test_a_file_that_was_not_changed_for_a_while_is_hashed_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(5))
+    os.utime(path, ns=(10**18, 10**18))
+    source = NpySource(path)
+
+    assert source.stamp() == source.stamp()
