@@ -102,6 +102,9 @@ _LITTLE_EVENTS = 200
 _ACKNOWLEDGED_S = 0.005
 _FRAMES_PER_MESSAGE = 256
 _SLOTS_A_STEP = 50
+_QUIET_S = 0.25
+_MOST_WARM_SLOTS = 50_000
+"""What is made ready for a freeze while nothing changes; each slot takes some 200 bytes."""
 _ROWS_OF_A_STEP = 250
 """What a step of reading a graph counts as, in rows of history: there is one in a pass."""
 
@@ -146,6 +149,7 @@ class BrokerEngine:
         self._answers: list[Addressed] = []
         self._acknowledgements: dict[tuple[bytes, Descriptor | None], list[bytes]] = {}
         self._acknowledge_at = math.inf
+        self._warm_up_at = now + _QUIET_S
         self._replies: deque[tuple[Descriptor | None, Message]] = deque()
         self._load(ids, events_port, now, access)
         self.set_access(access, {})
@@ -388,6 +392,8 @@ class BrokerEngine:
         if self._storing.is_under_way:
             for asked, result in self._storing.step(now=now, wall=wall):
                 self._stored_as(asked, result, now=now, wall=wall)
+        if self._transactions:
+            self._warm_up_at = now + _QUIET_S
         if self._transactions or self.journal.is_changed:
             self._store()
         if now >= self._acknowledge_at:
@@ -506,6 +512,17 @@ class BrokerEngine:
         """
         self._live.settle()
         self._compaction.step(self.state.seq, now=self._now, wall=self._wall)
+        if self._now >= self._warm_up_at:
+            self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Digest some of what has changed, so that the next freeze has little left to do."""
+        if self.state.slots > _MOST_WARM_SLOTS:
+            self._warm_up_at = math.inf  # it is not worth the memory until somebody freezes
+            return
+        self.state.content.digest_some(_SLOTS_A_STEP)
+        if self.state.content.is_current:
+            self._warm_up_at = math.inf
 
     def next_due(self, now: float) -> float | None:
         """Return when the next pass is needed even if nothing arrives."""
@@ -517,6 +534,7 @@ class BrokerEngine:
             return now
         dues = (
             self._acknowledge_at if self._acknowledgements else None,
+            self._warm_up_at if self._warm_up_at < math.inf else None,
             self.core.leases.next_due(),
             *(broadcast.watches.next_due() for broadcast in self.broadcasts.values()),
             self._compaction.next_due(self.state.seq),

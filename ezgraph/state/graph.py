@@ -389,6 +389,12 @@ class GraphState:
         )
 
     @property
+    def slots(self) -> int:
+        """How many slots `content` has, at most."""
+        values = len(self.settings) + len(self.config)
+        return len(self.dag.edge_owners) + 2 * len(self.components) + values
+
+    @property
     def content(self) -> Content:
         """The wiring, metadata and settings, apart from who holds them and since when."""
         if self._content is None:

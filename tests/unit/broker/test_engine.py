@@ -10,6 +10,7 @@ import pytest
 
 from ezgraph.backends.memory import MemoryBackend
 from ezgraph.backends.sqlite import SQLiteBackend
+from ezgraph.broker import engine as engine_module
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.config import BrokerConfig, Limits, Retention
 from ezgraph.errors import InvalidSchemaError, JournalFailedError
@@ -490,6 +491,9 @@ def test_a_lease_that_runs_out_is_stored_and_published_like_any_command() -> Non
     bench.join(A)
     bench.ask(A, Connect("a", "b"))
     bench.engine.take_subscription(b"\x01", now=10.0)
+    assert bench.engine.next_due(bench.now) == 10.25  # when it has been quiet for a while
+    bench.now = 10.25
+    assert bench.finish() == []
     assert bench.engine.next_due(bench.now) == 16.0
     bench.now = 16.0
 
@@ -498,6 +502,40 @@ def test_a_lease_that_runs_out_is_stored_and_published_like_any_command() -> Non
     assert bench.journal.head == 4
     kinds = [codec.decode_event(message[2]).kind for message in bench.published]
     assert kinds == ["EdgeDisconnected", "SessionClosed"]
+
+
+def test_what_a_freeze_needs_is_made_ready_a_little_at_a_time_once_nothing_changes() -> None:
+    bench = Bench()
+    bench.join(A)
+    for number in range(120):
+        bench.ask(A, Connect("a", f"b{number}"))
+    bench.ask(A, Sync())
+    assert bench.engine.state.content.left == 120
+    bench.now += 0.2
+    assert bench.finish() == []
+    assert bench.engine.state.content.left == 120
+    left = []
+
+    bench.now += 0.1
+    while (bench.engine.next_due(bench.now) or 0.0) < bench.now:
+        bench.finish()
+        left.append(bench.engine.state.content.left)
+
+    assert left == [70, 20, 0]
+
+
+def test_a_state_of_very_many_parts_is_not_made_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "_MOST_WARM_SLOTS", 1)
+    bench = Bench()
+    bench.join(A)
+    bench.ask(A, Connect("a", "b"))
+    bench.ask(A, Connect("b", "c"))
+    bench.now += 1.0
+
+    assert bench.finish() == []
+
+    assert bench.engine.state.content.left == 2
+    assert bench.engine.next_due(bench.now) == 16.0
 
 
 # --- compaction ---

@@ -80,7 +80,7 @@ def test_the_graph_of_a_state_has_its_wiring_metadata_and_settings() -> None:
     assert made.components == {"A": component("A", 1.0)}
     assert made.settings["A"].structured_value == {"gain": 1.0}
     assert made.fingerprint == rig.state.content_fingerprint()
-    assert "touched=0" in repr(rig.state.content)
+    assert "left=0" in repr(rig.state.content)
 
 
 def test_a_component_without_settings_of_its_own_has_its_initial_ones() -> None:
@@ -88,6 +88,30 @@ def test_a_component_without_settings_of_its_own_has_its_initial_ones() -> None:
     rig.do(SessionOpened("s1", 6.0), ComponentRegistered("s1", component("A", 3.0)))
 
     assert graph_of(rig.state, "rig").settings["A"].structured_value == {"gain": 3.0}
+
+
+def test_what_changes_while_the_content_is_first_digested_is_in_it_as_it_is_then() -> None:
+    rig, whole = Rig(), Rig()
+    begin: list[Body] = [SessionOpened("s1", 6.0), ProcessOpened(PROCESS, 6.0)]
+    begin += [ComponentRegistered("s1", component(f"U{n}", float(n))) for n in range(20)]
+    later: list[Body] = [
+        EdgeConnected("A", "B", None, topology_changed=True),
+        ComponentRemoved("s1", "U3"),
+        ComponentRegistered("s1", component("U4", 44.0)),
+        ComponentRegistered("s1", component("new", 1.0)),
+        settings("U19", 5.0),
+    ]
+    rig.do(*begin)
+    whole.do(*begin, *later)
+
+    assert rig.state.content.left == 40
+    for body in later:
+        rig.state.content.digest_some(3)
+        rig.do(body)
+    while not rig.state.content.is_current:
+        rig.state.content.digest_some(7)
+
+    assert rig.state.content_fingerprint() == whole.state.content_fingerprint()
 
 
 def test_who_holds_what_and_when_it_came_about_does_not_count() -> None:
