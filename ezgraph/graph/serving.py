@@ -26,8 +26,9 @@ from ezgraph.nodes.announcing import Announcements, cards_of
 from ezgraph.nodes.base import BaseNode
 from ezgraph.nodes.gate import Gate
 from ezgraph.nodes.host import NodeHost
-from ezgraph.nodes.server import NodeServer
+from ezgraph.nodes.server import NodeServer, blaming
 from ezgraph.protocol.commands import Heartbeat, ServeGraph, WithdrawGraph
+from ezgraph.protocol.nodes import NodeVerb
 from ezgraph.protocol.replies import Beat, Done, Serving
 
 if TYPE_CHECKING:
@@ -234,7 +235,8 @@ class Hosting:
 
     def _cards(self) -> dict[str, NodeCard]:
         began = self._clock.monotonic()
-        cards = cards_of(self.server.root, _LIMITS)
+        with blaming("a node that is to be announced", NodeVerb.TREE):
+            cards = cards_of(self.server.root, _LIMITS)
         self._walk_s = self._clock.monotonic() - began
         return cards
 

@@ -53,7 +53,7 @@ def rows_of(node: BaseNode, most: int, *, start: int = 0) -> list[TreeRow]:
         limit = min(_PAGE, most - len(rows))
         page = makers.get_tree(server, node.uid, start=start + len(rows), limit=limit)
         rows += page.rows
-        if page.is_last:
+        if page.is_last or not page.rows:
             break
     return rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ezgraph.errors import MalformedMessageError
 from ezgraph.nodes.query import check_query, matches
 from ezgraph.nodes.walking import follow_path, walk
 from ezgraph.protocol.nodes import Match, MatchPage, NodeOpening, check_label
@@ -130,4 +131,9 @@ def _found_at_server(
         for match in page.found:
             opening = NodeOpening(match.description, {})
             yield tuple(match.path), makers.produce_from(server, opening)
+        if not page.is_last and page.position <= position:
+            raise MalformedMessageError(
+                f"{server!r} looked for nodes from position {position} on, and got to "
+                f"{page.position}; is it of the same version?"
+            )
         position, is_last = page.position, page.is_last

@@ -221,6 +221,34 @@ def test_nodes_that_come_and_go_are_read_at_once_and_announced_together(
     assert (events[50].kind, events[50].key[2]) == ("NodeWithdrawn", "n7")
 
 
+@story
+async def test_a_node_that_fails_while_it_is_announced_is_announced_later(
+    broker: GraphServer,
+) -> None:
+    class Odd(EmptyNode):
+        failures = 0
+
+        @property  # type: ignore[misc]
+        def edges(self) -> Any:
+            if self.failures:
+                self.failures -= 1
+                raise ValueError("its own code")
+            return super().edges
+
+    odd = Odd("odd")
+    here = RootNode(edges={"odd": odd})
+    async with GraphContext(broker.address) as serving, await serving.serve(here, "odd"):
+        odd.failures = 1
+        here.edges["x"] = EmptyNode("x")
+
+        subscription = serving.subscribe(("node", "odd", "x"), after_seq=0)
+        async with asyncio.timeout(PATIENCE_S):
+            event = await anext(each async for each in subscription if isinstance(each, Event))
+        await subscription.aclose()
+
+    assert (event.kind, odd.failures) == ("NodeAnnounced", 0)
+
+
 def test_nodes_hold_on_to_nothing_of_where_they_were_served_before(
     rig: sync.GraphContext,
 ) -> None:

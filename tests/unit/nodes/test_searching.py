@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ezgraph.errors import NodeRequestError
+from ezgraph.errors import MalformedMessageError, NodeRequestError
 from ezgraph.nodes import ArrayNode, BaseNode, EmptyNode, NodeServer, RootNode, meta
 from ezgraph.nodes.faces import tree_text
 from ezgraph.nodes.query import check_query, matches
 from ezgraph.nodes.searching import EXAMINED
+from ezgraph.nodes.walking import tree_rows, walk
+from ezgraph.protocol.nodes import MatchPage, TreePage
 from ezgraph.testing import NumpyTestNode
+from ezgraph.wire import codec
 
 
 def rats() -> RootNode:
@@ -240,3 +243,28 @@ def test_a_tree_shows_labels_as_they_are_typed_and_nothing_that_a_terminal_obeys
         "├─ []  EmptyNode",
         "└─ [3]  EmptyNode",
     ]
+
+
+def test_a_server_that_gets_nowhere_is_not_asked_for_ever(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    inner = NodeServer(rats())
+
+    class Idle:
+        def request(self, message: Any, /) -> bytes:
+            match message["request"]:
+                case "send_matches":
+                    return codec.encode(MatchPage([], 0, is_last=False))
+                case "send_tree" if message["kwargs"]["start"]:
+                    return codec.encode(TreePage([], is_last=False))
+                case "send_tree":
+                    return codec.encode(TreePage(tree_rows(walk(rats()), 0, 3), is_last=False))
+                case _:
+                    return inner.request(message)
+
+    graph = RootNode(Idle())
+
+    with pytest.raises(MalformedMessageError, match="from position 0 on, and got to 0"):
+        graph.search(meta.day == 1)
+    graph.tree()
+    assert len(capsys.readouterr().out.splitlines()) == 3
