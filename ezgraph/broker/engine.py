@@ -103,8 +103,10 @@ _ACKNOWLEDGED_S = 0.005
 _FRAMES_PER_MESSAGE = 256
 _SLOTS_A_STEP = 50
 _QUIET_S = 0.25
+_WARM_UP_EVERY_S = 0.02
 _MOST_WARM_SLOTS = 50_000
-"""What is made ready for a freeze while nothing changes; each slot takes some 200 bytes."""
+"""What is made ready for a freeze, in steps of half a millisecond: one after the other when it has
+been quiet, else so often. Each slot takes some 200 bytes."""
 _ROWS_OF_A_STEP = 250
 """What a step of reading a graph counts as, in rows of history: there is one in a pass."""
 
@@ -149,7 +151,7 @@ class BrokerEngine:
         self._answers: list[Addressed] = []
         self._acknowledgements: dict[tuple[bytes, Descriptor | None], list[bytes]] = {}
         self._acknowledge_at = math.inf
-        self._warm_up_at = now + _QUIET_S
+        self._changed_at = self._warm_up_at = now
         self._replies: deque[tuple[Descriptor | None, Message]] = deque()
         self._load(ids, events_port, now, access)
         self.set_access(access, {})
@@ -393,7 +395,8 @@ class BrokerEngine:
             for asked, result in self._storing.step(now=now, wall=wall):
                 self._stored_as(asked, result, now=now, wall=wall)
         if self._transactions:
-            self._warm_up_at = now + _QUIET_S
+            self._changed_at = now
+            self._warm_up_at = min(self._warm_up_at, now + _WARM_UP_EVERY_S)
         if self._transactions or self.journal.is_changed:
             self._store()
         if now >= self._acknowledge_at:
@@ -516,13 +519,15 @@ class BrokerEngine:
             self._warm_up()
 
     def _warm_up(self) -> None:
-        """Digest some of what has changed, so that the next freeze has little left to do."""
+        """Digest some of what has changed, so that the next freeze finds little left to do."""
         if self.state.slots > _MOST_WARM_SLOTS:
             self._warm_up_at = math.inf  # it is not worth the memory until somebody freezes
             return
         self.state.content.digest_some(_SLOTS_A_STEP)
         if self.state.content.is_current:
             self._warm_up_at = math.inf
+        elif self._now < self._changed_at + _QUIET_S:
+            self._warm_up_at = self._now + _WARM_UP_EVERY_S
 
     def next_due(self, now: float) -> float | None:
         """Return when the next pass is needed even if nothing arrives."""
