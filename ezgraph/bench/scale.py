@@ -10,7 +10,7 @@ class Scale:
     """Sizes of one run; the defaults are what the goals are stated for.
 
     ``seconds`` is how long each rate is measured in each round, ``holding_s`` how long the broker
-    is looked at while sessions are held.
+    is looked at while sessions are held, and is left with a new rig before it is frozen.
     """
 
     rounds: int = 5

@@ -1,8 +1,10 @@
 """Section u: what it costs to keep a rig's past, and to go back to it.
 
 A freeze is timed at the client: the command and its answer, on a broker with SQLite FULL whose
-state has so many components, with schemas and settings; the first one digests all of them, those
-after it, each behind one change, what has changed. Meanwhile another client's commands are timed.
+state has so many components, with schemas and settings. A broker digests what it has while it does
+little else: "at once" is a freeze right after all components came, which digests all of them; the
+others come some seconds later, the first of a rig, and those after one change each. Meanwhile
+another client's commands are timed.
 
 Partitions are written in batches of 1,000 by one client, one batch in flight, to an empty store
 with SQLite FULL; then those of one artifact of 100 are read by their input fingerprints, beside few
@@ -15,6 +17,7 @@ broker that runs on that journal (``ctx.at``).
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
 import random
@@ -79,7 +82,7 @@ def keep_the_past(scale: Scale, progress: Progress) -> Iterator[Row]:
 def _freezes(count: int, scale: Scale, progress: Progress) -> list[Row]:
     judged = count == scale.components[1]
     goal = _FREEZE if judged else None
-    firsts, others, idle, waits = [], [], [], []
+    at_once, firsts, others, idle, waits = [], [], [], [], []
     for _ in range(scale.rounds):
         progress(f"u: freeze of {count:,} components")
         with ExitStack() as stack:
@@ -89,6 +92,7 @@ def _freezes(count: int, scale: Scale, progress: Progress) -> list[Row]:
             owner.register_metadata(rig(count, schemas=True), timeout=_TIMEOUT_S)
             other = stack.enter_context(probe(address))
             session = stack.enter_context(_session(address, "process"))
+            asyncio.run(asyncio.sleep(scale.holding_s))
             idle.append(idle_wait(other))
             begin_ns = time.monotonic_ns()
             firsts.append(_freeze_time(session, "first"))
@@ -96,12 +100,25 @@ def _freezes(count: int, scale: Scale, progress: Progress) -> list[Row]:
                 _change(session)
                 others.append(_freeze_time(session, f"again-{number}"))
             waits.append(other.waits_since(begin_ns))
+        at_once.append(_freeze_at_once(count))
     what = f"freeze of {count:,} components"
     return [
+        alone("u", f"{what}, at once", "ms", at_once),
         alone("u", f"{what}, the first", "ms", firsts, goal=goal),
         alone("u", f"{what}, after a change", "ms", others, goal=goal),
         wait_row("u", f"a command during it, p99 ({count:,})", waits, idle, judged=judged),
     ]
+
+
+def _freeze_at_once(count: int) -> float:
+    """Return the ms that a freeze takes right after all components came."""
+    with ExitStack() as stack:
+        url = backend_url("SQLite FULL", stack.enter_context(folder()))
+        address = stack.enter_context(broker(url)).address
+        owner = stack.enter_context(sync.GraphContext(address))
+        session = stack.enter_context(_session(address))
+        owner.register_metadata(rig(count, schemas=True), timeout=_TIMEOUT_S)
+        return _freeze_time(session, "first")
 
 
 @contextmanager

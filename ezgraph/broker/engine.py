@@ -103,7 +103,7 @@ _ACKNOWLEDGED_S = 0.005
 _FRAMES_PER_MESSAGE = 256
 _SLOTS_A_STEP = 50
 _QUIET_S = 0.25
-_WARM_UP_EVERY_S = 0.02
+_WARM_UP_EVERY_S = 0.01
 _MOST_WARM_SLOTS = 50_000
 """What is made ready for a freeze, in steps of half a millisecond: one after the other when it has
 been quiet, else so often. Each slot takes some 200 bytes."""

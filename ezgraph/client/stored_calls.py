@@ -38,7 +38,7 @@ from ezgraph.errors import (
     UnknownTagError,
 )
 from ezgraph.protocol.artifacts import check_fingerprint, check_name, input_filter
-from ezgraph.protocol.graphs import Graph, Snapshot
+from ezgraph.protocol.graphs import Graph, LazySnapshot, Snapshot
 from ezgraph.protocol.replies import Done, PartitionsStored, RecordingStored, StoredPage
 from ezgraph.protocol.stored_commands import (
     Deletable,
@@ -159,6 +159,14 @@ class StoredCalls:
             return StoreGraph(graph.name, graph.fingerprint, row, pieces)
 
         await self._send(graph, command, Done)
+
+    async def snapshot_of(self, info: SnapshotInfo) -> Snapshot:
+        """Return a stored snapshot; its graph is fetched, and decoded when it is asked for."""
+        name, fingerprint = info.name, info.fingerprint
+        store = await self._whole(GraphAt(name, fingerprint))
+        return LazySnapshot.of(
+            info, lambda: _verified(stored_graphs.read_graph(store, name, fingerprint))
+        )
 
     async def read_snapshot(self, name: str, fingerprint: Fingerprint | str) -> Snapshot:
         """See `Connection.read_snapshot`."""

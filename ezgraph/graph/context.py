@@ -822,8 +822,9 @@ class GraphContext:
 
         It has the wiring, metadata, effective settings and configuration as they were at one seq;
         the same content frozen twice has the same fingerprint. With ``tag``, that points to it from
-        then on. ``fetch`` False: its graph, which may be megabytes, is not fetched, and what is
-        returned tells where it is (`SnapshotInfo`).
+        then on. Its graph, which may be megabytes, is decoded when it is first asked for; with
+        ``fetch`` False it is not fetched, and what is returned tells where it is
+        (`SnapshotInfo`).
 
         Raises:
             TagExistsError: the tag points to a snapshot, and not ``overwrite``; says to which.

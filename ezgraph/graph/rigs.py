@@ -30,8 +30,7 @@ Rig = When | str | Fingerprint | Snapshot | SnapshotInfo | Graph | GraphState
 
 async def snapshot_of(session: AnySession, info: SnapshotInfo, timeout: float) -> Snapshot:  # noqa: ASYNC109
     """Return a stored snapshot with its graph."""
-    graph = await stored(session, timeout).read_graph(info.name, info.fingerprint)
-    return Snapshot(graph, info.seq, info.epoch, info.time, info.fingerprint, info.reason)
+    return await stored(session, timeout).snapshot_of(info)
 
 
 def stored(session: AnySession, timeout: float) -> StoredCalls:

@@ -53,6 +53,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, lru_cache
 from hashlib import blake2b
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -276,6 +277,18 @@ def _text(value: str) -> bytes:
 _name = lru_cache(maxsize=4096)(_text)
 """`_text` of what comes again and again: names of fields and keys."""
 
+_FEW = 32
+_TEXTS = {str}
+
+
+@lru_cache(maxsize=1024)
+def _in_order_of_names(keys: tuple[str, ...]) -> list[tuple[str, bytes]]:
+    """Return the keys of a mapping, each with its encoding, in the order of their pairs.
+
+    That is the order of the encodings: none begins with another, as each begins with its length.
+    """
+    return sorted(((key, _text(key)) for key in keys), key=itemgetter(1))
+
 
 def _number(value: int) -> bytes:
     try:
@@ -349,6 +362,13 @@ class _Encoder:
 
     def _mapping(self, value: Mapping[Any, Any]) -> bytes:
         encode, pairs = self.encode, []
+        if len(value) <= _FEW and set(map(type, value)) == _TEXTS:
+            for key, name in _in_order_of_names(tuple(value)):
+                item = value[key]
+                leaf = _LEAVES.get(type(item))
+                pairs.append(name)
+                pairs.append(encode(item) if leaf is None else leaf(item))
+            return _part(b"m", b"".join(pairs))
         for key, item in value.items():
             name = _name(key) if type(key) is str else encode(key)
             leaf = _LEAVES.get(type(item))

@@ -23,10 +23,10 @@ counts only where nothing else says what the settings are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ezgraph.errors import InvalidValueError
 from ezgraph.protocol.artifacts import Artifact, Producer, check_fingerprint, check_name
@@ -37,6 +37,9 @@ from ezgraph.protocol.metadata import ComponentMetadata
 from ezgraph.protocol.settings import SettingsSnapshotValue, settings_value
 from ezgraph.protocol.snapshot import Edge
 from ezgraph.protocol.tagged import to_tagged
+
+if TYPE_CHECKING:
+    from ezgraph.protocol.listing import SnapshotInfo
 
 DOMAIN = "ezgraph.graph"
 _UNKNOWN = Fingerprint.empty()
@@ -155,6 +158,54 @@ class Snapshot(JsonValue):
 
     def __repr__(self) -> str:
         return f"<Snapshot {self.name!r} {self.fingerprint} epoch={self.epoch} seq={self.seq}>"
+
+
+class LazySnapshot(Snapshot):
+    """A snapshot like any other, of which ``graph`` is made when somebody first asks for it."""
+
+    __slots__ = ("_name", "_read")
+    _name: str
+    _read: Callable[[], Graph]
+
+    @classmethod
+    def of(cls, info: SnapshotInfo, read: Callable[[], Graph]) -> LazySnapshot:
+        """Return the snapshot that ``info`` tells of; ``read`` returns its graph."""
+        made = object.__new__(cls)
+        for name in ("seq", "epoch", "time", "fingerprint", "reason"):
+            object.__setattr__(made, name, getattr(info, name))
+        object.__setattr__(made, "_name", info.name)
+        object.__setattr__(made, "_read", read)
+        return made
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - asked for what is not there yet
+        if name != "graph" or not hasattr(self, "_read"):
+            raise AttributeError(f"a snapshot has no {name!r}")
+        graph = self._read()
+        object.__setattr__(self, "graph", graph)
+        return graph
+
+    @property
+    def name(self) -> str:
+        """The graph's name."""
+        return self._name if hasattr(self, "_name") else self.graph.name
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what is of equal content, without a look at it."""
+        if not isinstance(other, Snapshot):
+            return NotImplemented
+        return _told(self) == _told(other)
+
+    __hash__ = Snapshot.__hash__
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return it as JSON text, which `Snapshot.from_json` reads."""
+        told = self.seq, self.epoch, self.time, self.fingerprint, self.reason
+        return Snapshot(self.graph, *told).to_json(indent=indent)
+
+
+def _told(snapshot: Snapshot) -> tuple[object, ...]:
+    at = snapshot.epoch, snapshot.seq, snapshot.time
+    return snapshot.name, snapshot.fingerprint, *at, snapshot.reason
 
 
 def _check_number(name: str, value: object) -> None:

@@ -177,6 +177,7 @@ EXPECTED = {
             text
             for count in (3, 10)
             for text in (
+                f"freeze of {count} components, at once",
                 f"freeze of {count} components, the first",
                 f"freeze of {count} components, after a change",
                 f"a command during it, p99 ({count})",
