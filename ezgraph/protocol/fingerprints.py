@@ -222,7 +222,8 @@ def canonical(value: object) -> bytes:
 def named(value: object, memo: Memo | None = None) -> bytes:
     """Return the canonical encoding of ``value``, dataclasses as ``k``.
 
-    ``memo`` remembers those of the dataclasses that `REMEMBERED` names, from one call to the next.
+    ``memo`` remembers mappings, and those of the dataclasses that `REMEMBERED` names, from one call
+    to the next.
 
     Raises:
         InvalidValueError: it holds something that has none, or itself.
@@ -361,6 +362,14 @@ class _Encoder:
         return _part(tag, b"".join(parts))
 
     def _mapping(self, value: Mapping[Any, Any]) -> bytes:
+        if self._memo is None:
+            return self._new_mapping(value)
+        known = self._memo.get(id(value))
+        if known is None:
+            known = self._memo[id(value)] = value, self._new_mapping(value)
+        return known[1]
+
+    def _new_mapping(self, value: Mapping[Any, Any]) -> bytes:
         encode, pairs = self.encode, []
         if len(value) <= _FEW and set(map(type, value)) == _TEXTS:
             for key, name in _in_order_of_names(tuple(value)):

@@ -324,12 +324,13 @@ def component_digest(component: ComponentMetadata, memo: Memo | None = None) -> 
     return content_digest(component, memo)
 
 
-def settings_digest(value: SettingsSnapshotValue) -> bytes:
+def settings_digest(value: SettingsSnapshotValue, memo: Memo | None = None) -> bytes:
     """Return the digest of the settings at an address."""
     shown = value.structured_value
     if shown is None and isinstance(value.repr_value, dict):
         shown = value.repr_value
-    return content_digest(shown if shown is not None else (value.serialized, value.repr_value))
+    told = shown if shown is not None else (value.serialized, value.repr_value)
+    return content_digest(told, memo)
 
 
 NO_CONTENT = content_digest(None)

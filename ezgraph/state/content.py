@@ -144,7 +144,7 @@ class Content:
                 return None if entry is None else component_digest(entry.metadata, self._kept())
             case ("settings", address):
                 value = settings_at(state, address)
-                return None if value is None else settings_digest(value)
+                return None if value is None else settings_digest(value, self._kept())
             case ("config", kind, text):
                 held = state.config.get(kind, parse_config_key(text))
                 return None if held is None else content_digest(held.value)
@@ -166,12 +166,13 @@ def slots_in(state: GraphState) -> int:
 def _slots(state: GraphState) -> Iterator[Slot]:
     """Return all slots there are by now, whatever becomes of them while they are gone through."""
     edges, components = list(state.dag.edge_owners), list(state.components)
-    addresses = [*(state.settings.keys() | state.components.keys())]
+    others = [*(state.settings.keys() - state.components.keys())]
     entries = list(state.config.entries)
     return chain(
         (("edge", *edge) for edge in edges),
-        (("component", address) for address in components),
-        (("settings", address) for address in addresses),
+        # Together: what a component began with is encoded once.
+        ((room, address) for address in components for room in ("component", "settings")),
+        (("settings", address) for address in others),
         (("config", kind, config_key_text(key)) for kind, *key in entries),
     )
 
