@@ -119,13 +119,13 @@ if TYPE_CHECKING:
         WrongClusterError,
         WrongTypeError,
     )
-    from ezgraph.graph.config import (
+    from ezgraph.graph.configuration.keys import (
         ConfigKeys,
     )
-    from ezgraph.graph.config_transaction import (
+    from ezgraph.graph.configuration.transaction import (
         ConfigTransaction,
     )
-    from ezgraph.graph.config_watch import (
+    from ezgraph.graph.configuration.watch import (
         ConfigWatch,
         ConfigWatchEvent,
         ConfigWatchKind,
@@ -256,11 +256,11 @@ _HOME = {
     "SnapshotGraph": "ezgraph.protocol.snapshot",
     "ConfigChanged": "ezgraph.protocol.replies",
     "ConfigEntry": "ezgraph.protocol.config",
-    "ConfigKeys": "ezgraph.graph.config",
-    "ConfigTransaction": "ezgraph.graph.config_transaction",
-    "ConfigWatch": "ezgraph.graph.config_watch",
-    "ConfigWatchEvent": "ezgraph.graph.config_watch",
-    "ConfigWatchKind": "ezgraph.graph.config_watch",
+    "ConfigKeys": "ezgraph.graph.configuration.keys",
+    "ConfigTransaction": "ezgraph.graph.configuration.transaction",
+    "ConfigWatch": "ezgraph.graph.configuration.watch",
+    "ConfigWatchEvent": "ezgraph.graph.configuration.watch",
+    "ConfigWatchKind": "ezgraph.graph.configuration.watch",
     "InvalidSchemaError": "ezgraph.errors",
     "PreconditionFailedError": "ezgraph.errors",
     "SchemaViolationError": "ezgraph.errors",

@@ -18,7 +18,7 @@ from ezgraph.config import DEFAULT_CHANGE_TIMEOUT_S, DEFAULT_TIMEOUT_S, Addresse
 from ezgraph.flows.blocking import FlowProcessor, start_flow, stop_flow
 from ezgraph.graph import context, process, service
 from ezgraph.graph.attendant import is_answered_by_itself
-from ezgraph.graph.config_blocking import ConfigKeys
+from ezgraph.graph.configuration.blocking import ConfigKeys
 from ezgraph.graph.time_machine import DEFAULT_GRAPH
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ezgraph._version import __version__
 from ezgraph.broker.ended import EndedLeases
 from ezgraph.broker.leases import Answers, Lease, Leases
-from ezgraph.broker.restored import reports_in
+from ezgraph.broker.restore.transaction import reports_in
 from ezgraph.broker.routes import asker_of
 from ezgraph.errors import (
     DivergedError,

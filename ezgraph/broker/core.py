@@ -10,7 +10,7 @@ the journal.
 Requests that read stored bytes, or much of the state (`ReadEvents`, `OpenSnapshot`, `ReadSnapshot`,
 `GetStatus`, `ListClients`, `ReadConfig` and its like), are let through here; the shell, which has
 the bytes, answers by turns. Changes of the store, whose rows the shell has too, are admitted here
-and decided there (`ezgraph.broker.asked`).
+and decided there (`ezgraph.broker.store.asked`).
 
 States of a connection: unbound -> bound (HELLO, RESUME or TAKEOVER) -> unbound when its lease ends
 or is taken over.
@@ -46,15 +46,15 @@ from ezgraph.broker.access import (
     withheld,
 )
 from ezgraph.broker.admission import Admission, Cluster, ForeignTokenError, holder_of
-from ezgraph.broker.asked import StoreAsked
 from ezgraph.broker.audit import Audit
 from ezgraph.broker.connections import Connections, Descriptor
 from ezgraph.broker.quotas import refuse_beyond
 from ezgraph.broker.reads_config import wanted_under
-from ezgraph.broker.restores import Restores, Restoring
-from ezgraph.broker.restoring import Asker
+from ezgraph.broker.restore.plan import Asker
+from ezgraph.broker.restore.under_way import Restores, Restoring
 from ezgraph.broker.routing import Addressed, Routing, timeout_of
 from ezgraph.broker.rules_config import ValueChecks
+from ezgraph.broker.store.asked import StoreAsked
 from ezgraph.errors import (
     EzGraphError,
     ForbiddenError,
@@ -151,10 +151,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
-    from ezgraph.broker.asked import Decided
     from ezgraph.broker.connections import Connection
     from ezgraph.broker.leases import Lease
     from ezgraph.broker.reads_config import ConfigReadCommand
+    from ezgraph.broker.store.asked import Decided
     from ezgraph.config import BrokerConfig
     from ezgraph.ids import IdSource
     from ezgraph.names import Key

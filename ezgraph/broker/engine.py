@@ -35,7 +35,7 @@ from ezgraph.broker.reads_nodes import Vouching, find
 from ezgraph.broker.restart import restart
 from ezgraph.broker.routing import Addressed, take_all
 from ezgraph.broker.rules_config import ValueChecks
-from ezgraph.broker.storing import Storing
+from ezgraph.broker.store.storing import Storing
 from ezgraph.errors import (
     DivergedError,
     EzGraphError,
@@ -83,9 +83,9 @@ if TYPE_CHECKING:
 
     from ezgraph.backends.base import Journal
     from ezgraph.backends.store import Store
-    from ezgraph.broker.asked import Decided, StoreAsked
     from ezgraph.broker.connections import Descriptor
     from ezgraph.broker.reads_config import ConfigReadCommand
+    from ezgraph.broker.store.asked import Decided, StoreAsked
     from ezgraph.config import BrokerConfig
     from ezgraph.ids import IdSource
     from ezgraph.names import Key

@@ -13,7 +13,7 @@ kept for them (``early``). That they had asked is proved by the request's id, wh
 this cluster can have made; an id that an owner made up counts for nothing.
 
 What the broker asks owners itself (`check`, `hand_owed`) goes the same ways; what becomes of it is
-put into ``heard``, for `ezgraph.broker.restores`.
+put into ``heard``, for `ezgraph.broker.restore.under_way`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, assert_never
 
 from ezgraph.broker.access import withheld_settings
-from ezgraph.broker.restoring import change_towards, schema_at
+from ezgraph.broker.restore.plan import change_towards, schema_at
 from ezgraph.broker.routes import (
     NOBODY,
     CheckSettings,

@@ -15,7 +15,7 @@ each read scope has an XPUB of its own, on the next ports. When the allow-list c
 something by it is cut off at once, on commands and events alike; who is still admitted comes back.
 
 Readers of data nodes who cannot dial the hosts of these are served on another port, by another
-thread, with sockets of another context: `ezgraph.broker.relay`.
+thread, with sockets of another context: `ezgraph.broker.relaying.relay`.
 
 Nobody makes the others wait: see `ezgraph.broker.inbox`. A connection that floods, or that sends up
 an event socket what is no subscription, is told why where that is possible, and cut off.
@@ -41,7 +41,7 @@ from ezgraph.broker.engine import BrokerEngine
 from ezgraph.broker.gate import Gate
 from ezgraph.broker.hearing import Hearing
 from ezgraph.broker.inbox import Arrived, Inbox
-from ezgraph.broker.relay import StandbyRelay
+from ezgraph.broker.relaying.relay import StandbyRelay
 from ezgraph.clock import Clock, SystemClock
 from ezgraph.config import Address, BrokerConfig, resolve_loopback
 from ezgraph.errors import (

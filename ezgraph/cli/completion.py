@@ -26,8 +26,8 @@ from ezgraph.protocol.config import config_key_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ezgraph.cli.past_place import Past
-    from ezgraph.graph.config_blocking import ConfigKeys
+    from ezgraph.cli.looking_back.place import Past
+    from ezgraph.graph.configuration.blocking import ConfigKeys
     from ezgraph.state.graph import GraphState
 
 T = TypeVar("T")
@@ -147,7 +147,7 @@ def _configuration(
     ctx: typer.Context, ask: Callable[[ConfigKeys, float], list[T]]
 ) -> list[T]:
     from ezgraph.cli.guest import guest
-    from ezgraph.graph.config_blocking import ConfigKeys
+    from ezgraph.graph.configuration.blocking import ConfigKeys
 
     with suppress(EzGraphError, OSError):
         broker = _broker(ctx)
@@ -161,7 +161,7 @@ def _configuration(
 
 def graph_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the names of graphs that have a snapshot."""
-    from ezgraph.cli.points import every_snapshot
+    from ezgraph.cli.looking_back.points import every_snapshot
 
     found = _past(ctx, lambda past: [each.name for each in every_snapshot(past.connection)])
     return _begun_so(found, incomplete)
@@ -174,7 +174,7 @@ def tags(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def stored_points(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return every tag as ``NAME@TAG``; what is left of it, where bash has broken it."""
-    from ezgraph.cli.points import every_tag
+    from ezgraph.cli.looking_back.points import every_tag
 
     if (rest := _rest_of_point(ctx, incomplete)) is not None:
         return rest
@@ -186,7 +186,7 @@ def stored_points(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def points(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return every tag as ``NAME@TAG``, and ``live``."""
-    from ezgraph.cli.points import LIVE
+    from ezgraph.cli.looking_back.points import LIVE
 
     is_rest = ctx.meta.get(_BEGUN) is not None
     return [*stored_points(ctx, incomplete), *_begun_so([] if is_rest else [LIVE], incomplete)]
@@ -194,7 +194,7 @@ def points(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def addresses_then(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the addresses that had settings at the point that was named before."""
-    from ezgraph.cli.points import find
+    from ezgraph.cli.looking_back.points import find
 
     when = str(ctx.params.get("when"))
     return _begun_so(_past(ctx, lambda past: list(find(past, when).graph.settings)), incomplete)
@@ -265,14 +265,14 @@ def _begun_so(words: Iterable[str], incomplete: str) -> list[str]:
 
 
 def _tags_of(ctx: typer.Context, name: str) -> list[str]:
-    from ezgraph.cli.points import every_tag
+    from ezgraph.cli.looking_back.points import every_tag
 
     return _past(ctx, lambda past: [each.tag for each in every_tag(past.connection, name)])
 
 
 def _past(ctx: typer.Context, ask: Callable[[Past], list[str]]) -> list[str]:
+    from ezgraph.cli.looking_back.place import open_past
     from ezgraph.cli.options import JournalFile
-    from ezgraph.cli.past_place import open_past
 
     with suppress(EzGraphError, OSError):
         journal = ctx.params.get("journal")
@@ -382,8 +382,8 @@ def node_paths(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def _paths_below(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return what may stand for the last label that was typed, with the way there."""
-    from ezgraph.cli.nodes import node_at
-    from ezgraph.cli.served import graph_records
+    from ezgraph.cli.data_nodes.commands import node_at
+    from ezgraph.cli.data_nodes.served import graph_records
     from ezgraph.protocol.key_text import escaped
 
     broker, at = _broker(ctx), ctx.params.get("at")

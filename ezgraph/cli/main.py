@@ -15,23 +15,22 @@ from ezgraph.cli import (
     chaos,
     codes,
     completion,
-    config,
     contexts,
     journal,
     keys,
     log,
-    nodes,
-    recordings,
     render,
     roles,
     runs,
     serve,
     settings,
     show,
-    time_machine,
     verify,
     watch,
 )
+from ezgraph.cli.configuration import commands as config
+from ezgraph.cli.data_nodes import commands as nodes
+from ezgraph.cli.looking_back import recordings, time_machine
 from ezgraph.cli.options import AddressOption, ContextOption, Given, KeysOption, TimeoutOption
 from ezgraph.cli.paper import tell
 from ezgraph.errors import ConfigError, EzGraphError

@@ -17,7 +17,7 @@ from ezgraph.config import BrokerConfig
 
 if TYPE_CHECKING:
     from ezgraph.broker.service import BrokerService
-    from ezgraph.cli.config_seed import Seeding
+    from ezgraph.cli.configuration.seed import Seeding
 
 
 def serve(
@@ -199,7 +199,7 @@ def _seeding(file: str | None) -> Seeding | None:
     """Read the file to begin with before anything else is done."""
     if file is None:
         return None
-    from ezgraph.cli.config_seed import Seeding
+    from ezgraph.cli.configuration.seed import Seeding
 
     return Seeding(file)
 

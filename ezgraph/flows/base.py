@@ -43,7 +43,7 @@ class Transaction(Protocol):
 
 
 class WatchEvent(Protocol):
-    """One thing that a watch says; see `ezgraph.graph.config_watch.ConfigWatchEvent`."""
+    """One thing that a watch says; see `ezgraph.graph.configuration.watch.ConfigWatchEvent`."""
 
     @property
     def kind(self) -> str:
@@ -87,7 +87,7 @@ class Watch(Protocol):
 
 
 class Config(Protocol):
-    """The configuration interface; see `ezgraph.graph.config.ConfigKeys`."""
+    """The configuration interface; see `ezgraph.graph.configuration.keys.ConfigKeys`."""
 
     async def entry(self, kind: str, key: Key, /, *, timeout: float = ...) -> ConfigEntry | None:  # noqa: ASYNC109
         """Return an entry."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class BlockingConfig(Protocol):
-    """A blocking configuration interface; see `ezgraph.graph.config_blocking.ConfigKeys`."""
+    """A blocking configuration interface; see `ezgraph.graph.configuration.blocking.ConfigKeys`."""
 
     @property
     def coroutines(self) -> Config:

@@ -20,7 +20,7 @@ from ezgraph.errors import (
     ProcessRequestError,
 )
 from ezgraph.graph import restoring
-from ezgraph.graph.config import ConfigKeys
+from ezgraph.graph.configuration.keys import ConfigKeys
 from ezgraph.graph.data_nodes import DataNodes, no_reply_of
 from ezgraph.graph.declared import Declared, declare_again
 from ezgraph.graph.sessions import (

@@ -15,7 +15,7 @@ import pytest
 
 import ezgraph
 from ezgraph import DeadlineError, Event, GraphServer, Progress, sync
-from ezgraph.graph.config import ConfigKeys
+from ezgraph.graph.configuration.keys import ConfigKeys
 
 pytestmark = pytest.mark.integration
 

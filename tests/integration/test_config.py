@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ezgraph.graph.config_watch import ConfigWatch, ConfigWatchEvent
+    from ezgraph.graph.configuration.watch import ConfigWatch, ConfigWatchEvent
 
 pytestmark = pytest.mark.integration
 

@@ -16,8 +16,8 @@ import pytest
 import zmq
 
 from ezgraph.broker.gate import Gate
-from ezgraph.broker.relay import Relay, RelayLimits, ServedAt, StandbyRelay
-from ezgraph.broker.resolving import Resolver
+from ezgraph.broker.relaying.relay import Relay, RelayLimits, ServedAt, StandbyRelay
+from ezgraph.broker.relaying.resolving import Resolver
 from ezgraph.config import Address
 from ezgraph.errors import NodeHostGoneError
 from ezgraph.keys.curve import new_pair, serve_with

@@ -13,7 +13,7 @@ from ezgraph.broker.reads_config import ConfigRead
 from ezgraph.client.blocking import run
 from ezgraph.config import BrokerConfig, Limits, Retention
 from ezgraph.errors import InvalidKeyError
-from ezgraph.graph.config_reading import read_entries
+from ezgraph.graph.configuration.reading import read_entries
 from ezgraph.graph.context import GraphContext
 from ezgraph.protocol.commands import ChangeConfig, Goodbye, ReadConfig, Revert
 from ezgraph.protocol.config import (
@@ -54,7 +54,7 @@ from ezgraph.wire import values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ezgraph.graph.config_watch import ConfigWatch
+    from ezgraph.graph.configuration.watch import ConfigWatch
     from ezgraph.protocol.config import ConfigCondition, ConfigKey
 
 slow = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

@@ -15,7 +15,7 @@ from ezgraph.client.blocking import run
 from ezgraph.client.watch import Compacted, Phase, Progress
 from ezgraph.config import BrokerConfig
 from ezgraph.errors import ForbiddenError, PreconditionFailedError, SessionExpiredError
-from ezgraph.graph.config import ConfigKeys
+from ezgraph.graph.configuration.keys import ConfigKeys
 from ezgraph.protocol.commands import (
     ChangeConfig,
     Connect,
@@ -48,7 +48,7 @@ from ezgraph.wire import codec, frames
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ezgraph.graph.config_watch import ConfigWatch, ConfigWatchEvent
+    from ezgraph.graph.configuration.watch import ConfigWatch, ConfigWatchEvent
     from ezgraph.protocol.config import ConfigEntry
     from ezgraph.protocol.replies import Reply
     from ezgraph.testing import WatchRecord

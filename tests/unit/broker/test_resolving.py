@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ezgraph.broker.resolving import Resolver
+from ezgraph.broker.relaying.resolving import Resolver
 
 
 class Server:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ezgraph.broker.restored import reports_in
+from ezgraph.broker.restore.transaction import reports_in
 from ezgraph.broker.routes import asker_of, owed_id
 from ezgraph.config import BrokerConfig, Limits
 from ezgraph.protocol.commands import (

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from ezgraph.broker.restoring import Asker, RestorePlan, change_towards, plan_restore
+from ezgraph.broker.restore.plan import Asker, RestorePlan, change_towards, plan_restore
 from ezgraph.broker.rules_config import ValueChecks
 from ezgraph.config import Limits
 from ezgraph.protocol.events import (

@@ -10,11 +10,13 @@ import pytest
 from ezgraph.backends import stored_graphs
 from ezgraph.backends.memory import MemoryBackend
 from ezgraph.backends.stored_graphs import Written, cut
-from ezgraph.broker import freezing, reads_stored, stored_changes
 from ezgraph.broker.access import refuse_forbidden, refuse_stored
-from ezgraph.broker.asked import Decided, StoreAsked
 from ezgraph.broker.engine import BrokerEngine
-from ezgraph.broker.pieces import LIFE_S
+from ezgraph.broker.store import changes as stored_changes
+from ezgraph.broker.store import freezing
+from ezgraph.broker.store import reads as reads_stored
+from ezgraph.broker.store.asked import Decided, StoreAsked
+from ezgraph.broker.store.pieces import LIFE_S
 from ezgraph.config import BrokerConfig, Limits
 from ezgraph.errors import ForbiddenError, JournalFailedError, LimitError
 from ezgraph.protocol.artifacts import Artifact, Partition, Producer

@@ -10,7 +10,7 @@ import pytest
 
 from ezgraph.backends import SQLiteBackend
 from ezgraph.backends.sqlite import open_reader
-from ezgraph.broker import freezing, storing
+from ezgraph.broker.store import freezing, storing
 from ezgraph.errors import UnknownTagError
 from ezgraph.protocol.events import SnapshotFrozen
 from ezgraph.protocol.replies import Done, Frozen, Reply

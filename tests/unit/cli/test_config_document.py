@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ezgraph.cli.config_document import MAX_BYTES, MAX_NODES, parse_document
+from ezgraph.cli.configuration.document import MAX_BYTES, MAX_NODES, parse_document
 from ezgraph.errors import ConfigError, MissingExtraError
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ezgraph.cli.config_layout import ConfigFile, read_layout, written
+from ezgraph.cli.configuration.layout import ConfigFile, read_layout, written
 from ezgraph.errors import ConfigError
 from ezgraph.protocol.config import ConfigEntry, config_key_text, parse_config_key
 from ezgraph.testing import strategies as ours

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from ezgraph.cli.config_marks import marked, unmarked
+from ezgraph.cli.configuration.marks import marked, unmarked
 from ezgraph.errors import ConfigError
 from ezgraph.testing import strategies as ours
 from ezgraph.wire import values

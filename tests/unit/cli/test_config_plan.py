@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ezgraph.cli import config_plan
-from ezgraph.cli.config_layout import ConfigFile, Place
-from ezgraph.cli.config_plan import plan_import, refuse_violations, transactions
+from ezgraph.cli.configuration import plan as config_plan
+from ezgraph.cli.configuration.layout import ConfigFile, Place
+from ezgraph.cli.configuration.plan import plan_import, refuse_violations, transactions
 from ezgraph.errors import InvalidSchemaError, SchemaViolationError
 from ezgraph.protocol.config import ConfigAbsent, ConfigAtSeq, ConfigEntry, ConfigPut
 

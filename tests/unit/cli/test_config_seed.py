@@ -8,9 +8,9 @@ import pytest
 
 from ezgraph.broker.admission import Cluster
 from ezgraph.broker.core import BrokerCore
-from ezgraph.cli.config_layout import ConfigFile
-from ezgraph.cli.config_plan import SEEDS
-from ezgraph.cli.config_seed import Seeding, plan_seed
+from ezgraph.cli.configuration.layout import ConfigFile
+from ezgraph.cli.configuration.plan import SEEDS
+from ezgraph.cli.configuration.seed import Seeding, plan_seed
 from ezgraph.config import BrokerConfig
 from ezgraph.errors import ConfigError, SchemaViolationError
 from ezgraph.protocol.commands import ChangeConfig
@@ -21,8 +21,8 @@ from ezgraph.testing import SequentialIds
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ezgraph.cli.config_layout import Place
-    from ezgraph.cli.config_seed import Seed
+    from ezgraph.cli.configuration.layout import Place
+    from ezgraph.cli.configuration.seed import Seed
     from ezgraph.protocol.events import Event
 
 A, B = ("t", ("a",)), ("t", ("b",))

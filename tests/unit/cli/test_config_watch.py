@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 
-from ezgraph.cli.config_watch import CommandRunner, EntryLines, record, write_json
+from ezgraph.cli.configuration.watch import CommandRunner, EntryLines, record, write_json
 from ezgraph.cli.paper import paper
 from ezgraph.errors import ConfigError
-from ezgraph.graph.config_watch import ConfigWatchEvent, ConfigWatchKind
+from ezgraph.graph.configuration.watch import ConfigWatchEvent, ConfigWatchKind
 from ezgraph.protocol.config import ConfigEntry
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from ezgraph.cli.looking_back.restoring import Told
 from ezgraph.cli.paper import Pipe
-from ezgraph.cli.restoring import Told
 from ezgraph.protocol.events import (
     Body,
     Event,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
-from ezgraph.cli.slices import parse_index
+from ezgraph.cli.data_nodes.slices import parse_index
 from ezgraph.errors import ConfigError
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ezgraph.errors import ContextClosedError
-from ezgraph.graph.config_blocking import BlockingConfigTransaction
-from ezgraph.graph.config_transaction import ConfigTransaction
+from ezgraph.graph.configuration.blocking import BlockingConfigTransaction
+from ezgraph.graph.configuration.transaction import ConfigTransaction
 from ezgraph.protocol.replies import ConfigChanged
 
 if TYPE_CHECKING:

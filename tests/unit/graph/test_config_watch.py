@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ezgraph.errors import CompactedError, DeadlineError, EzGraphError, SessionExpiredError
-from ezgraph.graph.config_watch import ConfigWatch, ConfigWatchKind
+from ezgraph.graph.configuration.watch import ConfigWatch, ConfigWatchKind
 from ezgraph.protocol.replies import ConfigPage
 
 if TYPE_CHECKING:

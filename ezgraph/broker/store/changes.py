@@ -15,7 +15,7 @@ from ezgraph.backends import (
     stored_recordings,
     stored_tags,
 )
-from ezgraph.broker.asked import Decided
+from ezgraph.broker.store.asked import Decided
 from ezgraph.protocol.events import (
     PartitionsWritten,
     RecordingDeleted,

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ezgraph.backends import stored_graphs, stored_tags
-from ezgraph.broker.asked import Decided
+from ezgraph.broker.store.asked import Decided
 from ezgraph.protocol.events import SnapshotFrozen, TagSet
 from ezgraph.protocol.replies import Frozen
 from ezgraph.protocol.stored import SnapshotRow

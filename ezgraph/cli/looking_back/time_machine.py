@@ -1,7 +1,7 @@
 """``freeze``, ``tag``, ``tags``, ``untag``, ``diff``, ``restore``, ``at``: the rig's time machine.
 
-What a rig was is named as `ezgraph.cli.points` says. Where no broker runs, ``--journal FILE`` asks
-the file.
+What a rig was is named as `ezgraph.cli.looking_back.points` says. Where no broker runs,
+``--journal FILE`` asks the file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ezgraph.cli import codes, completion
+from ezgraph.cli.looking_back.points import LIVE, POINT, SHOWN_DIGITS
 from ezgraph.cli.options import (
     JournalFile,
     JsonOption,
@@ -22,7 +23,6 @@ from ezgraph.cli.options import (
     on_past,
 )
 from ezgraph.cli.paper import paper, say
-from ezgraph.cli.points import LIVE, POINT, SHOWN_DIGITS
 from ezgraph.errors import ConfigError, EzGraphError, TagExistsError
 from ezgraph.protocol.wiring import visible
 
@@ -112,8 +112,8 @@ def tag(
 
     A seq or a time is stored as a snapshot first: what was then, as long as the journal knows it.
     """
-    from ezgraph.cli.past_place import open_past
-    from ezgraph.cli.points import find
+    from ezgraph.cli.looking_back.place import open_past
+    from ezgraph.cli.looking_back.points import find
 
     with open_past(place) as past:
         snapshot = find(past, at, name) if at is not None else _newest(past.connection, name)
@@ -140,7 +140,7 @@ def _stored_record(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _newest(connection: Connection, name: str) -> Snapshot:
-    from ezgraph.cli.points import every_snapshot
+    from ezgraph.cli.looking_back.points import every_snapshot
 
     newest: SnapshotInfo | None = None
     for each in every_snapshot(connection, name):
@@ -173,7 +173,7 @@ def untag(
     as_json: JsonOption = False,
 ) -> None:
     """Remove a tag; its history and the snapshot stay."""
-    from ezgraph.cli.past_place import open_past
+    from ezgraph.cli.looking_back.place import open_past
 
     graph, gone = _name_and_tag(name, tag)
     with open_past(place) as past:
@@ -219,7 +219,7 @@ def tags(
     as_json: JsonOption = False,
 ) -> None:
     """List tags: what each points to, who set it."""
-    from ezgraph.cli.past_place import open_past
+    from ezgraph.cli.looking_back.place import open_past
 
     if history is not None and name is None:
         raise ConfigError(f"of which graph? say: ezgraph tags NAME --history {history}")
@@ -233,7 +233,7 @@ def tags(
 def _write_tags(
     connection: Connection, name: str | None, *, every: bool, as_json: bool
 ) -> None:
-    from ezgraph.cli.points import every_snapshot, every_tag
+    from ezgraph.cli.looking_back.points import every_snapshot, every_tag
 
     found = list(every_tag(connection, name))
     tagged = {_identity(each.snapshot) for each in found}
@@ -291,7 +291,7 @@ def _digits(info: SnapshotInfo) -> str:
 
 
 def _write_history(connection: Connection, name: str, tag: str, *, as_json: bool) -> None:
-    from ezgraph.cli.points import pages
+    from ezgraph.cli.looking_back.points import pages
     from ezgraph.cli.words import moment
 
     found = list(pages(lambda after: connection.tag_history(name, tag, after=after)))
@@ -368,7 +368,7 @@ def restore(
     The programs that run the components are asked first: any of them may refuse, and then nothing
     changes. Exit code 1: somebody or something stands in the way.
     """
-    from ezgraph.cli.restoring import restored
+    from ezgraph.cli.looking_back.restoring import restored
 
     graph, stored = _name_and_tag(name, tag)
     told = restored(broker, graph, stored, reason, dry_run=not yes)
@@ -410,8 +410,8 @@ def diff(
     if as_json:
         say(found.to_json(indent=2))
     else:
-        from ezgraph.cli.as_it_was import when_it_was
-        from ezgraph.cli.differences import write_difference
+        from ezgraph.cli.looking_back.as_it_was import when_it_was
+        from ezgraph.cli.looking_back.differences import write_difference
 
         widest = max(map(len, (old, new)))
         for word, typed, snapshot in (("from", old, before), ("to", new, after)):
@@ -427,8 +427,8 @@ def diff(
 
 def _both(place: Target | JournalFile, old: str, new: str) -> tuple[Snapshot, Snapshot]:
     """Return both snapshots; where that is refused, the exit code must not say that they differ."""
-    from ezgraph.cli.past_place import open_past
-    from ezgraph.cli.points import find
+    from ezgraph.cli.looking_back.place import open_past
+    from ezgraph.cli.looking_back.points import find
 
     try:
         with open_past(place) as past:
@@ -469,13 +469,13 @@ def at(
 
     ezgraph at 14:03 SYS/FILTER cutoff says what the cutoff was at that time.
     """
-    from ezgraph.cli.past_place import open_past
-    from ezgraph.cli.points import find
+    from ezgraph.cli.looking_back.place import open_past
+    from ezgraph.cli.looking_back.points import find
 
     with open_past(place) as past:
         snapshot = find(past, when)
     if component is None:
-        from ezgraph.cli.as_it_was import write_snapshot
+        from ezgraph.cli.looking_back.as_it_was import write_snapshot
 
         if as_json:
             say(snapshot.to_json(indent=2))
@@ -488,9 +488,9 @@ def at(
 def _show_settings(
     snapshot: Snapshot, address: str, field: str | None, *, as_json: bool
 ) -> None:
-    from ezgraph.cli.as_it_was import chosen, field_at, when_it_was, write_settings
     from ezgraph.cli.as_json import iso
     from ezgraph.cli.component import shown_form
+    from ezgraph.cli.looking_back.as_it_was import chosen, field_at, when_it_was, write_settings
     from ezgraph.cli.words import short
 
     addresses = chosen(snapshot.graph, address)

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.cli.component import fetch, schema_at, shown_form
-from ezgraph.cli.differences import (
+from ezgraph.cli.guest import guest
+from ezgraph.cli.looking_back.differences import (
     come_and_gone,
     lines_within,
     write_fields,
     write_signed,
     write_title,
 )
-from ezgraph.cli.guest import guest
 from ezgraph.cli.options import bulk_s
 from ezgraph.cli.words import count, who
 from ezgraph.client.blocking import run

@@ -17,8 +17,8 @@ from ezgraph.cli.paper import is_terminal, paper, say, tell
 from ezgraph.cli.watch import Silence
 from ezgraph.cli.words import inner
 from ezgraph.errors import ConfigError
-from ezgraph.graph.config import ConfigKeys
-from ezgraph.graph.config_watch import ConfigWatchEvent, ConfigWatchKind
+from ezgraph.graph.configuration.keys import ConfigKeys
+from ezgraph.graph.configuration.watch import ConfigWatchEvent, ConfigWatchKind
 from ezgraph.protocol.config import config_key_text
 from ezgraph.protocol.wiring import visible
 

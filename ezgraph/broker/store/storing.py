@@ -22,12 +22,12 @@ from ezgraph.backends import stored_graphs, stored_partitions
 from ezgraph.backends.stored_graphs import Written
 from ezgraph.backends.stored_verification import verification
 from ezgraph.broker.access import refuse_each
-from ezgraph.broker.asked import Decided
-from ezgraph.broker.freezing import freezing
-from ezgraph.broker.pieces import WaitingPieces
-from ezgraph.broker.reads_stored import look
-from ezgraph.broker.rules_store import check
-from ezgraph.broker.stored_changes import ANYTHING, DELETED, changed
+from ezgraph.broker.store.asked import Decided
+from ezgraph.broker.store.changes import ANYTHING, DELETED, changed
+from ezgraph.broker.store.freezing import freezing
+from ezgraph.broker.store.pieces import WaitingPieces
+from ezgraph.broker.store.reads import look
+from ezgraph.broker.store.rules import check
 from ezgraph.errors import EzGraphError, JournalFailedError, LimitError
 from ezgraph.protocol.artifacts import Artifact
 from ezgraph.protocol.events import in_words
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from ezgraph.backends.base import Journal
     from ezgraph.backends.store import Store
-    from ezgraph.broker.asked import StoreAsked
+    from ezgraph.broker.store.asked import StoreAsked
     from ezgraph.config import Limits
     from ezgraph.protocol.fingerprints import Fingerprint
     from ezgraph.protocol.replies import Reply

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ezgraph.backends.connection import Connection
-    from ezgraph.cli.past_place import Past
+    from ezgraph.cli.looking_back.place import Past
     from ezgraph.protocol.graphs import Snapshot
     from ezgraph.protocol.listing import Page, SnapshotInfo, TagInfo
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ezgraph.cli import completion
+from ezgraph.cli.looking_back.points import SHOWN_DIGITS, every_tag, pages
 from ezgraph.cli.options import JournalFile, JsonOption, Target, on_past
 from ezgraph.cli.paper import paper, say
-from ezgraph.cli.points import SHOWN_DIGITS, every_tag, pages
 from ezgraph.errors import UnknownRecordingError
 from ezgraph.protocol.wiring import visible
 
@@ -50,7 +50,7 @@ def recordings(
 
     What it names is shown by ezgraph at, and compared by ezgraph diff.
     """
-    from ezgraph.cli.past_place import open_past
+    from ezgraph.cli.looking_back.place import open_past
 
     with open_past(place) as past:
         connection = past.connection

@@ -30,7 +30,7 @@ from ezgraph.protocol.wiring import visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ezgraph.graph.config_blocking import ConfigKeys
+    from ezgraph.graph.configuration.blocking import ConfigKeys
     from ezgraph.protocol.config import ConfigEntry
     from ezgraph.protocol.replies import ConfigChanged
 
@@ -93,7 +93,7 @@ IfSeqOption = Annotated[
 def configuration(broker: Target) -> Iterator[ConfigKeys]:
     """Join as a guest, and look at the configuration."""
     from ezgraph.cli.guest import guest
-    from ezgraph.graph.config_blocking import ConfigKeys
+    from ezgraph.graph.configuration.blocking import ConfigKeys
 
     with guest(broker) as session:
         yield ConfigKeys.of(session)
@@ -332,7 +332,7 @@ def watch(
     and EZGRAPH_SEQ. If it fails that is told, and the next change is its business again. It may
     take as long as it likes: put timeout(1) before it if it must not.
     """
-    from ezgraph.cli.config_watch import CommandRunner, EntryLines, follow, write_json
+    from ezgraph.cli.configuration.watch import CommandRunner, EntryLines, follow, write_json
 
     if command:
         runner = CommandRunner(command, stop_on_failure=stop_on_failure)
@@ -375,7 +375,7 @@ def import_file(
     the blobs into keys. What is there already is not put again. If somebody changes one of the
     entries meanwhile, it is refused.
     """
-    from ezgraph.cli.config_import import import_into, read_file
+    from ezgraph.cli.configuration.files import import_into, read_file
 
     import_into(
         broker, read_file(file, split or ()), reason, dry_run=dry_run, as_json=as_json
@@ -403,7 +403,7 @@ def export(
     """
     import json
 
-    from ezgraph.cli.config_import import exported
+    from ezgraph.cli.configuration.files import exported
 
     document, left_out = exported(broker, kinds or ())
     say(json.dumps(document, indent=2))
@@ -456,7 +456,7 @@ def schema(
 
 
 def _read_schema(file: str) -> dict[str, Any]:
-    from ezgraph.cli.config_import import read_document
+    from ezgraph.cli.configuration.files import read_document
 
     found = read_document(file)
     if not isinstance(found, dict):

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from ezgraph.cli.as_json import dumps
-from ezgraph.cli.node_format import Format
+from ezgraph.cli.data_nodes.formats import Format
 from ezgraph.cli.paper import is_terminal, paper, say
 from ezgraph.cli.words import count, inner
 from ezgraph.errors import NodeDtypeError

@@ -6,8 +6,8 @@ The **new layout** is what `written` makes and ``ezgraph config export`` writes:
      "values": {"active-flow": {"chunker:default": {"topics": {}}}},
      "schemas": {"active-flow": {"type": "object"}}}
 
-with values that JSON has not marked as in `ezgraph.cli.config_marks`. ``values`` alone, without the
-head, and without marks, is read as well: ``{"active-flow": {"chunker:default": {...}}}``.
+with values that JSON has not marked as in `ezgraph.cli.configuration.marks`. ``values`` alone,
+without the head and without marks, is read too: ``{"active-flow": {"chunker:default": {...}}}``.
 
 The **old layout** has one blob of all variants for each processor, a mapping or the JSON text of
 one; the whole may stand under ``config``::
@@ -26,8 +26,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ezgraph.cli.config_document import parse_json
-from ezgraph.cli.config_marks import marked, unmarked
+from ezgraph.cli.configuration.document import parse_json
+from ezgraph.cli.configuration.marks import marked, unmarked
 from ezgraph.errors import ConfigError, InvalidKeyError, MalformedMessageError
 from ezgraph.protocol.config import ConfigKey, bus_key, config_key_text, parse_config_key
 from ezgraph.wire import values

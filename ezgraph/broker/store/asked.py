@@ -1,7 +1,7 @@
 """A change of the store, on its way from the core, which admits it, to the store and back. Pure.
 
 The core does not know the rows that a change of the store depends on. So it says who asks for what,
-the shell that has the rows decides (`ezgraph.broker.storing`), and the core numbers what it
+the shell that has the rows decides (`ezgraph.broker.store.storing`), and the core numbers what it
 decided, remembers the answer, and gives it.
 """
 

@@ -22,7 +22,7 @@ from ezgraph.protocol.snapshot import Edge
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ezgraph.broker.restoring import RestorePlan
+    from ezgraph.broker.restore.plan import RestorePlan
     from ezgraph.protocol.events import Event, Source
 
 SUPERSEDED = "another restore took its place"

@@ -1,7 +1,7 @@
 """What a change of the store may say, whatever is stored. Pure.
 
 What depends on the rows (a tag that exists, a graph that is not there) is decided where they are,
-in `ezgraph.broker.storing`; sizes are bounded in `ezgraph.broker.quotas`.
+in `ezgraph.broker.store.storing`; sizes are bounded in `ezgraph.broker.quotas`.
 """
 
 from __future__ import annotations

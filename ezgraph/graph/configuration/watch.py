@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ezgraph.client.watch import Compacted
 from ezgraph.clock import Deadline
 from ezgraph.errors import CompactedError, DeadlineError, DivergedError
-from ezgraph.graph.config_reading import EntriesRead, read_entries
+from ezgraph.graph.configuration.reading import EntriesRead, read_entries
 from ezgraph.protocol.commands import ReadConfig
 from ezgraph.protocol.config import ConfigEntry, ConfigKey, bus_key, config_key_text
 from ezgraph.protocol.events import ConfigValueDeleted, ConfigValueSet, Event

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.cli.as_json import dumps
-from ezgraph.cli.config import configuration
-from ezgraph.cli.config_document import MAX_BYTES, parse_document
-from ezgraph.cli.config_layout import place_text, read_layout, written
-from ezgraph.cli.config_plan import SEEDS, plan_import, refuse_violations, transactions
+from ezgraph.cli.configuration.commands import configuration
+from ezgraph.cli.configuration.document import MAX_BYTES, parse_document
+from ezgraph.cli.configuration.layout import place_text, read_layout, written
+from ezgraph.cli.configuration.plan import SEEDS, plan_import, refuse_violations, transactions
 from ezgraph.cli.options import bulk_s
 from ezgraph.cli.paper import paper, say, tell
 from ezgraph.cli.words import count, inner
@@ -21,10 +21,10 @@ from ezgraph.protocol.wiring import visible
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ezgraph.cli.config_layout import ConfigFile, Place
-    from ezgraph.cli.config_plan import ImportPlan
+    from ezgraph.cli.configuration.layout import ConfigFile, Place
+    from ezgraph.cli.configuration.plan import ImportPlan
     from ezgraph.cli.options import Target
-    from ezgraph.graph.config_blocking import ConfigKeys
+    from ezgraph.graph.configuration.blocking import ConfigKeys
     from ezgraph.protocol.commands import ChangeConfig
     from ezgraph.protocol.config import ConfigEntry
 

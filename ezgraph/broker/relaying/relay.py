@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from ezgraph.broker.passing import Passing, RelayLimits, ServedAt, keep_alive
-from ezgraph.broker.resolving import Resolver
+from ezgraph.broker.relaying.passing import Passing, RelayLimits, ServedAt, keep_alive
+from ezgraph.broker.relaying.resolving import Resolver
 from ezgraph.errors import AddressInUseError, EzGraphError
 from ezgraph.wire.relaying import MAX_REQUEST_BYTES
 

@@ -25,8 +25,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from ezgraph.broker.restored import done_report, restored_bodies
-from ezgraph.broker.restoring import Asker, RestorePlan, describe_process, plan_restore
+from ezgraph.broker.restore.plan import Asker, RestorePlan, describe_process, plan_restore
+from ezgraph.broker.restore.transaction import done_report, restored_bodies
 from ezgraph.broker.routes import CheckSettings, owed_id
 from ezgraph.broker.routing import Addressed, take_all
 from ezgraph.errors import (

@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from ezgraph.cli.component import dotted, held_at, shown_form
-from ezgraph.cli.differences import write_title
+from ezgraph.cli.looking_back.differences import write_title
 from ezgraph.cli.words import inner, moment
 from ezgraph.errors import UnknownComponentError
 from ezgraph.protocol.differences import units_at

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from ezgraph.clock import Deadline
 from ezgraph.config import DEFAULT_TIMEOUT_S
 from ezgraph.errors import MalformedMessageError, UnknownConfigKeyError
-from ezgraph.graph.config_reading import read_entries
-from ezgraph.graph.config_transaction import ConfigTransaction
-from ezgraph.graph.config_watch import ConfigWatch
+from ezgraph.graph.configuration.reading import read_entries
+from ezgraph.graph.configuration.transaction import ConfigTransaction
+from ezgraph.graph.configuration.watch import ConfigWatch
 from ezgraph.protocol.commands import (
     ChangeConfig,
     ListConfigTypes,

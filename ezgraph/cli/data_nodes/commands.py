@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ezgraph.cli import completion
-from ezgraph.cli.node_format import Format, format_for
+from ezgraph.cli.data_nodes.formats import Format, format_for
 from ezgraph.cli.options import JsonOption, Target, on_broker
 from ezgraph.cli.paper import paper, say
 from ezgraph.errors import ConfigError
@@ -64,7 +64,7 @@ def node_at(broker: Target, where: str | None, at: str | None) -> Iterator[tuple
         ConfigError: neither a graph nor an address was named.
         NodeError: there is no such graph or node, or who serves it cannot be reached.
     """
-    from ezgraph.cli.served import descend, graph_at, graph_named
+    from ezgraph.cli.data_nodes.served import descend, graph_at, graph_named
     from ezgraph.protocol.key_text import escaped, unescaped
     from ezgraph.protocol.served import parse_node_path
 
@@ -114,7 +114,7 @@ def ls(
 ) -> None:
     """List the graphs that are served; with a NAME what its root, or the node at PATH, leads to."""
     if where is None and at is None:
-        from ezgraph.cli.served import graph_records
+        from ezgraph.cli.data_nodes.served import graph_records
 
         _write_graphs(graph_records(broker), as_json=as_json)
         return
@@ -296,9 +296,9 @@ def get(
     as_json: JsonOption = False,
 ) -> None:
     """Read a node's data, or a part of it: only the chunks that are needed move."""
-    from ezgraph.cli import node_output
-    from ezgraph.cli.served import read_part
-    from ezgraph.cli.slices import parse_index
+    from ezgraph.cli.data_nodes import output as node_output
+    from ezgraph.cli.data_nodes.served import read_part
+    from ezgraph.cli.data_nodes.slices import parse_index
     from ezgraph.nodes.exporting import check_free
 
     selected = None if index is None else parse_index(index)

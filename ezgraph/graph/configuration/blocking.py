@@ -1,7 +1,7 @@
 """The configuration for programs without an event loop: the same calls, in the caller's thread.
 
-Each method does what its namesake in `ezgraph.graph.config` does; see there for what it returns and
-raises.
+Each method does what its namesake in `ezgraph.graph.configuration.keys` does; see there for what it
+returns and raises.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ezgraph.client.blocking import run
 from ezgraph.config import DEFAULT_TIMEOUT_S
-from ezgraph.graph import config
-from ezgraph.graph.config import MISSING
-from ezgraph.graph.config_transaction import ConfigOperations
+from ezgraph.graph.configuration import keys as config
+from ezgraph.graph.configuration.keys import MISSING
+from ezgraph.graph.configuration.transaction import ConfigOperations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from ezgraph.client import blocking
-    from ezgraph.graph.config_watch import ConfigWatch, ConfigWatchEvent
+    from ezgraph.graph.configuration.watch import ConfigWatch, ConfigWatchEvent
     from ezgraph.protocol.commands import ChangeConfig
     from ezgraph.protocol.config import ConfigEntry, ConfigKey, ConfigKeyLike
     from ezgraph.protocol.replies import ConfigChanged
@@ -77,7 +77,7 @@ class BlockingConfigTransaction(ConfigOperations):
 
 
 class ConfigKeys:
-    """The entries of the configuration. See `ezgraph.graph.config.ConfigKeys`."""
+    """The entries of the configuration. See `ezgraph.graph.configuration.keys.ConfigKeys`."""
 
     def __init__(self, keys: config.ConfigKeys) -> None:
         self._keys = keys

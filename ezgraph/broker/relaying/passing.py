@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ezgraph.broker.connections import Descriptor
     from ezgraph.broker.gate import Gate
-    from ezgraph.broker.resolving import Resolver
+    from ezgraph.broker.relaying.resolving import Resolver
 
     Socket = zmq.Socket[bytes]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ezgraph.cli.config_layout import place_text
+from ezgraph.cli.configuration.layout import place_text
 from ezgraph.errors import SchemaViolationError, UnsupportedError
 from ezgraph.protocol.commands import ChangeConfig
 from ezgraph.protocol.config import ConfigAbsent, ConfigAtSeq, ConfigPut
@@ -21,7 +21,7 @@ from ezgraph.wire import values
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ezgraph.cli.config_layout import ConfigFile, Place
+    from ezgraph.cli.configuration.layout import ConfigFile, Place
     from ezgraph.protocol.config import ConfigEntry
 
 SEEDS = "ezgraph-seed"

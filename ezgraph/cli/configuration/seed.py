@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ezgraph.cli.config_import import read_file
-from ezgraph.cli.config_layout import place_text
-from ezgraph.cli.config_plan import SEEDS, ImportPlan, transactions
+from ezgraph.cli.configuration.files import read_file
+from ezgraph.cli.configuration.layout import place_text
+from ezgraph.cli.configuration.plan import SEEDS, ImportPlan, transactions
 from ezgraph.cli.paper import tell
 from ezgraph.cli.words import count
 from ezgraph.errors import ConfigError, RefusedError
@@ -19,7 +19,7 @@ from ezgraph.state.config_values import is_same_value
 
 if TYPE_CHECKING:
     from ezgraph.broker.service import BrokerService
-    from ezgraph.cli.config_layout import ConfigFile, Place
+    from ezgraph.cli.configuration.layout import ConfigFile, Place
     from ezgraph.state.config import ConfigState
 
 _TOLD = 3

@@ -1,0 +1,1 @@
+"""The store behind a broker: graphs, snapshots, tags, partitions, recordings."""

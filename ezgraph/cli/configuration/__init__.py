@@ -1,0 +1,1 @@
+"""``ezgraph config``: the entries of the configuration, and files of them."""

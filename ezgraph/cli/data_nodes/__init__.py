@@ -1,0 +1,1 @@
+"""``ezgraph nodes``: served graphs of data nodes, and their data as files."""

@@ -1,0 +1,1 @@
+"""What the rig was: snapshots, tags, differences, restores, recordings."""

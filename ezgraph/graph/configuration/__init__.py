@@ -1,0 +1,1 @@
+"""`ctx.config`: the entries of the configuration, in both forms."""
