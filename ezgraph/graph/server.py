@@ -35,7 +35,7 @@ class GraphServer:
     Args:
         root: the graph's root; an address in its place is taken as ``address``.
         address: where it listens; None: a free port on 127.0.0.1.
-        backend: where it keeps its journal, such as ``sqlite:///rig.db``.
+        backend: where it keeps its journal, such as ``sqlite:///rig.db``, or a `Backend`.
         run_in: ``"thread"`` of this program, or a ``"process"`` of its own.
         config: everything else; ``address`` and ``backend`` override it.
         keys: the key pair with which the graph is served, on a broker that asks for keys.
@@ -46,7 +46,7 @@ class GraphServer:
         root: BaseNode | AddressLike | None = None,
         *,
         address: AddressLike | None = None,
-        backend: str | None = None,
+        backend: str | Backend[Any] | None = None,
         run_in: Literal["thread", "process"] = "thread",
         config: BrokerConfig | None = None,
         keys: KeysLike | None = None,
@@ -57,7 +57,8 @@ class GraphServer:
         if address is not None:
             wanted = replace(wanted, address=parse_address(address))
         if backend is not None:
-            wanted = replace(wanted, backend=backend)
+            url = backend if isinstance(backend, str) else backend.url
+            wanted = replace(wanted, backend=url)
         self.config = wanted
         self._runner: _ThreadRunner | _ProcessRunner | None = None
         self._run_in = run_in

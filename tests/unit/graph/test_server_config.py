@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
+from ezgraph.backends import SQLiteBackend
 from ezgraph.broker.__main__ import config_of
 from ezgraph.config import Address, BrokerConfig, Limits, Retention
-from ezgraph.graph.server import config_to_json
+from ezgraph.graph.server import GraphServer, config_to_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CONFIG = BrokerConfig(
     address=Address("127.0.0.1", 7),
@@ -36,3 +41,9 @@ def test_a_broker_process_runs_as_it_was_configured() -> None:
 
     assert same == []  # so that every field is tested
     assert config_of(json.loads(config_to_json(CONFIG))) == CONFIG
+
+
+def test_where_its_journal_is_may_be_said_by_a_backend(tmp_path: Path) -> None:
+    backend = SQLiteBackend(str(tmp_path / "rig.db"))
+
+    assert GraphServer(backend=backend).config == GraphServer(backend=backend.url).config
