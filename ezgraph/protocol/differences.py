@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from itertools import count
 from typing import Any
 
 from ezgraph.protocol.fingerprints import Fingerprint, named_with
@@ -242,7 +243,15 @@ def _entries(graph: Graph) -> dict[str, Any]:
 
 
 def _produced(graph: Graph) -> dict[str, Any]:
-    return {f"{', '.join(p.outputs)} <- {', '.join(p.inputs)}": p for p in graph.producers}
+    found: dict[str, Any] = {}
+    for producer in sorted(graph.producers, key=lambda each: each.fingerprint.digest):
+        name = base = f"{', '.join(producer.outputs)} <- {', '.join(producer.inputs)}"
+        for number in count(2):  # those without outputs may be alike but for their version
+            if name not in found:
+                break
+            name = f"{base} ({number})"
+        found[name] = producer
+    return found
 
 
 def _part(old: Mapping[str, Any], new: Mapping[str, Any], digest_of: Any) -> Part:  # noqa: ANN401

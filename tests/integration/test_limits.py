@@ -228,14 +228,18 @@ def persistent_edges(rig: Rig) -> None:
         rig.service().connect("a", f"b{number}")
 
 
-def components_of_a_session(rig: Rig) -> None:
+def rig_of(count: int) -> GraphMetadata:
     dynamic = DynamicSettingsMetadata(enabled=False)
-    units = [f"RIG/U{n}" for n in range(3)]
+    units = [f"RIG/U{n}" for n in range(count)]
     components = {
         unit: ComponentMetadata(unit, unit, "m.Unit", "m.Settings", (None, {}), dynamic)
         for unit in units
     }
-    rig.context().register_metadata(GraphMetadata(components=components))
+    return GraphMetadata(components=components)
+
+
+def components_of_a_session(rig: Rig) -> None:
+    rig.context().register_metadata(rig_of(3))
 
 
 def units_of_a_process(rig: Rig) -> None:
@@ -350,6 +354,11 @@ def store(rig: Rig, *commands: Command) -> None:
         next(heard)
 
 
+def freezes_at_once(rig: Rig) -> None:
+    rig.context().register_metadata(rig_of(2_000))
+    store(rig, *[Freeze("rig", f"tag{number}") for number in range(4)])
+
+
 def restores_at_once(rig: Rig) -> None:
     store(rig, Freeze("rig", "now"))
     store(rig, *[Restore("rig", "now")] * 3)
@@ -418,8 +427,10 @@ REFUSED = {
     "max_pieces_waiting_bytes": Case(100, a_large_piece),
     "max_pieces_waiting_bytes_of_all": Case(100, a_large_piece),
     "max_restored_changes": Case(2, a_restore_of_much, RestoreRefusedError),
-    "max_long_commands": Case(2, restores_at_once),
-    "max_long_commands_per_client": Case(2, restores_at_once),
+    "max_restores": Case(2, restores_at_once),
+    "max_restores_per_client": Case(2, restores_at_once),
+    "max_long_commands": Case(2, freezes_at_once),
+    "max_long_commands_per_client": Case(2, freezes_at_once),
     "max_graphs_per_lease": Case(2, many_graphs),
     "max_announced_nodes_per_lease": Case(2, many_nodes),
     "max_announced_nodes_per_command": Case(2, many_nodes_at_once),

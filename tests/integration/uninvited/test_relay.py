@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +48,9 @@ def served(rig: Rig) -> Iterator[Rig]:
     rig.add("some", "some")
     rig.pin(rig.address)
     with rig.context_of("admin") as ctx:
+        before = monotonic()
+        while (ctx.status().keys or 0) < len(rig.roles):  # until the broker has seen its allow-list
+            assert monotonic() - before < 10.0
         ctx.serve(graph(), NAME)
         yield rig
 

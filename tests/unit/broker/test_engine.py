@@ -521,7 +521,7 @@ def test_what_a_freeze_needs_is_made_ready_a_little_at_a_time(
         before, passes = content.left, 0
         while content.left >= before:
             bench.ask(A, Sync())
-            passes, bench.now = passes + 1, bench.now + 0.005
+            passes, bench.now = passes + 1, bench.now + 0.0025
         assert passes >= 4 or before == 10
     bench.ask(A, Connect("a", "b"))
     bench.ask(A, Connect("a", "c"))

@@ -290,3 +290,12 @@ def test_metadata_and_configuration_differ_by_their_fields() -> None:
     assert found.config.changed[0].fields == [FieldChange(("size",), 3, 4)]
     assert found.artifacts.changed[0].fields == [FieldChange(("format",), "", "nwb")]
     assert found.producers.changed[0].fields == [FieldChange(("version",), "1", "2")]
+
+
+def test_producers_that_differ_by_their_version_alone_are_a_difference() -> None:
+    one = Graph("rig", producers=[Producer(["a"], (), "")])
+    two = Graph("rig", producers=[Producer(["a"], (), "2"), Producer(["a"], (), "")])
+
+    assert difference(one, two)
+    assert difference(two, one)
+    assert not difference(two, Graph("rig", producers=two.producers[::-1]))
