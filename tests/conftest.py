@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from contextlib import suppress
@@ -30,6 +31,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="run the simulation tests with this seed alone, as printed by a failed one",
     )
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector not look through all tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
