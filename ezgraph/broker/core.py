@@ -183,6 +183,7 @@ Change = (
     | AnnounceNodes
     | WithdrawGraph
 )
+_FREQUENT = (Connect, Disconnect, ReportSettings, ChangeConfig)
 _JOINS = (Hello, Resume, TakeOver)
 _ROUTED = (RequestProcess, ChangeSettings)
 ReadCommand = (
@@ -407,6 +408,8 @@ class BrokerCore:
         wall: float,
     ) -> Outcome:
         command, identity = request.command, came.identity
+        if isinstance(command, _FREQUENT):  # before all others are asked about
+            return self._change(lease, request, command, identity, now=now, wall=wall)
         match command:  # what changes nothing
             case Sync():
                 return self._told_the_head(lease, request)
