@@ -523,7 +523,12 @@ class BrokerEngine:
         if self.state.slots > _MOST_WARM_SLOTS:
             self._warm_up_at = math.inf  # it is not worth the memory until somebody freezes
             return
-        self.state.content.digest_some(_SLOTS_A_STEP)
+        try:
+            self.state.content.digest_some(_SLOTS_A_STEP)
+        except EzGraphError as error:  # who freezes is told; nobody else is to notice
+            log.warning("content not digested error=%s", error)
+            self._warm_up_at = math.inf
+            return
         if self.state.content.is_current:
             self._warm_up_at = math.inf
         elif self._now < self._changed_at + _QUIET_S:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, assert_never
 
+from ezgraph.errors import EzGraphError
 from ezgraph.protocol.config import config_key_text, parse_config_key
 from ezgraph.protocol.events import (
     AccessRefused,
@@ -110,11 +111,17 @@ class Content:
         """Digest up to ``most`` of the slots that are left, so that a loop can go on."""
         for slot in islice(self._first, min(most, self._unlisted)):
             self._unlisted -= 1
-            self._touched.discard(slot)
+            self._touched.add(slot)  # until it is digested, should that fail
             self._digest(slot)
+            self._touched.discard(slot)
             most -= 1
         for _ in range(min(most, len(self._touched))):
-            self._digest(self._touched.pop())
+            slot = self._touched.pop()
+            try:
+                self._digest(slot)
+            except EzGraphError:
+                self._touched.add(slot)
+                raise
 
     def tree(self) -> FingerprintTree:
         """Return the digests of all slots as they are now; do not change it."""

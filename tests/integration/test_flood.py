@@ -44,8 +44,8 @@ STANDSTILL_S = 5.0
 MOST_P99_MS = 250.0
 MOST_RATIO = 100.0
 MOST_MIB = 400.0
-MOST_OF_A_MESSAGE_MIB = 1_000.0
-"""Half of what is sent: how soon it is noticed depends on what else the machine does."""
+MOST_OF_A_MESSAGE_MIB = 800.0
+"""Two fifths of what is sent: how soon it is noticed depends on what else the machine does."""
 
 
 @dataclass

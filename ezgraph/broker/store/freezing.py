@@ -1,7 +1,7 @@
 """A freeze: what is live now becomes a stored snapshot, in steps that hold nobody up.
 
-1. *Warm up.* The content of the state is digested, some of it at each step. The first freeze of a
-   broker digests all there is, later ones what has changed since.
+1. *Warm up.* What of the content of the state is not digested yet is, some of it at each step. A
+   broker does that by itself while little else happens, so that mostly little is left.
 2. *Freeze.* In one step the fingerprint is taken, and with it references to all that is live, at
    seq N. Events replace what stands in the state and never change it, so this stays as it is.
 3. *Cut.* Unless a graph with that fingerprint is stored, its parts are cut into pages, one at each

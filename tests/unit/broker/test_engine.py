@@ -13,7 +13,7 @@ from ezgraph.backends.sqlite import SQLiteBackend
 from ezgraph.broker import engine as engine_module
 from ezgraph.broker.engine import BrokerEngine
 from ezgraph.config import BrokerConfig, Limits, Retention
-from ezgraph.errors import InvalidSchemaError, JournalFailedError
+from ezgraph.errors import InvalidSchemaError, InvalidValueError, JournalFailedError
 from ezgraph.names import note_topic
 from ezgraph.protocol.commands import (
     ChangeConfig,
@@ -51,6 +51,8 @@ from ezgraph.protocol.replies import (
     Welcome,
 )
 from ezgraph.protocol.settings import SettingsSnapshotValue
+from ezgraph.protocol.stored_commands import Freeze
+from ezgraph.state import content as content_module
 from ezgraph.testing import FlakyMemory, SequentialIds
 from ezgraph.wire import codec, frames
 
@@ -531,6 +533,26 @@ def test_what_a_freeze_needs_is_made_ready_a_little_at_a_time(
 
     assert content.left == 1
     assert (bench.engine.next_due(bench.now) or 0.0) < bench.now  # it is quiet: at once
+
+
+def test_what_cannot_be_made_ready_is_told_to_who_freezes_and_to_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object) -> bytes:
+        raise InvalidValueError("it has no fingerprint")
+
+    bench = Bench()
+    bench.join(A)
+    bench.ask(A, ChangeConfig([ConfigPut("t", ("k",), 1)], []))
+    monkeypatch.setattr(content_module, "content_digest", fails)
+    bench.now += 1.0
+
+    bench.finish()
+
+    assert isinstance(bench.ask(A, Connect("a", "b")), Done)
+    refused = bench.ask(A, Freeze("rig"))
+    assert isinstance(refused, Refusal)
+    assert "no fingerprint" in refused.message
 
 
 def test_a_state_of_very_many_parts_is_not_made_ready(monkeypatch: pytest.MonkeyPatch) -> None:

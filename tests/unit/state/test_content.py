@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from ezgraph.errors import InvalidValueError
 from ezgraph.protocol import fingerprint_tree
 from ezgraph.protocol.events import (
     Body,
@@ -26,6 +28,7 @@ from ezgraph.protocol.events import (
 from ezgraph.protocol.graph_content import GraphContent
 from ezgraph.protocol.metadata import ComponentMetadata, DynamicSettingsMetadata
 from ezgraph.protocol.settings import SettingsEventType, SettingsSnapshotValue
+from ezgraph.state import content
 from ezgraph.state.content import graph_of
 from ezgraph.state.graph import GraphState
 
@@ -111,6 +114,26 @@ def test_what_changes_while_the_content_is_first_digested_is_in_it_as_it_is_then
     while not rig.state.content.is_current:
         rig.state.content.digest_some(7)
 
+    assert rig.state.content_fingerprint() == whole.state.content_fingerprint()
+
+
+def test_what_could_not_be_digested_is_left_and_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig, whole = begun(), begun()
+    rig.state.content.digest_some(1)
+    left = rig.state.content.left
+
+    def fails(*_: Any) -> bytes:
+        raise InvalidValueError("it has no fingerprint")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(content, "component_digest", fails)
+        for _ in range(2):  # the first time it is listed, then it was touched
+            with suppress(InvalidValueError):
+                rig.state.content.digest_some(left)
+
+    assert rig.state.content.left > 0
     assert rig.state.content_fingerprint() == whole.state.content_fingerprint()
 
 
