@@ -98,6 +98,7 @@ class Owner:
     thread: threading.Thread | None = None
 
     def start(self) -> None:
+        self.ready.clear()
         self.thread = threading.Thread(target=lambda: asyncio.run(self._run()))
         self.thread.start()
         assert self.ready.wait(10)
